@@ -1,0 +1,258 @@
+// Package config is the node's configuration: one TOML file that brigd, the
+// shim and brig-cni all read, so that they never disagree about where things
+// are. A missing file at the default path means the defaults; a missing file
+// anywhere else, an unknown key or an invalid value is an error, because a
+// half-read configuration could open what its author meant to close.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// DefaultPath is read when neither a flag nor EnvPath names another.
+const DefaultPath = "/etc/brig/config.toml"
+
+// EnvPath names the environment variable that names the file. brigd sets it for
+// its own containerd, from which the shim inherits it.
+const EnvPath = "BRIG_CONFIG"
+
+// Config of one node. Every path is absolute.
+type Config struct {
+	// Node names the transit namespace (brig-<node>). Nodes on one machine
+	// differ in it. At most 8 of [a-z0-9].
+	Node string `toml:"node"`
+	// StateDir outlives a reboot: the store, images, journals, the CA.
+	StateDir string `toml:"state_dir"`
+	// RunDir does not: sockets, locks, runsc's state. At most 40 bytes, since
+	// socket paths below it must stay under 108.
+	RunDir string `toml:"run_dir"`
+
+	Runsc      Runsc      `toml:"runsc"`
+	Containerd Containerd `toml:"containerd"`
+	CNI        CNI        `toml:"cni"`
+	Network    Network    `toml:"network"`
+	Tunnels    Tunnels    `toml:"tunnels"`
+	Sandboxes  Sandboxes  `toml:"sandboxes"`
+}
+
+// Runsc says which gVisor to run.
+type Runsc struct {
+	// Path of the binary; its sidecars are in gvisor-bin beside it.
+	Path string `toml:"path"`
+	// Platform is systrap or kvm.
+	Platform string `toml:"platform"`
+	// DebugLog is a directory for runsc's debug logs; empty: none.
+	DebugLog string `toml:"debug_log"`
+}
+
+// Containerd says which containerd brigd talks to.
+type Containerd struct {
+	Address string `toml:"address"`
+	// Namespace that brigd owns.
+	Namespace string `toml:"namespace"`
+	// Binary is set when brigd is to start a containerd of its own, detached,
+	// if none answers at Address; empty: another unit does.
+	Binary string `toml:"binary"`
+}
+
+// CNI says where brigd finds plugins and its network.
+type CNI struct {
+	BinDir  string `toml:"bin_dir"`
+	ConfDir string `toml:"conf_dir"`
+}
+
+// Network is what the plugin, the gate and the resolver need.
+type Network struct {
+	// Pool is where sandbox addresses come from; empty: the first free /16 of
+	// 10.88.0.0/13, chosen once and kept in RunDir.
+	Pool string `toml:"pool"`
+	// AllowPrivate lists private ranges that policies may name. They are not
+	// thereby allowed.
+	AllowPrivate []string `toml:"allow_private"`
+	// NodeAddresses are further addresses of this node (those a cloud maps to
+	// it), denied to sandboxes like its own.
+	NodeAddresses []string `toml:"node_addresses"`
+	// Unmanaged says what to do with a sandbox on a network that is not
+	// brig's: allow or refuse.
+	Unmanaged string `toml:"unmanaged"`
+	// DNS lists upstream resolvers as address or address:port; empty: those of
+	// the host's resolv.conf.
+	DNS []string `toml:"dns"`
+}
+
+// Tunnels says where tunnels listen.
+type Tunnels struct {
+	// Bind is the address listened on.
+	Bind string `toml:"bind"`
+	// Advertise is the host name or address that clients are told.
+	Advertise string `toml:"advertise"`
+}
+
+// Sandboxes are the defaults and ceilings of a create.
+type Sandboxes struct {
+	Timeout    Duration `toml:"timeout"`
+	MaxTimeout Duration `toml:"max_timeout"`
+	// Idle is the binary that idles in a sandbox made without argv.
+	Idle string `toml:"idle"`
+	// JournalBytes bounds each kept output stream of a sandbox.
+	JournalBytes int64 `toml:"journal_bytes"`
+}
+
+// Duration is a time.Duration written as "5m".
+type Duration time.Duration
+
+// UnmarshalText parses what time.ParseDuration accepts.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// MarshalText writes it the way UnmarshalText reads it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Defaults returns the configuration of an installed node.
+func Defaults() Config {
+	return Config{
+		Node:     "host",
+		StateDir: "/var/lib/brig",
+		RunDir:   "/run/brig",
+		Runsc:    Runsc{Path: "/usr/local/libexec/brig/runsc", Platform: "systrap"},
+		Containerd: Containerd{
+			Address:   "/run/brig/containerd.sock",
+			Namespace: "brig",
+		},
+		CNI:     CNI{BinDir: "/usr/local/libexec/brig/cni", ConfDir: "/etc/brig/cni"},
+		Network: Network{Unmanaged: "allow"},
+		Tunnels: Tunnels{Bind: "127.0.0.1", Advertise: "127.0.0.1"},
+		Sandboxes: Sandboxes{
+			Timeout:      Duration(5 * time.Minute),
+			MaxTimeout:   Duration(24 * time.Hour),
+			Idle:         "/usr/local/libexec/brig/brig-idle",
+			JournalBytes: 64 << 20,
+		},
+	}
+}
+
+// Path returns explicit, else what EnvPath names, else DefaultPath.
+func Path(explicit string) string {
+	if explicit != "" {
+		return explicit
+	}
+	if p := os.Getenv(EnvPath); p != "" {
+		return p
+	}
+	return DefaultPath
+}
+
+// Load reads the file over the defaults and validates the result.
+func Load(path string) (Config, error) {
+	c := Defaults()
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && path == DefaultPath:
+		return c, nil
+	case err != nil:
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	if err := Parse(data, &c); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse decodes data over c, refusing unknown keys, and validates c.
+func Parse(data []byte, c *Config) error {
+	dec := toml.NewDecoder(strings.NewReader(string(data)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(c); err != nil {
+		var strict *toml.StrictMissingError
+		if errors.As(err, &strict) {
+			e := strict.Errors[0]
+			row, _ := e.Position()
+			return fmt.Errorf("unknown key %q in line %d", strings.Join(e.Key(), "."), row)
+		}
+		return err
+	}
+	return c.Validate()
+}
+
+var (
+	nodePattern      = regexp.MustCompile(`^[a-z0-9]{1,8}$`)
+	namespacePattern = regexp.MustCompile(`^[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*$`)
+)
+
+// Validate joins everything that is wrong with c.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !nodePattern.MatchString(c.Node) {
+		bad("node %q: use 1 to 8 of [a-z0-9]", c.Node)
+	}
+	for key, p := range map[string]string{
+		"state_dir": c.StateDir, "run_dir": c.RunDir, "runsc.path": c.Runsc.Path,
+		"containerd.address": c.Containerd.Address, "cni.bin_dir": c.CNI.BinDir,
+		"cni.conf_dir": c.CNI.ConfDir, "sandboxes.idle": c.Sandboxes.Idle,
+	} {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			bad("%s %q: want a clean absolute path", key, p)
+		}
+	}
+	if len(c.RunDir) > 40 {
+		bad("run_dir %q: longer than 40 bytes, sockets below it would not fit", c.RunDir)
+	}
+	if !namespacePattern.MatchString(c.Containerd.Namespace) {
+		bad("containerd.namespace %q: invalid", c.Containerd.Namespace)
+	}
+	if c.Runsc.Platform != "systrap" && c.Runsc.Platform != "kvm" {
+		bad("runsc.platform %q: want systrap or kvm", c.Runsc.Platform)
+	}
+	if c.Network.Pool != "" {
+		p, err := netip.ParsePrefix(c.Network.Pool)
+		if err != nil || !p.Addr().Is4() || p != p.Masked() || p.Bits() > 28 || p.Bits() < 8 {
+			bad("network.pool %q: want an IPv4 range between /8 and /28 without host bits", c.Network.Pool)
+		}
+	}
+	for _, s := range c.Network.AllowPrivate {
+		if p, err := netip.ParsePrefix(s); err != nil || p != p.Masked() {
+			bad("network.allow_private %q: want a CIDR without host bits", s)
+		}
+	}
+	for _, s := range c.Network.NodeAddresses {
+		if _, err := netip.ParseAddr(s); err != nil {
+			bad("network.node_addresses %q: want an address", s)
+		}
+	}
+	for _, s := range c.Network.DNS {
+		_, errAddr := netip.ParseAddr(s)
+		_, errPort := netip.ParseAddrPort(s)
+		if errAddr != nil && errPort != nil {
+			bad("network.dns %q: want an address or address:port", s)
+		}
+	}
+	if c.Network.Unmanaged != "allow" && c.Network.Unmanaged != "refuse" {
+		bad("network.unmanaged %q: want allow or refuse", c.Network.Unmanaged)
+	}
+	if _, err := netip.ParseAddr(c.Tunnels.Bind); err != nil {
+		bad("tunnels.bind %q: want an address", c.Tunnels.Bind)
+	}
+	if c.Tunnels.Advertise == "" {
+		bad("tunnels.advertise: empty")
+	}
+	if c.Sandboxes.Timeout <= 0 || c.Sandboxes.MaxTimeout < c.Sandboxes.Timeout {
+		bad("sandboxes.timeout must be positive and at most max_timeout")
+	}
+	if c.Sandboxes.JournalBytes < 1<<16 {
+		bad("sandboxes.journal_bytes %d: at least 65536", c.Sandboxes.JournalBytes)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,49 @@
+package config
+
+import "path/filepath"
+
+// The paths and names below are derived, so that three programs and an operator
+// agree on them without another setting.
+
+// TransitName is the name of the node's transit network namespace.
+func (c *Config) TransitName() string { return "brig-" + c.Node }
+
+// HostLink is the node's veth in the host's namespace; its peer is up0.
+func (c *Config) HostLink() string {
+	if c.Node == "host" {
+		return "brig0"
+	}
+	return "brig-" + c.Node
+}
+
+// HostTable is the name of the node's nftables table (family inet) in the
+// host's namespace.
+func (c *Config) HostTable() string {
+	if c.Node == "host" {
+		return "brig"
+	}
+	return "brig-" + c.Node
+}
+
+// CgroupParent is the cgroup under which brigd puts its sandboxes.
+func (c *Config) CgroupParent() string {
+	if c.Node == "host" {
+		return "/brig"
+	}
+	return "/brig-" + c.Node
+}
+
+// RunscRoot is runsc's state directory for a containerd namespace.
+func (c *Config) RunscRoot(namespace string) string { return filepath.Join(c.RunDir, "r", namespace) }
+
+// NetworkLock is held by whoever changes the node's network.
+func (c *Config) NetworkLock() string { return filepath.Join(c.RunDir, "network.lock") }
+
+// NetworkDir keeps the address leases and what was chosen for this boot.
+func (c *Config) NetworkDir() string { return filepath.Join(c.RunDir, "network") }
+
+// Socket is where brigd serves its API.
+func (c *Config) Socket() string { return filepath.Join(c.RunDir, "brig.sock") }
+
+// JournalDir keeps the output of one sandbox.
+func (c *Config) JournalDir(id string) string { return filepath.Join(c.StateDir, "sandboxes", id) }
