@@ -35,6 +35,8 @@ type Config struct {
 	// RunDir does not: sockets, locks, runsc's state. At most 40 bytes, since
 	// socket paths below it must stay under 108.
 	RunDir string `toml:"run_dir"`
+	// Socket is where brigd serves its API.
+	Socket string `toml:"socket"`
 
 	Runsc      Runsc      `toml:"runsc"`
 	Containerd Containerd `toml:"containerd"`
@@ -126,6 +128,7 @@ func Defaults() Config {
 		Node:     "host",
 		StateDir: "/var/lib/brig",
 		RunDir:   "/run/brig",
+		Socket:   "/run/brig/brig.sock",
 		Runsc:    Runsc{Path: "/usr/local/libexec/brig/runsc", Platform: "systrap"},
 		Containerd: Containerd{
 			Address:   "/run/brig/containerd.sock",
@@ -198,13 +201,20 @@ func (c *Config) Validate() error {
 	if !nodePattern.MatchString(c.Node) {
 		bad("node %q: use 1 to 8 of [a-z0-9]", c.Node)
 	}
-	for key, p := range map[string]string{
-		"state_dir": c.StateDir, "run_dir": c.RunDir, "runsc.path": c.Runsc.Path,
-		"containerd.address": c.Containerd.Address, "cni.bin_dir": c.CNI.BinDir,
-		"cni.conf_dir": c.CNI.ConfDir, "sandboxes.idle": c.Sandboxes.Idle,
+	for _, path := range []struct{ key, value string }{
+		{"state_dir", c.StateDir}, {"run_dir", c.RunDir}, {"socket", c.Socket},
+		{"runsc.path", c.Runsc.Path}, {"containerd.address", c.Containerd.Address},
+		{"cni.bin_dir", c.CNI.BinDir}, {"cni.conf_dir", c.CNI.ConfDir}, {"sandboxes.idle", c.Sandboxes.Idle},
 	} {
-		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
-			bad("%s %q: want a clean absolute path", key, p)
+		if !filepath.IsAbs(path.value) || filepath.Clean(path.value) != path.value {
+			bad("%s %q: want a clean absolute path", path.key, path.value)
+		}
+	}
+	for _, socket := range []struct{ key, value string }{
+		{"socket", c.Socket}, {"containerd.address", c.Containerd.Address},
+	} {
+		if len(socket.value) > 100 {
+			bad("%s %q: longer than 100 bytes, the kernel takes no such socket path", socket.key, socket.value)
 		}
 	}
 	if len(c.RunDir) > 40 {

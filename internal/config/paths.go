@@ -42,8 +42,5 @@ func (c *Config) NetworkLock() string { return filepath.Join(c.RunDir, "network.
 // NetworkDir keeps the address leases and what was chosen for this boot.
 func (c *Config) NetworkDir() string { return filepath.Join(c.RunDir, "network") }
 
-// Socket is where brigd serves its API.
-func (c *Config) Socket() string { return filepath.Join(c.RunDir, "brig.sock") }
-
 // JournalDir keeps the output of one sandbox.
 func (c *Config) JournalDir(id string) string { return filepath.Join(c.StateDir, "sandboxes", id) }
