@@ -1,0 +1,101 @@
+# brig. `make help` lists the targets; every one works from a clean clone.
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell cat VERSION)$(shell git rev-parse --short=12 HEAD 2>/dev/null | sed 's/^/+/')
+LDFLAGS := -s -w -X brig/internal/version.Version=$(VERSION)
+STATIC  := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+
+BINARIES := \
+	shim/containerd-shim-brig-v1 \
+	nodeagent/brigd \
+	nodeagent/brig \
+	nodeagent/brig-idle \
+	cni/brig-cni
+
+# gVisor calls itself by this version; restores depend on it.
+RUNSC_VERSION := $(shell sed -n 's/.*gvisor.dev\/gvisor v0.0.0-\([0-9]*\)-\([0-9a-f]*\)$$/\1-\2/p' tools/runsc/go.mod)
+RUNSC_LDFLAGS := -s -w -X gvisor.dev/gvisor/runsc/version.version=$(RUNSC_VERSION)
+
+# What the suites that need root need, too; a missing one is then a failure.
+REQUIRE := root,net,runsc
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## brig's own static binaries, in bin/
+	@mkdir -p bin
+	$(STATIC) -o bin/ $(addprefix ./,$(BINARIES))
+
+.PHONY: deps
+deps: bin/deps/.runsc bin/deps/.containerd ## runsc, containerd, ctr, runc, cnitool from pinned source, in bin/deps/
+
+bin/deps/.runsc: tools/runsc/go.mod tools/runsc/go.sum tools/runsc/main.go tools/runsc/gvisor_sentry/main.go
+	@mkdir -p bin/deps/gvisor-bin
+	cd tools/runsc && CGO_ENABLED=0 go build -trimpath -ldflags "$(RUNSC_LDFLAGS)" -o ../../bin/deps/runsc .
+	cd tools/runsc && CGO_ENABLED=0 go build -trimpath -ldflags "$(RUNSC_LDFLAGS)" -o ../../bin/deps/gvisor-bin/gvisor_sentry ./gvisor_sentry
+	@touch $@
+
+bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum
+	@mkdir -p bin/deps
+	cd tools/containerd && CGO_ENABLED=0 go build -trimpath -tags no_btrfs,no_zfs -ldflags "-s -w" -o ../../bin/deps/ \
+		github.com/containerd/containerd/v2/cmd/containerd \
+		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
+		github.com/containerd/containerd/v2/cmd/ctr \
+		github.com/containernetworking/cni/cnitool
+	cd tools/containerd && go build -trimpath -ldflags "-s -w" -o ../../bin/deps/ github.com/opencontainers/runc
+	@touch $@
+
+.PHONY: check
+check: ## the inner loop: format, lint, unit tests with the race detector; any user, no network
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool -modfile=tools/lint/go.mod golangci-lint run
+	go test -race ./...
+
+.PHONY: test
+test: packages build deps ## everything, as root; leaves the machine as it was
+	@test "$$(id -u)" = 0 || { echo "make test needs root: sudo make test"; exit 1; }
+	$(MAKE) check
+	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 ./internal/... ./cni/... ./shim/... ./nodeagent/...
+	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -timeout 15m ./tests/...
+
+# What building and testing need of the system, installed if it is missing.
+PACKAGES := nftables iproute2 busybox-static ca-certificates curl gcc libc6-dev
+.PHONY: packages
+packages:
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "install these first: "$$missing; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+.PHONY: demo
+demo: build deps ## a throwaway node, the README's example on it, everything removed; as root
+	go run ./tests/demo
+
+.PHONY: bench
+bench: build deps ## brig beside the runc shim on this machine, as ratios; as root
+	go run ./tests/bench
+
+.PHONY: dist
+dist: build deps ## an archive of the binaries with checksums, for install.sh --from
+	./deploy/dist.sh $(VERSION)
+
+.PHONY: fmt
+fmt: ## format everything
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: generate
+generate: ## the protocol's Go code and every golden file
+	@mkdir -p .cache/proto && cd tools/proto && go build -o ../../.cache/proto/ tool
+	PATH=$(CURDIR)/.cache/proto:$$PATH buf generate
+	go test ./... -run Golden -update
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist .cache
