@@ -1,0 +1,232 @@
+package transit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy/nft"
+)
+
+// ensure makes or repairs everything, in an order that is closed at every step: the
+// rules come before the link that could carry a packet.
+func ensure(ctx context.Context, cfg *config.Config) (Node, error) {
+	c, err := choose(cfg)
+	if err != nil {
+		return Node{}, err
+	}
+	if !netns.Exists(cfg.TransitName()) {
+		// A file without a mount is what a killed process left.
+		if err := errors.Join(netns.Delete(cfg.TransitName()), netns.Create(cfg.TransitName())); err != nil {
+			return Node{}, err
+		}
+	}
+	rules := nft.Namespace(Path(cfg))
+	if err := ensureRules(ctx, cfg, rules, c); err != nil {
+		return Node{}, err
+	}
+	mtu, uplinks, err := uplink()
+	if err != nil {
+		return Node{}, err
+	}
+	if err := ensureInside(cfg); err != nil {
+		return Node{}, err
+	}
+	if err := ensureLink(cfg, c, mtu); err != nil {
+		return Node{}, err
+	}
+	if err := ensureHost(ctx, cfg, &c, uplinks); err != nil {
+		return Node{}, err
+	}
+	return Node{Path: Path(cfg), Rules: rules, Pool: c.Pool, MTU: mtu}, nil
+}
+
+// ensureRules loads the base if it is not whole, and mirrors the node's addresses.
+// A base that was tampered with is replaced, which closes every sandbox of the node:
+// whoever is bound again is open again.
+func ensureRules(ctx context.Context, cfg *config.Config, rules nft.Namespace, c choice) error {
+	node, err := nodeAddresses(cfg, c)
+	if err != nil {
+		return err
+	}
+	state, err := rules.Read(ctx)
+	if err == nil {
+		err = state.CheckBase()
+	}
+	if err != nil {
+		base := nft.Base{Node: node}
+		for _, s := range cfg.Network.AllowPrivate {
+			p, err := netip.ParsePrefix(s)
+			if err != nil {
+				return err
+			}
+			base.Private = append(base.Private, p)
+		}
+		return rules.Apply(ctx, nft.RenderBase(base))
+	}
+	if slices.Equal(state.Node(), node) {
+		return nil
+	}
+	return rules.Apply(ctx, nft.RenderNode(node))
+}
+
+// nodeAddresses are the host's, those that the operator adds, and both ends of the
+// node's link; sorted.
+func nodeAddresses(cfg *config.Config, c choice) ([]netip.Addr, error) {
+	addrs, err := hostAddresses()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range cfg.Network.NodeAddresses {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, err
+		}
+		if a.Is4() {
+			addrs = append(addrs, a)
+		}
+	}
+	addrs = append(addrs, c.Host.Addr(), c.Up.Addr())
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), nil
+}
+
+// defaultMTU is for a host without a default route.
+const defaultMTU = 1500
+
+// uplink returns the smallest MTU and the indexes of the links that lead out of the
+// host.
+func uplink() (mtu int, links []netlink.Link, err error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return 0, nil, fmt.Errorf("list the host's routes: %w", err)
+	}
+	mtu = defaultMTU
+	for _, r := range routes {
+		if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.LinkIndex == 0 {
+			continue
+		}
+		link, err := netlink.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			return 0, nil, fmt.Errorf("look at the link of the default route: %w", err)
+		}
+		links = append(links, link)
+		mtu = min(mtu, link.Attrs().MTU)
+	}
+	return mtu, links, nil
+}
+
+// ensureInside sets up what does not touch the host: loopback, the gateway's
+// address, forwarding, no IPv6.
+func ensureInside(cfg *config.Config) error {
+	return inside(cfg, func(h *netlink.Handle) error {
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		if err := h.LinkSetUp(lo); err != nil {
+			return err
+		}
+		gateway := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(nft.Gateway).To4(), Mask: net.CIDRMask(32, 32)}}
+		if err := h.AddrReplace(lo, gateway); err != nil {
+			return err
+		}
+		for _, s := range []setting{
+			{"net/ipv6/conf/all/disable_ipv6", "1"}, {"net/ipv6/conf/default/disable_ipv6", "1"},
+			{"net/ipv4/conf/all/forwarding", "1"}, {"net/ipv4/conf/default/forwarding", "1"},
+			{"net/ipv4/conf/all/rp_filter", "0"}, {"net/ipv4/conf/default/rp_filter", "0"},
+			{"net/ipv4/conf/all/send_redirects", "0"}, {"net/ipv4/conf/default/send_redirects", "0"},
+			{"net/ipv4/conf/all/accept_redirects", "0"}, {"net/ipv4/conf/default/accept_redirects", "0"},
+			{"net/ipv4/conf/all/accept_source_route", "0"}, {"net/ipv4/conf/default/accept_source_route", "0"},
+		} {
+			if err := s.write(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// inside runs fn in the transit namespace, with a handle to its links.
+func inside(cfg *config.Config, fn func(*netlink.Handle) error) error {
+	return netns.Do(Path(cfg), func() error {
+		h, err := netlink.NewHandle()
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		return fn(h)
+	})
+}
+
+// ensureLink makes the veth between host and transit with its addresses and routes.
+func ensureLink(cfg *config.Config, c choice, mtu int) error {
+	host, err := netlink.LinkByName(cfg.HostLink())
+	if _, missing := err.(netlink.LinkNotFoundError); missing {
+		host, err = makeLink(cfg, mtu)
+	}
+	if err != nil {
+		return fmt.Errorf("link %s: %w", cfg.HostLink(), err)
+	}
+	if host.Type() != "veth" {
+		return fmt.Errorf("link %s exists and is not a veth; rename or remove it", cfg.HostLink())
+	}
+	if err := ensureUp(cfg, c, mtu); err != nil {
+		return fmt.Errorf("link %s in %s: %w", UpLink, cfg.TransitName(), err)
+	}
+	for _, step := range []func() error{
+		func() error { return netlink.LinkSetMTU(host, mtu) },
+		func() error { return netlink.AddrReplace(host, &netlink.Addr{IPNet: ipNet(c.Host)}) },
+		func() error { return netlink.LinkSetUp(host) },
+		func() error {
+			return netlink.RouteReplace(&netlink.Route{LinkIndex: host.Attrs().Index, Dst: ipNet(c.Pool), Gw: c.Up.Addr().AsSlice()})
+		},
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("link %s: %w", cfg.HostLink(), err)
+		}
+	}
+	return nil
+}
+
+func makeLink(cfg *config.Config, mtu int) (netlink.Link, error) {
+	ns, err := os.Open(Path(cfg))
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	veth := &netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: cfg.HostLink(), MTU: mtu},
+		PeerName:      UpLink,
+		PeerNamespace: netlink.NsFd(int(ns.Fd())),
+	}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return nil, err
+	}
+	return netlink.LinkByName(cfg.HostLink())
+}
+
+func ensureUp(cfg *config.Config, c choice, mtu int) error {
+	return inside(cfg, func(h *netlink.Handle) error {
+		up, err := h.LinkByName(UpLink)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(h.LinkSetMTU(up, mtu), h.AddrReplace(up, &netlink.Addr{IPNet: ipNet(c.Up)}), h.LinkSetUp(up)); err != nil {
+			return err
+		}
+		return h.RouteReplace(&netlink.Route{LinkIndex: up.Attrs().Index, Gw: c.Host.Addr().AsSlice(), Dst: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0))})
+	})
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+}

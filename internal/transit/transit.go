@@ -1,0 +1,95 @@
+// Package transit is a node's network namespace between its sandboxes and the host.
+//
+// Every sandbox's link has its other end here, and the rules stand here, where no
+// other software of the host has any. One veth leads on: the node's link in the host
+// and up0 inside. Whoever needs the namespace first makes it: brigd, brig-cni or the
+// shim. All changes are made under one file lock; what was chosen (addresses,
+// settings to put back) is on record before it is done, so a process that was killed
+// half-way leaves something that the next one repairs or rebuilds closed.
+//
+// "The host" is the network namespace of the calling process.
+package transit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy/nft"
+)
+
+// UpLink is the name, inside, of the veth that leads to the host.
+const UpLink = "up0"
+
+// Node is a transit namespace in order.
+type Node struct {
+	Path  string        // of the namespace
+	Rules nft.Namespace // the same, for its rules
+	Pool  netip.Prefix  // sandbox addresses
+	MTU   int           // of the uplink, in bytes
+}
+
+// Path of the node's transit namespace.
+func Path(cfg *config.Config) string { return netns.Path(cfg.TransitName()) }
+
+// With brings the node's network in order and runs fn under the lock.
+func With(ctx context.Context, cfg *config.Config, fn func(context.Context, Node) error) error {
+	return Locked(ctx, cfg, func(ctx context.Context) error {
+		node, err := ensure(ctx, cfg)
+		if err != nil {
+			return fmt.Errorf("prepare the node's network: %w", err)
+		}
+		return fn(ctx, node)
+	})
+}
+
+// Ensure brings the node's network in order.
+func Ensure(ctx context.Context, cfg *config.Config) error {
+	return With(ctx, cfg, func(context.Context, Node) error { return nil })
+}
+
+// Pool is where sandbox addresses come from.
+func Pool(ctx context.Context, cfg *config.Config) (netip.Prefix, error) {
+	var pool netip.Prefix
+	err := With(ctx, cfg, func(_ context.Context, n Node) error { pool = n.Pool; return nil })
+	return pool, err
+}
+
+// lockRetry is how often a taken lock is tried again: flock cannot wait with a
+// deadline.
+const lockRetry = 2 * time.Millisecond
+
+// Locked runs fn under the node's network lock, whatever state the network is in.
+func Locked(ctx context.Context, cfg *config.Config, fn func(context.Context) error) error {
+	path := cfg.NetworkLock()
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the network lock: %w", err)
+	}
+	defer f.Close()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return fn(ctx)
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("take the network lock: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the network lock: %w", context.Cause(ctx))
+		case <-time.After(lockRetry):
+		}
+	}
+}

@@ -1,0 +1,262 @@
+package transit
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy/nft"
+	"brig/internal/require"
+)
+
+// inHost runs fn in a throwaway namespace that stands for the host: with a default
+// route over a link named wan, and forwarding off.
+func inHost(t *testing.T, fn func(t *testing.T)) {
+	t.Helper()
+	require.Net(t)
+	const name = "brigtest-host"
+	if err := netns.Create(name); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := netns.Delete(name); err != nil {
+			t.Error(err)
+		}
+	}()
+	err := netns.Do(netns.Path(name), func() error {
+		for _, line := range []string{
+			"ip link set lo up", "ip link add wan type veth peer name far", "ip link set wan mtu 1400 up", "ip link set far up",
+			"ip addr add 203.0.113.1/24 dev wan", "ip route add default via 203.0.113.2", "ip route add 10.88.0.0/16 via 203.0.113.2",
+		} {
+			if out, err := exec.Command("ip", strings.Fields(line)[1:]...).CombinedOutput(); err != nil {
+				return errors.New(line + ": " + string(out))
+			}
+		}
+		for _, link := range []string{"wan", "all", "default"} {
+			if err := forwarding(link, "0").write(); err != nil {
+				return err
+			}
+		}
+		fn(t)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// testNode is a node with directories of its own; its name must be unique.
+func testNode(t *testing.T, name string) *config.Config {
+	t.Helper()
+	cfg := config.Defaults()
+	cfg.Node, cfg.RunDir, cfg.StateDir = name, "/run/brig-"+name, t.TempDir()
+	t.Cleanup(func() { os.RemoveAll(cfg.RunDir) })
+	return &cfg
+}
+
+func command(t *testing.T, argv ...string) string {
+	t.Helper()
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %v: %s", argv, err, out)
+	}
+	return string(out)
+}
+
+func ensured(t *testing.T, cfg *config.Config) Node {
+	t.Helper()
+	var node Node
+	if err := With(t.Context(), cfg, func(_ context.Context, n Node) error { node = n; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return node
+}
+
+func TestEnsureAndRemove(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		cfg := testNode(t, "tst1")
+		before := command(t, "sh", "-c", "ip link show; ip addr show; ip route show; nft list tables; cat /proc/sys/net/ipv4/conf/*/forwarding")
+		first := ensured(t, cfg)
+		if first.MTU != 1400 || first.Pool.String() != "10.89.0.0/16" {
+			t.Errorf("MTU %d, pool %s; want the uplink's 1400 and the first free 10.89.0.0/16", first.MTU, first.Pool)
+		}
+		if again := ensured(t, cfg); again != first {
+			t.Errorf("the second time it is %+v, not %+v", again, first)
+		}
+		if got := command(t, "cat", "/proc/sys/net/ipv4/conf/wan/forwarding", "/proc/sys/net/ipv4/conf/all/forwarding"); got != "1\n0\n" {
+			t.Errorf("forwarding of wan and all is %q, want it on for wan alone", got)
+		}
+		for range 2 {
+			if err := Remove(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := command(t, "sh", "-c", "ip link show; ip addr show; ip route show; nft list tables; cat /proc/sys/net/ipv4/conf/*/forwarding"); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		if netns.Exists(cfg.TransitName()) {
+			t.Error("the namespace is still there")
+		}
+	})
+}
+
+// TestRepair breaks one thing at a time, as a killed process or somebody else's tool
+// would.
+func TestRepair(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		cfg := testNode(t, "tst2")
+		node := ensured(t, cfg)
+		defer Remove(context.Background(), cfg)
+		link := nft.Binding{Link: "brg000000000001", MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.89.0.2")}
+		if err := node.Rules.Identify(t.Context(), link); err != nil {
+			t.Fatal(err)
+		}
+		for name, damage := range map[string][]string{
+			"the host's rules are flushed": {"nft", "flush", "ruleset"},
+			"the host's link is gone":      {"ip", "link", "del", cfg.HostLink()},
+			"the host's link is down":      {"ip", "link", "set", cfg.HostLink(), "down"},
+			"a new address of the node":    {"ip", "addr", "add", "203.0.113.77/24", "dev", "wan"},
+			"up0 lost its address":         {"ip", "-n", cfg.TransitName(), "addr", "flush", "dev", UpLink},
+		} {
+			command(t, damage...)
+			ensured(t, cfg)
+			if _, err := netlink.LinkByName(cfg.HostLink()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			host := nft.Host{Table: cfg.HostTable(), Link: cfg.HostLink(), Pool: node.Pool}
+			if intact, err := host.Intact(t.Context()); err != nil || !intact {
+				t.Errorf("%s: host table intact %t, %v", name, intact, err)
+			}
+			if out := command(t, "ip", "-n", cfg.TransitName(), "route", "show", "default"); !strings.Contains(out, "via 169.254.2.1 dev up0") {
+				t.Errorf("%s: default route %q", name, out)
+			}
+			state, err := node.Rules.Read(t.Context())
+			if err != nil || len(state.Links()) != 1 {
+				t.Errorf("%s: repairing it lost the sandboxes' bindings: %v", name, err)
+			}
+		}
+		state, err := node.Rules.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := state.Node(); len(got) != 5 || got[4] != netip.MustParseAddr("203.0.113.77") {
+			t.Errorf("node4 is %v", got)
+		}
+	})
+}
+
+func TestTwoNodesShareAHost(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		one, two := testNode(t, "tst3"), testNode(t, "tst4")
+		a, b := ensured(t, one), ensured(t, two)
+		if a.Pool.Overlaps(b.Pool) {
+			t.Errorf("both have %s", a.Pool)
+		}
+		if err := Remove(t.Context(), one); err != nil {
+			t.Fatal(err)
+		}
+		if got := command(t, "cat", "/proc/sys/net/ipv4/conf/wan/forwarding"); got != "1\n" {
+			t.Error("removing one node switched forwarding off under the other")
+		}
+		if again := ensured(t, two); again != b {
+			t.Errorf("%+v became %+v", b, again)
+		}
+		if err := Remove(t.Context(), two); err != nil {
+			t.Fatal(err)
+		}
+		if got := command(t, "cat", "/proc/sys/net/ipv4/conf/wan/forwarding"); got != "0\n" {
+			t.Error("the last node left forwarding on")
+		}
+	})
+}
+
+func TestDialAndListen(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		cfg := testNode(t, "tst5")
+		ensured(t, cfg)
+		defer Remove(context.Background(), cfg)
+		at := netip.MustParseAddrPort("169.254.1.1:5353")
+		l, err := Listen(t.Context(), cfg, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				io.WriteString(c, "hi")
+				c.Close()
+			}
+		}()
+		c, err := Dial(t.Context(), cfg, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if got, err := io.ReadAll(c); err != nil || string(got) != "hi" {
+			t.Errorf("read %q, %v", got, err)
+		}
+		if c, err := net.DialTimeout("tcp", at.String(), 200*time.Millisecond); err == nil {
+			c.Close()
+			t.Error("the listener can be reached from the host")
+		}
+		p, err := ListenPacket(t.Context(), cfg, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+	})
+}
+
+func TestPoolThatIsTaken(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		cfg := testNode(t, "tst6")
+		cfg.Network.Pool = "10.88.0.0/16"
+		err := Ensure(t.Context(), cfg)
+		if err == nil || !strings.Contains(err.Error(), "network.pool 10.88.0.0/16 overlaps") {
+			t.Errorf("error %v", err)
+		}
+		if netns.Exists(cfg.TransitName()) {
+			t.Error("the refusal left a namespace")
+		}
+	})
+}
+
+func TestADamagedRecordIsNamed(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		cfg := testNode(t, "tst7")
+		if err := os.MkdirAll(cfg.NetworkDir(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(cfg.NetworkDir(), "choice.json")
+		if err := os.WriteFile(path, []byte(`{"pool":`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Ensure(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestTheLockWaitsWithItsContext(t *testing.T) {
+	cfg := &config.Config{RunDir: t.TempDir()}
+	err := Locked(t.Context(), cfg, func(context.Context) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		return Locked(ctx, cfg, func(context.Context) error { t.Error("two hold the lock"); return nil })
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	brigv1 "brig/nodeagent/api/brig/v1"
+)
+
+// agentCreateToOutput is createToOutput through brigd's API, with a network, its
+// policy and the journal that the other ways do not have.
+func (n *testNode) agentCreateToOutput(ctx context.Context) (_ time.Duration, err error) {
+	began := time.Now()
+	created, err := n.sandboxes.Create(ctx, connect.NewRequest(&brigv1.CreateRequest{
+		Image: imageName, Argv: []string{"/bin/echo", "hi"},
+	}))
+	if err != nil {
+		return 0, err
+	}
+	id := created.Msg.GetSandbox().GetId()
+	defer func() { err = errors.Join(err, n.removeSandbox(ctx, id)) }()
+	output, err := n.sandboxes.ReadOutput(ctx, connect.NewRequest(&brigv1.ReadOutputRequest{Sandbox: id, Follow: true}))
+	if err != nil {
+		return 0, err
+	}
+	defer output.Close()
+	if !output.Receive() {
+		return 0, fmt.Errorf("no output: %w", output.Err())
+	}
+	return time.Since(began), nil
+}
+
+// agentIdle makes a sandbox that execs can run in.
+func (n *testNode) agentIdle(ctx context.Context) (string, error) {
+	created, err := n.sandboxes.Create(ctx, connect.NewRequest(&brigv1.CreateRequest{
+		Image: imageName, Argv: []string{"/bin/sleep", "3600"},
+	}))
+	if err != nil {
+		return "", err
+	}
+	return created.Msg.GetSandbox().GetId(), nil
+}
+
+// agentExec is execRoundTrip through brigd's unary call.
+func (n *testNode) agentExec(id string) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		began := time.Now()
+		ran, err := n.exec.Run(ctx, connect.NewRequest(&brigv1.ExecRunRequest{
+			Exec: &brigv1.ExecSpec{Sandbox: id, Argv: []string{"/bin/true"}},
+		}))
+		took := time.Since(began)
+		if err != nil {
+			return 0, err
+		}
+		if code := ran.Msg.GetExit().GetCode(); code != 0 {
+			return 0, fmt.Errorf("true ended with %d", code)
+		}
+		return took, nil
+	}
+}
+
+func (n *testNode) removeSandbox(ctx context.Context, id string) error {
+	_, err := n.sandboxes.Remove(ctx, connect.NewRequest(&brigv1.RemoveRequest{Sandbox: id, Force: true}))
+	return err
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"time"
+
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/pkg/oci"
+
+	"brig/internal/sandbox"
+)
+
+// shimRuntime is a shim under the node's containerd, driven by this resident client.
+type shimRuntime struct {
+	name    string
+	options any
+}
+
+func runtimes(bin string) (brig, runc shimRuntime) {
+	return shimRuntime{name: sandbox.Runtime},
+		shimRuntime{name: "io.containerd.runc.v2", options: &runcoptions.Options{BinaryName: filepath.Join(bin, "deps", "runc")}}
+}
+
+// task makes a container of argv and its task, not started. remove undoes both,
+// killing what runs.
+func (n *testNode) task(ctx context.Context, r shimRuntime, output io.Writer, argv ...string) (_ client.Task, remove func() error, _ error) {
+	id := string(sandbox.NewID())
+	container, err := n.containerd.NewContainer(ctx, id,
+		client.WithImage(n.image), client.WithNewSnapshot(id, n.image), client.WithRuntime(r.name, r.options),
+		client.WithNewSpec(oci.WithImageConfig(n.image), oci.WithProcessArgs(argv...)))
+	if err != nil {
+		return nil, nil, err
+	}
+	task, err := container.NewTask(ctx, cio.NewCreator(cio.WithStreams(nil, output, io.Discard)))
+	if err != nil {
+		return nil, nil, errors.Join(err, container.Delete(ctx, client.WithSnapshotCleanup))
+	}
+	return task, func() error {
+		_, err := task.Delete(ctx, client.WithProcessKill)
+		return errors.Join(err, container.Delete(ctx, client.WithSnapshotCleanup))
+	}, nil
+}
+
+// createToOutput takes the time from asking for a container to the first byte
+// that its program wrote.
+func (n *testNode) createToOutput(r shimRuntime) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (_ time.Duration, err error) {
+		ctx = namespaces.WithNamespace(ctx, benchNamespace)
+		first := newFirstWrite()
+		began := time.Now()
+		task, remove, err := n.task(ctx, r, first, "/bin/echo", "hi")
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, remove()) }()
+		exited, err := task.Wait(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if err := task.Start(ctx); err != nil {
+			return 0, err
+		}
+		took, err := first.since(ctx, began)
+		if err != nil {
+			return 0, err
+		}
+		if status := <-exited; status.ExitCode() != 0 || status.Error() != nil {
+			return 0, fmt.Errorf("echo ended with %d: %w", status.ExitCode(), status.Error())
+		}
+		return took, nil
+	}
+}
+
+// idle starts a task that execs can run in.
+func (n *testNode) idle(ctx context.Context, r shimRuntime) (client.Task, func() error, error) {
+	ctx = namespaces.WithNamespace(ctx, benchNamespace)
+	task, remove, err := n.task(ctx, r, io.Discard, "/bin/sleep", "3600")
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := task.Start(ctx); err != nil {
+		return nil, nil, errors.Join(err, remove())
+	}
+	return task, remove, nil
+}
+
+// execRoundTrip takes the time of one program in a running task, from asking for it
+// to having removed it.
+func execRoundTrip(task client.Task) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		ctx = namespaces.WithNamespace(ctx, benchNamespace)
+		spec, err := task.Spec(ctx)
+		if err != nil {
+			return 0, err
+		}
+		process := *spec.Process
+		process.Args = []string{"/bin/true"}
+		began := time.Now()
+		p, err := task.Exec(ctx, string(sandbox.NewID()), &process, cio.NewCreator(cio.WithStreams(nil, io.Discard, io.Discard)))
+		if err != nil {
+			return 0, err
+		}
+		status, err := p.Wait(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if err := p.Start(ctx); err != nil {
+			return 0, err
+		}
+		exit := <-status
+		if _, err := p.Delete(ctx, client.WithProcessKill); err != nil {
+			return 0, err
+		}
+		took := time.Since(began)
+		if exit.ExitCode() != 0 || exit.Error() != nil {
+			return 0, fmt.Errorf("true ended with %d: %w", exit.ExitCode(), exit.Error())
+		}
+		return took, nil
+	}
+}
+
+// firstWrite remembers when it was first written to.
+type firstWrite struct {
+	once sync.Once
+	done chan struct{}
+	at   time.Time
+}
+
+func newFirstWrite() *firstWrite { return &firstWrite{done: make(chan struct{})} }
+
+func (f *firstWrite) Write(p []byte) (int, error) {
+	f.once.Do(func() { f.at = time.Now(); close(f.done) })
+	return len(p), nil
+}
+
+func (f *firstWrite) since(ctx context.Context, began time.Time) (time.Duration, error) {
+	select {
+	case <-f.done:
+		return f.at.Sub(began), nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(30 * time.Second):
+		return 0, errors.New("no output within 30 s")
+	}
+}

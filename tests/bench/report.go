@@ -1,0 +1,94 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"text/tabwriter"
+)
+
+// row is one variant of one measure.
+type row struct {
+	Measure  string  `json:"measure"`
+	Variant  string  `json:"variant"`
+	N        int     `json:"n"`
+	Failures int     `json:"failures"`
+	Median   float64 `json:"median_ms"`
+	P90      float64 `json:"p90_ms"`
+	P99      float64 `json:"p99_ms"`
+	// Against is the peer's name and Ratio ours over the peer's; none for peers.
+	Against string   `json:"against,omitempty"`
+	Ratio   interval `json:"ratio,omitzero"`
+}
+
+// report is everything that one run yielded.
+type report struct {
+	Machine machine              `json:"machine"`
+	Rows    []row                `json:"rows"`
+	Samples map[string][]float64 `json:"samples_ms"`
+	Errors  []string             `json:"errors,omitempty"`
+}
+
+// add a measure's series: each of ours gets a row against each peer.
+func (r *report) add(rng *rand.Rand, name string, all []series) {
+	if r.Samples == nil {
+		r.Samples = map[string][]float64{}
+	}
+	for _, s := range all {
+		r.Samples[name+" / "+s.name] = s.millis
+		for _, err := range s.failures {
+			r.Errors = append(r.Errors, fmt.Sprintf("%s / %s: %v", name, s.name, err))
+		}
+		sorted := slices.Sorted(slices.Values(s.millis))
+		base := row{
+			Measure: name, Variant: s.name, N: len(sorted), Failures: len(s.failures),
+			Median: quantile(sorted, 0.5), P90: quantile(sorted, 0.9), P99: quantile(sorted, 0.99),
+		}
+		if !s.ours {
+			r.Rows = append(r.Rows, base)
+			continue
+		}
+		for _, peer := range all {
+			if peer.ours {
+				continue
+			}
+			against := base
+			against.Against, against.Ratio = peer.name, ratio(rng, s.millis, peer.millis)
+			r.Rows = append(r.Rows, against)
+		}
+	}
+}
+
+// writeTable prints the rows for people. A p99 needs 200 samples to mean anything
+// and is left out below that.
+func (r *report) writeTable(w io.Writer) error {
+	fmt.Fprintln(w, r.Machine)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "measure\tvariant\tn\tfailed\tmedian ms\tp90\tp99\tratio\tagainst")
+	for _, x := range r.Rows {
+		p99, versus := "-", "\t"
+		if x.N >= 200 {
+			p99 = fmt.Sprintf("%.1f", x.P99)
+		}
+		if x.Against != "" {
+			versus = fmt.Sprintf("%.2f (%.2f – %.2f)\t%s", x.Ratio.Value, x.Ratio.Low, x.Ratio.High, x.Against)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.1f\t%.1f\t%s\t%s\n", x.Measure, x.Variant, x.N, x.Failures, x.Median, x.P90, p99, versus)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, e := range r.Errors {
+		fmt.Fprintln(w, "failed:", e)
+	}
+	return nil
+}
+
+// writeJSON writes everything, samples included.
+func (r *report) writeJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
