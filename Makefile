@@ -55,14 +55,14 @@ check: ## the inner loop: format, lint, unit tests with the race detector; any u
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go tool -modfile=tools/lint/go.mod golangci-lint run
-	go test -race ./...
+	go test -race $$(go list ./... | grep -vE '^brig/tests/(bench|e2e|isolation)$$')
 
 .PHONY: test
 test: packages build deps ## everything, as root; leaves the machine as it was
 	@test "$$(id -u)" = 0 || { echo "make test needs root: sudo make test"; exit 1; }
 	$(MAKE) check
-	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 ./internal/... ./cni/... ./shim/... ./nodeagent/...
-	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -timeout 15m ./tests/...
+	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 -p 1 ./internal/... ./cni/... ./shim/... ./nodeagent/...
+	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -timeout 20m ./tests/...
 
 # What building and testing need of the system, installed if it is missing.
 PACKAGES := nftables iproute2 busybox-static ca-certificates curl gcc libc6-dev
@@ -94,7 +94,7 @@ fmt: ## format everything
 generate: ## the protocol's Go code and every golden file
 	@mkdir -p .cache/proto && cd tools/proto && go build -o ../../.cache/proto/ tool
 	PATH=$(CURDIR)/.cache/proto:$$PATH buf generate
-	go test ./... -run Golden -update
+	go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|') -run Golden -update
 
 .PHONY: clean
 clean: ## remove what was built

@@ -11,7 +11,7 @@
 // says so. The file does not record that a stream has ended: whoever knows that the
 // program has ended (its exit status is on record) knows that no byte will follow.
 //
-// Writers and Readers are not safe for concurrent use of one value.
+// One value is not safe for concurrent use, but for Close.
 package journal
 
 import (

@@ -118,7 +118,10 @@ func TestWaitWakesUpAndStops(t *testing.T) {
 func TestReaderNeverSeesAHole(t *testing.T) {
 	w, r := create(t, Chunk)
 	const total = 400 * Chunk
+	done := make(chan struct{})
+	defer func() { <-done }()
 	go func() {
+		defer close(done)
 		for w.Size() < total {
 			if _, err := w.Write(pattern(w.Size(), 8191)); err != nil {
 				return

@@ -36,8 +36,8 @@ func (r *Reader) Size() (int64, error) {
 }
 
 // Start is the offset of the oldest kept byte; the size if there is none.
-func (r *Reader) Start() (int64, error) {
-	start, err := unix.Seek(int(r.file.Fd()), 0, unix.SEEK_DATA)
+func (r *Reader) Start() (start int64, err error) {
+	err = control(r.file, func(fd int) (err error) { start, err = unix.Seek(fd, 0, unix.SEEK_DATA); return err })
 	if errors.Is(err, unix.ENXIO) {
 		return r.Size()
 	}

@@ -47,7 +47,9 @@ func (w *Writer) trim() error {
 	if start <= w.start {
 		return nil
 	}
-	err := unix.Fallocate(int(w.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, w.start, start-w.start)
+	err := control(w.file, func(fd int) error {
+		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, w.start, start-w.start)
+	})
 	if err != nil {
 		return fmt.Errorf("drop the oldest bytes of journal %s: %w", w.file.Name(), err)
 	}
@@ -55,8 +57,23 @@ func (w *Writer) trim() error {
 	return nil
 }
 
+// control lends the descriptor to fn. A Close meanwhile waits: with a number that was
+// given to another file, a hole would be punched in that one.
+func control(f *os.File, fn func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errFn error
+	if err := conn.Control(func(fd uintptr) { errFn = fn(int(fd)) }); err != nil {
+		return err
+	}
+	return errFn
+}
+
 // Size is the length of the stream so far.
 func (w *Writer) Size() int64 { return w.size }
 
-// Close ends writing. It does not remove the file.
+// Close ends writing, also from another goroutine while Write is under way. It does
+// not remove the file.
 func (w *Writer) Close() error { return w.file.Close() }

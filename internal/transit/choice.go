@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy"
 )
 
 // choice is what was picked for this boot; it is on record before it is used.
@@ -19,6 +22,8 @@ type choice struct {
 	// Host and Up are the two ends of the link between host and transit, in a /30.
 	Host netip.Prefix `json:"host"`
 	Up   netip.Prefix `json:"up"`
+	// HostNS is the network namespace, by inode, that this node takes for the host's.
+	HostNS uint64 `json:"host_ns"`
 	// Forwarding are the interfaces of the host whose forwarding was switched on,
 	// with what was there before.
 	Forwarding map[string]string `json:"forwarding"`
@@ -56,25 +61,39 @@ func (c choice) save(cfg *config.Config) error {
 }
 
 // choose picks addresses that nothing on the host uses, or returns what was picked
-// before.
-func choose(cfg *config.Config) (choice, error) {
-	c, err := loadChoice(cfg)
-	if err == nil || !errors.Is(err, os.ErrNotExist) {
-		return c, err
+// before. Until the node's link is there its pick is not settled: another node may
+// have taken the same since, so the pick must still be free.
+func choose(cfg *config.Config, settled bool) (choice, error) {
+	before, err := loadChoice(cfg)
+	if err == nil && settled {
+		return before, nil
 	}
-	used, err := usedPrefixes()
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return choice{}, err
 	}
+	used, failed := usedPrefixes()
+	if failed != nil {
+		return choice{}, failed
+	}
+	if err == nil && free(before.Pool, used) && free(before.Host.Masked(), used) {
+		return before, nil
+	}
+	c := choice{Forwarding: map[string]string{}}
+	maps.Copy(c.Forwarding, before.Forwarding)
 	if c.Pool, err = choosePool(cfg.Network.Pool, used); err != nil {
 		return choice{}, err
 	}
 	if err := c.chooseLink(used); err != nil {
 		return choice{}, err
 	}
-	c.Forwarding = map[string]string{}
+	if c.HostNS, err = netns.ID(hostNS); err != nil {
+		return choice{}, err
+	}
 	return c, c.save(cfg)
 }
+
+// hostNS is the calling thread's network namespace.
+const hostNS = "/proc/thread-self/ns/net"
 
 // usedPrefixes are the host's routes and addresses, in all its tables.
 func usedPrefixes() ([]netip.Prefix, error) {
@@ -100,7 +119,8 @@ func usedPrefixes() ([]netip.Prefix, error) {
 	return used, err
 }
 
-// hostAddresses are all IPv4 addresses of the host.
+// hostAddresses are all IPv4 addresses of the host, and the broadcast addresses of
+// its networks, which it answers to as well.
 func hostAddresses() ([]netip.Addr, error) {
 	list, err := netlink.AddrList(nil, netlink.FAMILY_V4)
 	if err != nil {
@@ -108,8 +128,13 @@ func hostAddresses() ([]netip.Addr, error) {
 	}
 	var addrs []netip.Addr
 	for _, a := range list {
-		if addr, ok := netip.AddrFromSlice(a.IP.To4()); ok {
-			addrs = append(addrs, addr)
+		addr, ok := netip.AddrFromSlice(a.IP.To4())
+		if !ok {
+			continue
+		}
+		addrs = append(addrs, addr)
+		if bits, _ := a.Mask.Size(); bits < 31 {
+			addrs = append(addrs, netpolicy.RangeOf(netip.PrefixFrom(addr, bits)).To)
 		}
 	}
 	return addrs, nil

@@ -10,16 +10,35 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"brig/internal/config"
 	"brig/internal/netns"
+	"brig/internal/netpolicy"
 	"brig/internal/netpolicy/nft"
 )
 
 // ensure makes or repairs everything, in an order that is closed at every step: the
 // rules come before the link that could carry a packet.
 func ensure(ctx context.Context, cfg *config.Config) (Node, error) {
-	c, err := choose(cfg)
+	if _, err := netlink.LinkByName(cfg.HostLink()); err == nil {
+		return ensureWith(ctx, cfg, true)
+	}
+	// Nodes side by side must not pick the same addresses, so they pick one after
+	// the other, each until its route is seen by the next.
+	if err := os.MkdirAll(netns.Dir, 0o755); err != nil {
+		return Node{}, err
+	}
+	var node Node
+	err := flock(ctx, netns.Dir, os.O_RDONLY|unix.O_DIRECTORY, func(ctx context.Context) (err error) {
+		node, err = ensureWith(ctx, cfg, false)
+		return err
+	})
+	return node, err
+}
+
+func ensureWith(ctx context.Context, cfg *config.Config, settled bool) (Node, error) {
+	c, err := choose(cfg, settled)
 	if err != nil {
 		return Node{}, err
 	}
@@ -94,7 +113,7 @@ func nodeAddresses(cfg *config.Config, c choice) ([]netip.Addr, error) {
 			addrs = append(addrs, a)
 		}
 	}
-	addrs = append(addrs, c.Host.Addr(), c.Up.Addr())
+	addrs = append(addrs, c.Host.Addr(), c.Up.Addr(), netpolicy.RangeOf(c.Host).To)
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	return slices.Compact(addrs), nil
 }

@@ -76,12 +76,16 @@ func otherNode(cfg *config.Config) (*heir, error) {
 	if err != nil {
 		return nil, err
 	}
+	here, err := netns.ID(hostNS)
+	if err != nil {
+		return nil, err
+	}
 	for _, path := range records {
 		if path == choicePath(cfg) {
 			continue
 		}
 		other := config.Config{RunDir: filepath.Dir(filepath.Dir(path))}
-		if c, err := loadChoice(&other); err == nil && linkHas(c) {
+		if c, err := loadChoice(&other); err == nil && c.HostNS == here && linkHas(c) {
 			return &heir{cfg: &other, choice: c}, nil
 		}
 	}

@@ -69,11 +69,15 @@ const lockRetry = 2 * time.Millisecond
 
 // Locked runs fn under the node's network lock, whatever state the network is in.
 func Locked(ctx context.Context, cfg *config.Config, fn func(context.Context) error) error {
-	path := cfg.NetworkLock()
-	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+	if err := os.MkdirAll(filepath.Dir(cfg.NetworkLock()), 0o711); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	return flock(ctx, cfg.NetworkLock(), os.O_CREATE|os.O_RDWR, fn)
+}
+
+// flock runs fn while it holds the lock of a file or directory.
+func flock(ctx context.Context, path string, flags int, fn func(context.Context) error) error {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the network lock: %w", err)
 	}

@@ -3,6 +3,7 @@ package transit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -151,8 +152,9 @@ func TestRepair(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := state.Node(); len(got) != 5 || got[4] != netip.MustParseAddr("203.0.113.77") {
-			t.Errorf("node4 is %v", got)
+		want := "[127.0.0.1 127.255.255.255 169.254.2.1 169.254.2.2 169.254.2.3 203.0.113.1 203.0.113.77 203.0.113.255]"
+		if got := fmt.Sprint(state.Node()); got != want {
+			t.Errorf("node4 is %s, want %s", got, want)
 		}
 	})
 }

@@ -52,7 +52,21 @@ func (n Namespace) Bind(ctx context.Context, link string, policy netpolicy.Polic
 	if s, err = n.Read(ctx); err != nil {
 		return err
 	}
-	return s.Verify(link, policy)
+	if err := s.Verify(link, policy); err != nil {
+		return err
+	}
+	return n.sweep(ctx, s) // of the policy that this one replaced
+}
+
+func (n Namespace) sweep(ctx context.Context, s *State) error {
+	text := s.renderSweep()
+	if text == "" {
+		return nil
+	}
+	if err := n.Apply(ctx, text); err != nil {
+		return fmt.Errorf("remove policies that no link has: %w", err)
+	}
+	return nil
 }
 
 // Unbind takes a link's identity and policy away, and the policy itself if nobody

@@ -1,0 +1,204 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"brig/cni/lease"
+	"brig/internal/attachment"
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy"
+	"brig/internal/netpolicy/nft"
+	"brig/internal/transit"
+	"brig/internal/undo"
+)
+
+// Request to connect a network namespace.
+type Request struct {
+	attachment.Key
+	NetNS  string            // path of the sandbox's network namespace
+	Policy *netpolicy.Policy // nil: deny, until the gate binds one
+}
+
+// Attachment that was made.
+type Attachment struct {
+	lease.Lease
+	NetNSPath string
+	Transit   string // path of the namespace of the other end
+	MTU       int
+}
+
+func leases(cfg *config.Config) lease.Dir {
+	return lease.Dir(filepath.Join(cfg.NetworkDir(), "leases"))
+}
+
+// Attach connects the sandbox. Asked again for one that is whole it returns the same;
+// what is left of one that is not, it replaces.
+func Attach(ctx context.Context, cfg *config.Config, r Request) (a Attachment, err error) {
+	if r.Policy != nil {
+		if err := checkCeiling(*r.Policy, cfg); err != nil {
+			return Attachment{}, err
+		}
+	}
+	err = transit.With(ctx, cfg, func(ctx context.Context, node transit.Node) (err error) {
+		a, err = attach(ctx, cfg, node, r)
+		return err
+	})
+	if err != nil {
+		return Attachment{}, fmt.Errorf("attach %s: %w", r.ContainerID, err)
+	}
+	return a, nil
+}
+
+func attach(ctx context.Context, cfg *config.Config, node transit.Node, r Request) (_ Attachment, err error) {
+	id, err := identify(node, r)
+	if err != nil {
+		return Attachment{}, err
+	}
+	a, err := whole(ctx, cfg, node, r, id)
+	if err == nil {
+		return a, rebind(ctx, node, a.Link, r.Policy)
+	}
+	if err := clearAway(ctx, cfg, node, r.Link()); err != nil {
+		return Attachment{}, err
+	}
+	var steps undo.Stack
+	defer steps.Undo(ctx, &err)
+	// One step takes back all of what follows, however far it came: it is what
+	// DEL does after a kill, too.
+	steps.Push("detach", func(ctx context.Context) error { return detach(ctx, cfg, r.Link()) })
+	l, err := leases(cfg).Take(id, node.Pool)
+	if err != nil {
+		return Attachment{}, err
+	}
+	if err := flushConntrack(node.Path, l.Address); err != nil {
+		return Attachment{}, err
+	}
+	if err := node.Rules.Identify(ctx, binding(l)); err != nil {
+		return Attachment{}, err
+	}
+	if err := plumb(node, r.NetNS, l); err != nil {
+		return Attachment{}, err
+	}
+	if r.Policy != nil {
+		if err := node.Rules.Bind(ctx, l.Link, *r.Policy); err != nil {
+			return Attachment{}, err
+		}
+	}
+	steps.Release()
+	return Attachment{Lease: l, NetNSPath: r.NetNS, Transit: node.Path, MTU: node.MTU}, nil
+}
+
+// clearAway removes what a killed ADD left. Most have nothing to remove, and learn that
+// without running nft; rules alone, without lease and link, the new identity replaces.
+func clearAway(ctx context.Context, cfg *config.Config, node transit.Node, link string) error {
+	_, err := leases(cfg).Find(link)
+	if errors.Is(err, os.ErrNotExist) && !hasLink(node.Path, link) {
+		return nil
+	}
+	return detach(ctx, cfg, link)
+}
+
+// identify refuses namespaces in which no sandbox may live: the host's, whose
+// addresses runsc would strip, and the transit.
+func identify(node transit.Node, r Request) (attachment.Identity, error) {
+	inode, err := netns.ID(r.NetNS)
+	if err != nil {
+		return attachment.Identity{}, err
+	}
+	for path, name := range map[string]string{"/proc/thread-self/ns/net": "the host's", "/proc/1/ns/net": "the machine's", node.Path: "the node's transit"} {
+		if other, err := netns.ID(path); err == nil && other == inode {
+			return attachment.Identity{}, fmt.Errorf("%s is %s network namespace: a sandbox needs its own", r.NetNS, name)
+		}
+	}
+	id := attachment.Identity{Key: r.Key, NetNS: inode}
+	_, err = id.Alias()
+	return id, err
+}
+
+func binding(l lease.Lease) nft.Binding {
+	return nft.Binding{Link: l.Link, MAC: attachment.MAC(l.Address).String(), Addr: l.Address}
+}
+
+// whole returns the attachment if it is there already, complete, for this very
+// namespace: a caller that died before it read the answer asks again.
+func whole(ctx context.Context, cfg *config.Config, node transit.Node, r Request, id attachment.Identity) (Attachment, error) {
+	l, err := leases(cfg).Find(r.Link())
+	if err != nil {
+		return Attachment{}, err
+	}
+	if l.Identity() != id {
+		return Attachment{}, errors.New("of another namespace")
+	}
+	if err := verify(ctx, cfg, node.Rules, r.NetNS, l); err != nil {
+		return Attachment{}, err
+	}
+	return Attachment{Lease: l, NetNSPath: r.NetNS, Transit: node.Path, MTU: node.MTU}, nil
+}
+
+// rebind gives an attachment that is there the policy, unless it has another one:
+// ADD is no way to change a running sandbox's policy.
+func rebind(ctx context.Context, node transit.Node, link string, policy *netpolicy.Policy) error {
+	if policy == nil {
+		return nil
+	}
+	state, err := node.Rules.Read(ctx)
+	if err != nil {
+		return err
+	}
+	if state.Bound(link) == "" {
+		return node.Rules.Bind(ctx, link, *policy)
+	}
+	return state.Verify(link, *policy)
+}
+
+// Detach removes all there is of an attachment. What is not there is no error.
+func Detach(ctx context.Context, cfg *config.Config, k attachment.Key) error {
+	if untouched(cfg) {
+		return nil
+	}
+	err := transit.Locked(ctx, cfg, func(ctx context.Context) error { return detach(ctx, cfg, k.Link()) })
+	if err != nil {
+		return fmt.Errorf("detach %s: %w", k.ContainerID, err)
+	}
+	return nil
+}
+
+// untouched tells that the node has no network at all, so that removing something
+// from it does not begin by making a lock file.
+func untouched(cfg *config.Config) bool {
+	_, err := os.Stat(cfg.NetworkDir())
+	return errors.Is(err, os.ErrNotExist) && !netns.Exists(cfg.TransitName())
+}
+
+// detach cuts off first and gives the address back only if everything before went
+// well: an address in doubt stays leased, and the next DEL tries again.
+func detach(ctx context.Context, cfg *config.Config, link string) error {
+	var errs []error
+	if netns.Exists(cfg.TransitName()) {
+		if err := nft.Namespace(transit.Path(cfg)).Unbind(ctx, link); err != nil && !errors.Is(err, nft.ErrNoRules) {
+			errs = append(errs, err)
+		}
+		errs = append(errs, unplumb(transit.Path(cfg), link))
+	}
+	l, err := leases(cfg).Find(link)
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.Join(append(errs, leases(cfg).Tidy())...)
+	}
+	errs = append(errs, err)
+	if leases(cfg).Holds(l) {
+		errs = append(errs, flushConntrack(transit.Path(cfg), l.Address))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return leases(cfg).Free(l)
+}
+
+// gatewayPrefix is the gateway as a route's destination.
+var gatewayPrefix = netip.PrefixFrom(netip.MustParseAddr(nft.Gateway), 32)

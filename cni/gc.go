@@ -1,0 +1,88 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"brig/internal/attachment"
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy/nft"
+	"brig/internal/transit"
+)
+
+// GC removes every attachment of the network that is not valid, and links and
+// bindings that nobody has a lease for: what killed processes left. Attachments of
+// other networks stay.
+func GC(ctx context.Context, cfg *config.Config, network string, valid []attachment.Key) error {
+	if untouched(cfg) {
+		return nil
+	}
+	err := transit.Locked(ctx, cfg, func(ctx context.Context) error { return collect(ctx, cfg, network, valid) })
+	if err != nil {
+		return fmt.Errorf("collect attachments of %s: %w", network, err)
+	}
+	return nil
+}
+
+func collect(ctx context.Context, cfg *config.Config, network string, valid []attachment.Key) error {
+	keep := map[string]bool{}
+	for _, k := range valid {
+		keep[k.Link()] = true
+	}
+	all, err := leases(cfg).All()
+	if err != nil {
+		return err
+	}
+	drop := map[string]bool{}
+	for _, l := range all {
+		if l.Network == network && !keep[l.Link] {
+			drop[l.Link] = true
+		} else {
+			keep[l.Link] = true
+		}
+	}
+	present, err := found(ctx, cfg)
+	errs := []error{err}
+	for _, link := range present {
+		if !keep[link] {
+			drop[link] = true
+		}
+	}
+	for link := range drop {
+		errs = append(errs, detach(ctx, cfg, link))
+	}
+	return errors.Join(append(errs, leases(cfg).Tidy())...)
+}
+
+// found are the sandbox links that the transit namespace has or has rules for. No ADD
+// is under way, since the caller holds the lock.
+func found(ctx context.Context, cfg *config.Config) (names []string, err error) {
+	if !netns.Exists(cfg.TransitName()) {
+		return nil, nil
+	}
+	err = netns.Do(transit.Path(cfg), func() error {
+		links, err := netlink.LinkList()
+		for _, link := range links {
+			if strings.HasPrefix(link.Attrs().Name, attachment.LinkPrefix) {
+				names = append(names, link.Attrs().Name)
+			}
+		}
+		return err
+	})
+	state, failed := nft.Namespace(transit.Path(cfg)).Read(ctx)
+	if errors.Is(failed, nft.ErrNoRules) {
+		return names, err
+	}
+	if failed != nil {
+		return names, errors.Join(err, failed)
+	}
+	for _, b := range state.Links() {
+		names = append(names, b.Link)
+	}
+	return names, err
+}

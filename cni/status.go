@@ -1,0 +1,36 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"brig/internal/config"
+	"brig/internal/transit"
+)
+
+// Status tells whether an ADD would work: a CNI error of code 50 and the reason if it
+// would not. A node that has a network is brought in order, as an ADD would; one that
+// has none yet is left so.
+func Status(ctx context.Context, cfg *config.Config) error {
+	if err := ready(ctx, cfg); err != nil {
+		return types.NewError(types.ErrPluginNotAvailable, "brig-cni cannot attach sandboxes", err.Error())
+	}
+	return nil
+}
+
+func ready(ctx context.Context, cfg *config.Config) error {
+	if _, err := exec.LookPath("nft"); err != nil {
+		if _, err := exec.LookPath("/usr/sbin/nft"); err != nil {
+			return errors.New("nft is not installed; install the package nftables")
+		}
+	}
+	if untouched(cfg) {
+		return nil
+	}
+	return transit.With(ctx, cfg, func(_ context.Context, node transit.Node) error {
+		return leases(cfg).Room(node.Pool)
+	})
+}

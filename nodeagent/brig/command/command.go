@@ -1,0 +1,121 @@
+// Package command is the command line of brig: it parses, calls brigd through
+// package client and prints. Its contract: results go to stdout, everything
+// else to stderr; every command takes --json; an error is one line that begins
+// with "brig: " and says what to do; the exit status is the program's own for
+// run, exec and wait (125 if brig itself failed there), else 0, 1 for a failure
+// and 2 for a wrong invocation.
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"brig/internal/config"
+	"brig/nodeagent/brig/client"
+	"github.com/spf13/cobra"
+)
+
+// Streams are the three files of the process.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Exit statuses of brig itself.
+const (
+	statusFailed  = 1
+	statusUsage   = 2
+	statusProgram = 125 // brig failed where a program's status was asked for
+)
+
+// app is what every command shares.
+type app struct {
+	Streams
+	socket string
+	json   bool
+}
+
+// Main runs one command line and returns its exit status.
+func Main(ctx context.Context, streams Streams, args []string) int {
+	root := New(streams)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	var status exitStatus
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	}
+	fmt.Fprintf(streams.Err, "brig: %s\n", client.Describe(err))
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(streams.Err, "try: %s --help\n", cmd.CommandPath())
+		return statusUsage
+	case cmd.Annotations[exitsAsProgram] != "":
+		return statusProgram
+	}
+	return statusFailed
+}
+
+// exitsAsProgram marks the commands whose status is a program's.
+const exitsAsProgram = "exits-as-program"
+
+// exitStatus ends brig with a program's status and without a message.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// exitWith is nil for 0.
+func exitWith(code int32) error {
+	if code == 0 {
+		return nil
+	}
+	return exitStatus(code)
+}
+
+// usageError is a wrong invocation.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// client connects to the socket that the flag, the environment or the default
+// names.
+func (a *app) client() *client.Client { return client.New(a.socketPath()) }
+
+func (a *app) socketPath() string {
+	if a.socket != "" {
+		return a.socket
+	}
+	if s := os.Getenv("BRIG_SOCKET"); s != "" {
+		return s
+	}
+	return config.Defaults().Socket
+}
+
+// printJSON writes v as one indented document.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.Out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// positional accepts between least and most arguments, or fails with how the
+// command is written.
+func positional(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return usagef("expected: %s", cmd.UseLine())
+		}
+		return nil
+	}
+}

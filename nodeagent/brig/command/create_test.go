@@ -1,0 +1,60 @@
+package command_test
+
+import (
+	"strings"
+	"testing"
+
+	brigv1 "brig/nodeagent/api/brig/v1"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+func TestCreateSendsWhatWasSaid(t *testing.T) {
+	n := &fakeNode{}
+	socket := n.start(t)
+	fakeImages{n}.add("img", 1)
+	for _, tc := range []struct {
+		args []string
+		want *brigv1.CreateRequest
+	}{
+		{[]string{"img"}, &brigv1.CreateRequest{Image: "img"}},
+		{[]string{"img", "--", "ls", "-l"}, &brigv1.CreateRequest{Image: "img", Argv: []string{"ls", "-l"}}},
+		{[]string{"img", "ls"}, &brigv1.CreateRequest{Image: "img", Argv: []string{"ls"}}},
+		{[]string{"img", "--", "a", "--", "b"}, &brigv1.CreateRequest{Image: "img", Argv: []string{"a", "--", "b"}}},
+		{[]string{"img", "--cpu", "0.5", "--memory", "128", "--timeout", "90s"}, &brigv1.CreateRequest{
+			Image: "img", Resources: &brigv1.Resources{Cpu: 0.5, MemoryMib: 128}, Timeout: durationpb.New(90e9)}},
+		{[]string{"--name", "n", "--env", "A=b=c", "--env", "E=", "--workdir", "/w", "--tag", "k=v", "img"}, &brigv1.CreateRequest{
+			Image: "img", Name: "n", Env: map[string]string{"A": "b=c", "E": ""}, Workdir: "/w", Tags: map[string]string{"k": "v"}}},
+		{[]string{"--block-network", "img"}, &brigv1.CreateRequest{Image: "img", Network: &brigv1.NetworkPolicy{BlockNetwork: true}}},
+		{[]string{"--no-egress", "img"}, &brigv1.CreateRequest{Image: "img", Network: &brigv1.NetworkPolicy{CidrAllowlist: &brigv1.CidrList{}}}},
+		{[]string{"--cidr-allow", "203.0.113.0/24", "--cidr-allowlist", "198.51.100.0/24", "--inbound-cidr", "192.0.2.0/24", "img"},
+			&brigv1.CreateRequest{Image: "img", Network: &brigv1.NetworkPolicy{
+				CidrAllowlist:        &brigv1.CidrList{Cidrs: []string{"203.0.113.0/24", "198.51.100.0/24"}},
+				InboundCidrAllowlist: &brigv1.CidrList{Cidrs: []string{"192.0.2.0/24"}}}}},
+		{[]string{"--port", "80", "--port", "81/h2", "--port", "82/tcp", "--port", "70000/tls", "img"}, &brigv1.CreateRequest{
+			Image: "img", Ports: []*brigv1.Port{
+				{SandboxPort: 80, Kind: brigv1.TunnelKind_TUNNEL_KIND_TLS}, {SandboxPort: 81, Kind: brigv1.TunnelKind_TUNNEL_KIND_H2},
+				{SandboxPort: 82, Kind: brigv1.TunnelKind_TUNNEL_KIND_TCP}, {SandboxPort: 70000, Kind: brigv1.TunnelKind_TUNNEL_KIND_TLS}}}},
+	} {
+		n.creates = nil
+		got := brig(t, socket, "", append([]string{"create"}, tc.args...)...)
+		if got.Status != 0 || got.Err != "" {
+			t.Errorf("create %q: %+v", tc.args, got)
+			continue
+		}
+		if diff := cmp.Diff([]*brigv1.CreateRequest{tc.want}, n.creates, protocmp.Transform()); diff != "" {
+			t.Errorf("create %q sends (-want +got):\n%s", tc.args, diff)
+		}
+	}
+}
+
+func TestCreatePullsAMissingImage(t *testing.T) {
+	n := &fakeNode{}
+	socket := n.start(t)
+	pulled := "pulling busybox\npulled docker.io/library/busybox:latest sha256:" + strings.Repeat("ab", 32) + " 1.2 MB\n"
+	check(t, brig(t, socket, "", "create", "busybox"), result{Out: first + "\n", Err: pulled})
+	check(t, brig(t, socket, "", "create", "busybox"), result{Out: "sb-0000000000000002\n"})
+	check(t, brig(t, socket, "", "create", "missing"),
+		result{Status: 1, Err: "pulling missing\nbrig: the registry has no image missing\n"})
+}

@@ -1,0 +1,67 @@
+package command_test
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestWrongInvocations(t *testing.T) {
+	for _, tc := range []struct {
+		line, want string
+	}{
+		{"frob", `brig: unknown command "frob"` + "\ntry: brig --help\n"},
+		{"creat", `brig: unknown command "creat"; did you mean create?` + "\ntry: brig --help\n"},
+		{"image frob", `brig: unknown command "frob"` + "\ntry: brig image --help\n"},
+		{"create", "brig: expected: brig create [flags] IMAGE [-- ARGV...]\ntry: brig create --help\n"},
+		{"create img x -- y", `brig: "x" stands before --; the program and its arguments go after it` + "\ntry: brig create --help\n"},
+		{"create img python3 -c x", "brig: unknown shorthand flag: 'c' in -c; the program and its arguments go after --\ntry: brig create --help\n"},
+		{"create --gpu 1 img", "brig: unknown flag: --gpu; the program and its arguments go after --\ntry: brig create --help\n"},
+		{"create --port x img", `brig: port "x": write it as 8080, 8080/h2 or 8080/tcp` + "\ntry: brig create --help\n"},
+		{"create --port 80/udp img", `brig: port "80/udp": write it as 8080, 8080/h2 or 8080/tcp` + "\ntry: brig create --help\n"},
+		{"create --env A img", `brig: --env "A": write it as KEY=VALUE` + "\ntry: brig create --help\n"},
+		{"create --env A=1 --env A=2 img", `brig: --env: "A" is given twice` + "\ntry: brig create --help\n"},
+		{"create --no-egress --cidr-allow 1.1.1.1/32 img", "brig: --no-egress and --cidr-allow exclude each other; keep one\ntry: brig create --help\n"},
+		{"create --memory 0 img", "brig: --cpu and --memory must be positive; leave them out for the node's default\ntry: brig create --help\n"},
+		{"run img", "brig: run needs a program: brig run [flags] IMAGE -- ARGV... (a sandbox that idles is made by brig create)\ntry: brig run --help\n"},
+		{"exec", "brig: expected: brig exec [-it] [flags] SANDBOX -- ARGV...\ntry: brig exec --help\n"},
+		{"exec sb", "brig: exec needs a program: brig exec [-it] [flags] SANDBOX -- ARGV...\ntry: brig exec --help\n"},
+		{"exec sb --", "brig: exec needs a program: brig exec [-it] [flags] SANDBOX -- ARGV...\ntry: brig exec --help\n"},
+		{"exec sb -it -- sh", "brig: -it stands after SANDBOX; flags of exec go before it, the program after --\ntry: brig exec --help\n"},
+		{"exec -t sb -- sh", "brig: -t needs a terminal on stdin; leave it out\ntry: brig exec --help\n"},
+		{"exec --json -i sb -- sh", "brig: --json collects the output and takes no -i or -t; leave one out\ntry: brig exec --help\n"},
+		{"tunnel open sb", "brig: expected: brig tunnel open SANDBOX PORT[/h2|/tcp]\ntry: brig tunnel open --help\n"},
+		{"ls x", "brig: expected: brig ls [flags]\ntry: brig ls --help\n"},
+		{"rm", "brig: expected: brig rm [--force] SANDBOX...\ntry: brig rm --help\n"},
+	} {
+		t.Run(tc.line, func(t *testing.T) {
+			check(t, brig(t, "/nowhere", "", strings.Fields(tc.line)...), result{Status: 2, Err: tc.want})
+		})
+	}
+}
+
+func TestNoBrigd(t *testing.T) {
+	const away = "brig: brigd does not answer on /nowhere; is it running? start it (systemctl start brigd), " +
+		"or name its socket with --socket or BRIG_SOCKET\n"
+	for line, status := range map[string]int{
+		"ls": 1, "create img": 1, "rm x": 1, "logs -f x": 1, "image ls": 1, "node ca": 1,
+		"run img -- x": 125, "exec sb -- x": 125, "wait sb": 125,
+	} {
+		t.Run(line, func(t *testing.T) {
+			check(t, brig(t, "/nowhere", "", strings.Fields(line)...), result{Status: status, Err: away})
+		})
+	}
+}
+
+func TestSocketFromTheEnvironment(t *testing.T) {
+	n := &fakeNode{}
+	t.Setenv("BRIG_SOCKET", n.start(t))
+	check(t, brig(t, "", "", "node", "ca"), result{Out: "/var/lib/brig/ca/ca.pem\n"})
+}
+
+func TestErrorsOfBrigdAreOneLine(t *testing.T) {
+	_, socket := node(t)
+	check(t, brig(t, socket, "", "create", "--block-network", "--port", "80", "img"), result{Status: 1,
+		Err: "brig: Cannot specify open ports when block_network is enabled; use an empty cidr_allowlist\n"})
+	check(t, brig(t, socket, "", "exec", "nobody", "--", "x"), result{Status: 125,
+		Err: "brig: no sandbox \"nobody\"; brig ls shows them\n"})
+}

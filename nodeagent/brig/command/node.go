@@ -1,0 +1,105 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"brig/internal/version"
+	"brig/nodeagent/brig/view"
+
+	brigv1 "brig/nodeagent/api/brig/v1"
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+)
+
+// nodeInfo is brig node info --json.
+type nodeInfo struct {
+	Node                string `json:"node"`
+	Version             string `json:"version"`
+	RunscVersion        string `json:"runsc_version"`
+	ContainerdAddress   string `json:"containerd_address"`
+	ContainerdNamespace string `json:"containerd_namespace"`
+	AddressPool         string `json:"address_pool"`
+	Running             uint32 `json:"running"`
+}
+
+func (a *app) nodeInfoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "info",
+		Short: "Show the node's versions, paths and counts",
+		Args:  positional(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			res, err := a.client().Node.Info(cmd.Context(), connect.NewRequest(&brigv1.InfoRequest{}))
+			if err != nil {
+				return err
+			}
+			m := res.Msg
+			if a.json {
+				return a.printJSON(nodeInfo{
+					m.GetNode(), m.GetVersion(), m.GetRunscVersion(), m.GetContainerdAddress(),
+					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(),
+				})
+			}
+			return view.Table(a.Out, [][]string{
+				{"node", m.GetNode()},
+				{"brigd", m.GetVersion()},
+				{"runsc", m.GetRunscVersion()},
+				{"socket", a.socketPath()},
+				{"containerd", m.GetContainerdAddress() + " (namespace " + m.GetContainerdNamespace() + ")"},
+				{"address pool", m.GetAddressPool()},
+				{"running", fmt.Sprint(m.GetRunning())},
+			})
+		},
+	}
+}
+
+func (a *app) nodeCACommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "ca",
+		Short:   "Print the path of the certificate that signs the tunnels' certificates",
+		Example: "  curl --cacert \"$(brig node ca)\" https://...",
+		Args:    positional(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			res, err := a.client().Node.CA(cmd.Context(), connect.NewRequest(&brigv1.CARequest{}))
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(struct {
+					Path string `json:"path"`
+					PEM  string `json:"pem"`
+				}{res.Msg.GetPath(), res.Msg.GetPem()})
+			}
+			_, err = fmt.Fprintln(a.Out, res.Msg.GetPath())
+			return err
+		},
+	}
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the versions of brig and, if it answers, of brigd",
+		Args:  positional(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+			defer cancel()
+			var brigd string
+			if res, err := a.client().Node.Info(ctx, connect.NewRequest(&brigv1.InfoRequest{})); err == nil {
+				brigd = res.Msg.GetVersion()
+			}
+			if a.json {
+				return a.printJSON(struct {
+					Brig  string `json:"brig"`
+					Brigd string `json:"brigd,omitempty"`
+				}{version.Version, brigd})
+			}
+			rows := [][]string{{"brig", version.Version}}
+			if brigd != "" {
+				rows = append(rows, []string{"brigd", brigd})
+			}
+			return view.Table(a.Out, rows)
+		},
+	}
+}

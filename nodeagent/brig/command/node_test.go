@@ -1,0 +1,43 @@
+package command_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+func TestImages(t *testing.T) {
+	_, socket := node(t)
+	file := filepath.Join(t.TempDir(), "a.tar")
+	if err := os.WriteFile(file, make([]byte, 700_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(t, brig(t, socket, "", "image", "import", file), result{
+		Out: "docker.io/library/imported:700000\n", Err: "importing " + file + "\n"})
+	check(t, brig(t, socket, "12345", "image", "import", "-"), result{
+		Out: "docker.io/library/imported:5\n", Err: "importing -\n"})
+	check(t, brig(t, socket, "broken", "image", "import", "-"), result{
+		Status: 1, Err: "importing -\nbrig: the archive is damaged\n"})
+	check(t, brig(t, socket, "", "image", "rm", "img", "imported:5"), result{Out: "img\nimported:5\n"})
+	got := brig(t, socket, "", "image", "ls")
+	got.Out = regexp.MustCompile(`\d+[smhd] ago`).ReplaceAllString(got.Out, "0s ago")
+	check(t, got, result{Out: "" +
+		"NAME                               DIGEST               SIZE      CREATED\n" +
+		"docker.io/library/imported:700000  sha256:abababababab  700.0 kB  0s ago\n"})
+}
+
+func TestNode(t *testing.T) {
+	_, socket := node(t)
+	check(t, brig(t, socket, "", "node", "info"), result{Out: "" +
+		"node          host\n" +
+		"brigd         1.2.3\n" +
+		"runsc         release-x\n" +
+		"socket        " + socket + "\n" +
+		"containerd    /run/brig/containerd.sock (namespace brig)\n" +
+		"address pool  10.88.0.0/16\n" +
+		"running       1\n"})
+	check(t, brig(t, socket, "", "node", "ca", "--json"), result{Out: "{\n  \"path\": \"/var/lib/brig/ca/ca.pem\",\n  \"pem\": \"PEM\"\n}\n"})
+	check(t, brig(t, socket, "", "version"), result{Out: "brig   unreleased\nbrigd  1.2.3\n"})
+	check(t, brig(t, "/nowhere", "", "version", "--json"), result{Out: "{\n  \"brig\": \"unreleased\"\n}\n"})
+}

@@ -1,0 +1,145 @@
+// Package view turns what brigd answers into what people and programs read: the
+// structs behind --json, whose field names are a contract, and columns of text.
+// Pure functions; the protocol's types come in, values and strings go out.
+package view
+
+import (
+	"strings"
+	"time"
+
+	brigv1 "brig/nodeagent/api/brig/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Sandbox is one sandbox under --json.
+type Sandbox struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name,omitempty"`
+	Image     string            `json:"image"`
+	Argv      []string          `json:"argv"`
+	Tags      map[string]string `json:"tags,omitempty"`
+	State     string            `json:"state"`
+	Exit      *Exit             `json:"exit,omitempty"`
+	OwnerUID  uint32            `json:"owner_uid"`
+	CreatedAt *time.Time        `json:"created_at,omitempty"`
+	Deadline  *time.Time        `json:"deadline,omitempty"`
+	Address   string            `json:"address,omitempty"`
+	Network   Network           `json:"network"`
+	Resources Resources         `json:"resources"`
+	Tunnels   []Tunnel          `json:"tunnels"`
+}
+
+// Exit is how a program or a sandbox ended.
+type Exit struct {
+	Code   int32      `json:"code"`
+	Reason string     `json:"reason"`
+	At     *time.Time `json:"at,omitempty"`
+}
+
+// Network is a policy. An allowlist that is null was not given: open.
+type Network struct {
+	Block   bool     `json:"block_network"`
+	CIDRs   []string `json:"cidr_allowlist"`
+	Inbound []string `json:"inbound_cidr_allowlist"`
+}
+
+// Resources are the limits; zero is the node's default.
+type Resources struct {
+	CPU       float64 `json:"cpu"`
+	MemoryMiB uint64  `json:"memory_mib"`
+}
+
+// Tunnel is one open tunnel.
+type Tunnel struct {
+	SandboxPort uint32 `json:"sandbox_port"`
+	Kind        string `json:"kind"`
+	Host        string `json:"host"`
+	Port        uint32 `json:"port"`
+	URL         string `json:"url"`
+}
+
+// Image is one image of the node.
+type Image struct {
+	Name      string     `json:"name"`
+	Digest    string     `json:"digest"`
+	Size      uint64     `json:"size"`
+	CreatedAt *time.Time `json:"created_at,omitempty"`
+}
+
+// OfSandbox converts a sandbox.
+func OfSandbox(s *brigv1.Sandbox) Sandbox {
+	v := Sandbox{
+		ID: s.GetId(), Name: s.GetName(), Image: s.GetImage(), Argv: list(s.GetArgv()), Tags: s.GetTags(),
+		State:     word(s.GetState().String(), "STATE_"),
+		OwnerUID:  s.GetOwnerUid(),
+		CreatedAt: moment(s.GetCreatedAt()), Deadline: moment(s.GetDeadline()),
+		Address: s.GetAddress(),
+		Network: Network{
+			Block:   s.GetNetwork().GetBlockNetwork(),
+			CIDRs:   cidrs(s.GetNetwork().GetCidrAllowlist()),
+			Inbound: cidrs(s.GetNetwork().GetInboundCidrAllowlist()),
+		},
+		Resources: Resources{CPU: s.GetResources().GetCpu(), MemoryMiB: s.GetResources().GetMemoryMib()},
+		Tunnels:   OfTunnels(s.GetTunnels()),
+	}
+	if s.GetExit() != nil {
+		exit := OfExit(s.GetExit())
+		v.Exit = &exit
+	}
+	return v
+}
+
+// OfSandboxes converts a list; never nil, so that it prints as [].
+func OfSandboxes(in []*brigv1.Sandbox) []Sandbox { return each(in, OfSandbox) }
+
+// OfExit converts an exit.
+func OfExit(e *brigv1.Exit) Exit {
+	return Exit{Code: e.GetCode(), Reason: word(e.GetReason().String(), "REASON_"), At: moment(e.GetAt())}
+}
+
+// OfTunnel converts a tunnel.
+func OfTunnel(t *brigv1.Tunnel) Tunnel {
+	return Tunnel{
+		SandboxPort: t.GetSandboxPort(), Kind: word(t.GetKind().String(), "TUNNEL_KIND_"),
+		Host: t.GetHost(), Port: t.GetPort(), URL: t.GetUrl(),
+	}
+}
+
+// OfTunnels converts a list.
+func OfTunnels(in []*brigv1.Tunnel) []Tunnel { return each(in, OfTunnel) }
+
+// OfImage converts an image.
+func OfImage(i *brigv1.Image) Image {
+	return Image{Name: i.GetName(), Digest: i.GetDigest(), Size: i.GetSize(), CreatedAt: moment(i.GetCreatedAt())}
+}
+
+// OfImages converts a list.
+func OfImages(in []*brigv1.Image) []Image { return each(in, OfImage) }
+
+func each[A, B any](in []A, f func(A) B) []B {
+	out := make([]B, 0, len(in))
+	for _, a := range in {
+		out = append(out, f(a))
+	}
+	return out
+}
+
+// word makes "exec_timeout" of REASON_EXEC_TIMEOUT.
+func word(enum, prefix string) string { return strings.ToLower(strings.TrimPrefix(enum, prefix)) }
+
+func moment(t *timestamppb.Timestamp) *time.Time {
+	if t == nil {
+		return nil
+	}
+	at := t.AsTime()
+	return &at
+}
+
+func cidrs(l *brigv1.CidrList) []string {
+	if l == nil {
+		return nil
+	}
+	return list(l.GetCidrs())
+}
+
+func list(in []string) []string { return append([]string{}, in...) }

@@ -1,0 +1,100 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func open(t *testing.T, dir, host string) *CA {
+	t.Helper()
+	c, err := Open(dir, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTheCAIsKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	first := open(t, dir, "127.0.0.1")
+	if again := open(t, dir, "127.0.0.1"); !bytes.Equal(again.PEM(), first.PEM()) {
+		t.Error("opened again, it is another one")
+	}
+	file, err := os.ReadFile(first.Path())
+	if err != nil || !bytes.Equal(file, first.PEM()) {
+		t.Errorf("the file at Path is not the certificate: %v", err)
+	}
+	for name, want := range map[string]os.FileMode{"ca.key": 0o600, "ca.pem": 0o644} {
+		if fi, err := os.Stat(filepath.Join(dir, name)); err != nil || fi.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v; want %v", name, fi.Mode(), err, want)
+		}
+	}
+	if other := open(t, dir, "node.example"); bytes.Equal(other.PEM(), first.PEM()) {
+		t.Error("a CA that may not sign for the new host was kept")
+	}
+}
+
+func TestWhatALeafIsGoodFor(t *testing.T) {
+	for host, foreign := range map[string][]string{
+		"127.0.0.1":    {"127.0.0.2", "localhost", "example.com"},
+		"node.example": {"example", "other.example", "127.0.0.1"},
+	} {
+		c := open(t, filepath.Join(t.TempDir(), "ca"), host)
+		leaf, err := c.Leaf()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := leaf.Leaf.VerifyHostname(host); err != nil {
+			t.Error(err)
+		}
+		for _, name := range foreign {
+			if leaf.Leaf.VerifyHostname(name) == nil {
+				t.Errorf("the leaf of %s is good for %s", host, name)
+			}
+		}
+		if other, err := c.Leaf(); err != nil || other.Leaf.SerialNumber.Cmp(leaf.Leaf.SerialNumber) == 0 {
+			t.Errorf("two leaves are one: %v", err)
+		}
+	}
+}
+
+// TestTheNameConstraintHolds lets the CA's key sign for somebody else, as a thief of
+// it would.
+func TestTheNameConstraintHolds(t *testing.T) {
+	c := open(t, filepath.Join(t.TempDir(), "ca"), "127.0.0.1")
+	roots := x509.NewCertPool()
+	roots.AddCert(c.cert)
+	for _, host := range []string{"example.com", "192.0.2.1"} {
+		thief := &CA{host: host, cert: c.cert, key: c.key}
+		if _, err := thief.Leaf(); err == nil || !strings.Contains(err.Error(), "may not sign for "+host) {
+			t.Errorf("%s: error %v", host, err)
+		}
+	}
+	if ips := c.cert.PermittedIPRanges; len(ips) != 1 || !ips[0].IP.Equal(net.IPv4(127, 0, 0, 1)) {
+		t.Errorf("permitted ranges %v", ips)
+	}
+}
+
+func TestDamagedFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	first := open(t, dir, "127.0.0.1")
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), []byte("not PEM"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, "127.0.0.1"); err == nil || !strings.Contains(err.Error(), "ca.pem holds no CERTIFICATE") {
+		t.Errorf("error %v", err)
+	}
+	// A crash between the two files of a renewal: the certificate of another key.
+	other := open(t, filepath.Join(t.TempDir(), "ca"), "127.0.0.1")
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), other.PEM(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(t, dir, "127.0.0.1"); bytes.Equal(again.PEM(), other.PEM()) || bytes.Equal(again.PEM(), first.PEM()) {
+		t.Error("a pair that does not belong together was used")
+	}
+}

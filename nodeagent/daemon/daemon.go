@@ -1,0 +1,227 @@
+// Package daemon puts brigd's parts together in the order in which they need one
+// another, and takes them apart in the reverse order.
+//
+// A node that serves has everything: a containerd that answers, a network in order,
+// every earlier sandbox found again or undone. So a client that reaches the socket
+// never meets half of a node.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"brig/internal/config"
+	"brig/internal/transit"
+	"brig/nodeagent/ca"
+	"brig/nodeagent/clock"
+	"brig/nodeagent/containerd"
+	"brig/nodeagent/engine"
+	"brig/nodeagent/network"
+	"brig/nodeagent/notify"
+	"brig/nodeagent/resolver"
+	"brig/nodeagent/sandboxes"
+	"brig/nodeagent/server"
+	"brig/nodeagent/socket"
+	"brig/nodeagent/store"
+)
+
+const (
+	readyTimeout   = 30 * time.Second
+	reconcileEvery = 3 * time.Second
+	networkEvery   = 30 * time.Second
+	recoverTimeout = 2 * time.Minute
+)
+
+// Options of a run.
+type Options struct {
+	Config     *config.Config
+	ConfigPath string // where Config was read from
+	// Throwaway: with its brigd the node ends too, sandboxes and all.
+	Throwaway bool
+	// Ready is called once clients are served.
+	Ready func() error
+	Log   *slog.Logger
+}
+
+// Run serves until ctx ends, which is no error.
+func Run(ctx context.Context, o Options) (err error) {
+	d := &daemon{Options: o}
+	defer func() { err = errors.Join(err, d.close()) }()
+	if err := d.open(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was told to end before it had begun
+		}
+		return err
+	}
+	return d.serve(ctx)
+}
+
+type daemon struct {
+	Options
+	store   *store.Store
+	own     *containerd.Own
+	engine  *engine.Engine
+	manager *sandboxes.Manager
+	ca      *ca.CA
+	// stop ends the context of everything that lives as long as the daemon.
+	stop    context.CancelFunc
+	workers []<-chan struct{}
+}
+
+func (d *daemon) open(ctx context.Context) (err error) {
+	cfg := d.Config
+	if err := makeFolders(cfg); err != nil {
+		return err
+	}
+	// First, because it is also what keeps a second brigd out.
+	if d.store, err = store.Open(filepath.Join(cfg.StateDir, "brig.db")); err != nil {
+		return err
+	}
+	if err := d.openContainerd(ctx); err != nil {
+		return err
+	}
+	if err := transit.Ensure(ctx, cfg); err != nil {
+		return fmt.Errorf("bring the node's network in order: %w", err)
+	}
+	if d.ca, err = ca.Open(filepath.Join(cfg.StateDir, "ca"), cfg.Tunnels.Advertise); err != nil {
+		return err
+	}
+	return d.openManager(ctx)
+}
+
+func (d *daemon) openContainerd(ctx context.Context) (err error) {
+	if d.Config.Containerd.Binary != "" {
+		d.own = containerd.New(d.Config, d.ConfigPath, d.Log)
+		if err := d.own.Ensure(ctx); err != nil {
+			return err
+		}
+	}
+	if d.engine, err = engine.Connect(d.Config); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		err := d.engine.Ready(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("containerd at %s does not answer: start it: %w", d.Config.Containerd.Address, err)
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+func (d *daemon) openManager(ctx context.Context) error {
+	connected, err := network.Open(d.Config)
+	if err != nil {
+		return err
+	}
+	boot, err := clock.Boot()
+	if err != nil {
+		return err
+	}
+	living, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	d.manager, err = sandboxes.New(living, sandboxes.Parts{
+		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, CA: d.ca, Boot: boot, Log: d.Log,
+	})
+	if err != nil {
+		return err
+	}
+	d.manager.Watch(d.engine.Events)
+	recovering, cancel := context.WithTimeout(ctx, recoverTimeout)
+	defer cancel()
+	if err := d.engine.RemoveExecs(recovering); err != nil {
+		d.Log.Warn("remove left execs", "err", err)
+	}
+	if err := d.manager.Recover(recovering); err != nil {
+		d.Log.Warn("recover", "err", err)
+	}
+	d.manager.Reconcile(reconcileEvery)
+	d.work(living)
+	return nil
+}
+
+// work starts what runs beside the calls.
+func (d *daemon) work(ctx context.Context) {
+	names := resolver.New(resolver.Upstreams(d.Config.Network.DNS, "/etc/resolv.conf"), d.Log.With("component", "resolver"))
+	place := network.Transit{Config: d.Config, Address: netip.AddrPortFrom(resolver.Address, 53)}
+	d.goWork(func() { names.Keep(ctx, place) })
+	d.goWork(func() { d.keepNetwork(ctx) })
+	if d.own != nil {
+		d.goWork(func() { d.own.Keep(ctx) })
+	}
+}
+
+func (d *daemon) goWork(f func()) {
+	done := make(chan struct{})
+	d.workers = append(d.workers, done)
+	go func() { defer close(done); f() }()
+}
+
+func (d *daemon) keepNetwork(ctx context.Context) {
+	for {
+		if pause(ctx, networkEvery); ctx.Err() != nil {
+			return
+		}
+		if err := transit.Ensure(ctx, d.Config); err != nil && ctx.Err() == nil {
+			d.Log.Error("bring the node's network in order", "err", err)
+		}
+	}
+}
+
+func (d *daemon) serve(ctx context.Context) error {
+	l, err := socket.Listen(d.Config.Socket)
+	if err != nil {
+		return err
+	}
+	defer l.Close() // and the socket's file with it
+	srv := server.New(server.Parts{
+		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Log: d.Log,
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ctx, l) }()
+	if err := errors.Join(d.Ready(), notify.Ready()); err != nil {
+		d.Log.Warn("tell that brigd serves", "err", err)
+	}
+	err = <-ended
+	d.Log.Info("brigd ends")
+	return errors.Join(err, notify.Stopping())
+}
+
+func (d *daemon) pool() (string, error) {
+	p, err := transit.Pool(context.Background(), d.Config)
+	return p.String(), err
+}
+
+// makeFolders makes the state folder passable, for the CA's certificate; what is
+// secret in it has a mode of its own.
+func makeFolders(cfg *config.Config) error {
+	for path, mode := range map[string]os.FileMode{
+		cfg.StateDir:                        0o755,
+		filepath.Dir(cfg.JournalDir("any")): 0o700,
+		cfg.RunDir:                          0o755,
+	} {
+		if err := os.MkdirAll(path, mode); err != nil {
+			return fmt.Errorf("make folders: %w", err)
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/image-spec/identity"
+
+	"brig/internal/sandbox"
+)
+
+// Create makes the snapshot, the container and the task of s, not started. What it
+// made before an error is left for Remove.
+func (e *Engine) Create(ctx context.Context, s Sandbox) error {
+	ctx = e.in(ctx)
+	// The lease keeps the garbage collector off the snapshot until its container
+	// refers to it.
+	lease, err := e.client.LeasesService().Create(ctx, leases.WithID(s.ID))
+	if err != nil && !errdefs.IsAlreadyExists(native(err)) {
+		return fmt.Errorf("take a lease: %w", native(err))
+	}
+	lease.ID = s.ID
+	ctx = leases.WithLease(ctx, s.ID)
+	image, err := e.find(ctx, s.Image)
+	if err != nil {
+		return err
+	}
+	if err := e.snapshot(ctx, s.ID, image); err != nil {
+		return err
+	}
+	container, err := e.client.NewContainer(ctx, s.ID,
+		containerd.WithRuntime(sandbox.Runtime, nil),
+		onSnapshot(s.ID, image.Name()),
+		containerd.WithNewSpec(e.options(s, image)...),
+	)
+	if err != nil {
+		return fmt.Errorf("make container: %w", native(err))
+	}
+	if _, err := container.NewTask(ctx, streams(s)); err != nil {
+		return fmt.Errorf("make task: %w", native(err))
+	}
+	return gone(e.client.LeasesService().Delete(ctx, lease))
+}
+
+// snapshot makes the writable layer. An image that came without being unpacked, by
+// ctr say, is unpacked on the way.
+func (e *Engine) snapshot(ctx context.Context, id string, image containerd.Image) error {
+	layers, err := image.RootFS(ctx)
+	if err != nil {
+		return fmt.Errorf("read the layers of %s: %w", image.Name(), native(err))
+	}
+	parent := identity.ChainID(layers).String()
+	_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent)
+	if errdefs.IsNotFound(native(err)) {
+		if err := image.Unpack(ctx, snapshotter); err != nil {
+			return fmt.Errorf("unpack %s: %w", image.Name(), native(err))
+		}
+		_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent)
+	}
+	if err != nil {
+		return fmt.Errorf("make a writable layer: %w", native(err))
+	}
+	return nil
+}
+
+func onSnapshot(id, image string) containerd.NewContainerOpts {
+	return func(_ context.Context, _ *containerd.Client, c *containers.Container) error {
+		c.Snapshotter, c.SnapshotKey, c.Image = snapshotter, id, image
+		return nil
+	}
+}
+
+// streams hands the shim the journals by name; nobody copies.
+func streams(s Sandbox) cio.Creator {
+	return func(string) (cio.IO, error) {
+		return named{cio.Config{Stdout: s.Stdout.URI(), Stderr: s.Stderr.URI()}}, nil
+	}
+}
+
+type named struct{ config cio.Config }
+
+func (n named) Config() cio.Config { return n.config }
+func (named) Cancel()              {}
+func (named) Wait()                {}
+func (named) Close() error         { return nil }

@@ -1,0 +1,182 @@
+package sandboxes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"brig/internal/netpolicy"
+	"brig/internal/sandbox"
+	"brig/nodeagent/clock"
+	"brig/nodeagent/record"
+)
+
+// undoTimeout is how long the undoing of one sandbox may take.
+const undoTimeout = time.Minute
+
+// makeTimeout is how long a sandbox may take from its image to its start.
+const makeTimeout = 2 * time.Minute
+
+// Create makes a sandbox. It returns once the program runs, the policy is in force
+// and the tunnels listen; or nothing is left of the attempt. With a request id that
+// the owner has used before it returns what that one made.
+func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (record.Record, error) {
+	r, err := r.Check(m.limits)
+	if err != nil {
+		return record.Record{}, err
+	}
+	policy, err := record.CompilePolicy(r.Network, m.limits.Ceiling)
+	if err != nil {
+		return record.Record{}, err
+	}
+	rec := record.Record{
+		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
+	}
+	k := m.addKeeper(rec.ID)
+	earlier, err := m.store.Add(rec)
+	if err != nil || earlier != nil {
+		m.dropKeeper(k)
+	}
+	switch {
+	case err != nil:
+		return record.Record{}, err
+	case earlier != nil:
+		return m.repeat(ctx, earlier, r)
+	}
+	if r.RequestID != "" {
+		// The client can come back for it, so its going away is no reason to stop.
+		ctx = context.WithoutCancel(ctx)
+	}
+	rec, err = m.create(ctx, k, rec, policy)
+	if err != nil {
+		m.log.Info("sandbox not made", "sandbox", rec.ID, "err", err)
+		k.fault = errors.Join(err, m.scrap(rec.ID))
+		m.dropKeeper(k)
+		close(k.ready)
+		close(k.ended)
+		close(k.clean)
+		return record.Record{}, k.fault
+	}
+	close(k.ready)
+	m.log.Info("sandbox runs", "sandbox", rec.ID, "owner", owner, "image", r.Image)
+	m.wg.Go(func() { m.keep(k, rec) })
+	return rec, nil
+}
+
+// repeat answers a request whose id was used before.
+func (m *Manager) repeat(ctx context.Context, earlier *record.Record, r record.Request) (record.Record, error) {
+	was, err := earlier.Request.Digest()
+	if err != nil {
+		return record.Record{}, err
+	}
+	now, err := r.Digest()
+	if err != nil {
+		return record.Record{}, err
+	}
+	if was != now {
+		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", r.RequestID, earlier.ID))
+	}
+	k := m.keeper(earlier.ID)
+	if earlier.State != sandbox.Creating || k == nil {
+		return m.store.Get(earlier.ID)
+	}
+	select {
+	case <-k.ready:
+	case <-ctx.Done():
+		return record.Record{}, context.Cause(ctx)
+	}
+	if k.fault != nil {
+		return record.Record{}, k.fault
+	}
+	return m.store.Get(earlier.ID)
+}
+
+// create makes everything that the record says. What it made before an error is left
+// for scrap.
+func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, policy netpolicy.Policy) (record.Record, error) {
+	id := string(rec.ID)
+	if err := m.runtime.Ensure(ctx, rec.Request.Image); err != nil {
+		return rec, err
+	}
+	// What follows is short, and undone more easily when it has ended than half-way.
+	caller := ctx
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
+	defer cancel()
+	var netns string
+	var address netip.Addr
+	if !policy.Blocked() {
+		var err error
+		if netns, address, err = m.network.Attach(ctx, id, policy); err != nil {
+			return rec, err
+		}
+	}
+	rec.Address = address
+	if err := m.writeFiles(&rec, policy); err != nil {
+		return rec, err
+	}
+	spec := m.spec(&rec, netns)
+	if err := m.runtime.Create(ctx, spec); err != nil {
+		return rec, err
+	}
+	if err := m.runtime.Start(ctx, spec); err != nil {
+		return rec, err
+	}
+	tunnels, err := m.openAll(k, &rec)
+	if err != nil {
+		return rec, err
+	}
+	if caller.Err() != nil {
+		return rec, context.Cause(caller) // nobody waits for it
+	}
+	return m.settle(rec.ID, address, tunnels)
+}
+
+// settle records that the sandbox runs. Its time begins here: a slow pull costs it
+// nothing.
+func (m *Manager) settle(id sandbox.ID, address netip.Addr, tunnels []record.Tunnel) (record.Record, error) {
+	now, err := clock.Now()
+	if err != nil {
+		return record.Record{ID: id}, err
+	}
+	rec, err := m.store.Update(id, func(r *record.Record) error {
+		state, err := r.State.Move(sandbox.Running)
+		if err != nil {
+			return err
+		}
+		r.State, r.Address, r.Tunnels = state, address, tunnels
+		r.Deadline = record.Deadline{
+			Wall: time.Now().Add(r.Request.Timeout).UTC(),
+			Boot: m.boot,
+			At:   now + r.Request.Timeout,
+		}
+		return nil
+	})
+	if err != nil {
+		return record.Record{ID: id}, fmt.Errorf("record that the sandbox runs: %w", err)
+	}
+	return rec, nil
+}
+
+// scrap undoes a sandbox that was not made, and forgets it. If something resists, the
+// record stays, ended, and teardown goes on later.
+func (m *Manager) scrap(id sandbox.ID) error {
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+	defer cancel()
+	err := m.teardown(ctx, id)
+	if err == nil {
+		err = m.forget(id)
+	}
+	if err == nil {
+		return nil
+	}
+	m.log.Error("undo a sandbox", "sandbox", id, "err", err)
+	_, errEnd := m.store.Update(id, func(r *record.Record) error {
+		return r.End(record.ReasonExit(sandbox.ReasonStartFailed, time.Now().UTC()))
+	})
+	m.mark(id)
+	return errors.Join(err, errEnd)
+}

@@ -1,0 +1,249 @@
+// Package fake is a runtime and a network in memory, for tests of what is built on
+// them. They keep the promises that package sandboxes relies on: names are unique,
+// removal is complete, may be repeated and ends what runs, waiting returns once a
+// program has ended. A test can have any one step fail.
+package fake
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"brig/internal/netpolicy"
+	"brig/nodeagent/engine"
+)
+
+// Node is both.
+type Node struct {
+	mu    sync.Mutex // guards what follows
+	fail  map[string]error
+	tasks map[string]*task
+	nets  map[string]netip.Addr
+	next  netip.Addr
+	// Images that Ensure finds.
+	images map[string]bool
+	log    []string
+}
+
+type task struct {
+	started bool
+	ended   chan struct{}
+	status  int
+}
+
+// New returns a node with the images.
+func New(images ...string) *Node {
+	n := &Node{
+		fail: map[string]error{}, tasks: map[string]*task{}, nets: map[string]netip.Addr{},
+		next: netip.MustParseAddr("10.88.0.1"), images: map[string]bool{},
+	}
+	for _, i := range images {
+		n.images[i] = true
+	}
+	return n
+}
+
+// Fail has a step fail from now on: ensure, create, start, remove, attach, detach;
+// with a nil error it works again.
+func (n *Node) Fail(step string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fail[step] = err
+}
+
+// Log is what was done, in order, as "step id".
+func (n *Node) Log() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.log)
+}
+
+// Left lists what is there, as "task id" and "net id".
+func (n *Node) Left() (left []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id := range n.tasks {
+		left = append(left, "task "+id)
+	}
+	for id := range n.nets {
+		left = append(left, "net "+id)
+	}
+	slices.Sort(left)
+	return left
+}
+
+// Exit ends a sandbox's program by itself.
+func (n *Node) Exit(id string, status int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.end(id, status)
+}
+
+func (n *Node) end(id string, status int) {
+	if t := n.tasks[id]; t != nil {
+		select {
+		case <-t.ended:
+		default:
+			t.status = status
+			close(t.ended)
+		}
+	}
+}
+
+// step begins a call; the lock is held when it returns nil.
+func (n *Node) step(name, id string) error {
+	n.mu.Lock()
+	n.log = append(n.log, name+" "+id)
+	if err := n.fail[name]; err != nil {
+		n.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// Ensure finds an image.
+func (n *Node) Ensure(_ context.Context, image string) error {
+	if err := n.step("ensure", image); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	if !n.images[image] {
+		return errdefs.ErrNotFound.WithMessage("there is no image " + image)
+	}
+	return nil
+}
+
+// Create makes a task.
+func (n *Node) Create(_ context.Context, s engine.Sandbox) error {
+	if err := n.step("create", s.ID); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	if n.tasks[s.ID] != nil {
+		return errdefs.ErrAlreadyExists
+	}
+	n.tasks[s.ID] = &task{ended: make(chan struct{})}
+	return nil
+}
+
+// Start starts it.
+func (n *Node) Start(_ context.Context, s engine.Sandbox) error {
+	if err := n.step("start", s.ID); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	t := n.tasks[s.ID]
+	if t == nil || t.started {
+		return fmt.Errorf("start %s: %w", s.ID, errdefs.ErrFailedPrecondition)
+	}
+	t.started = true
+	return nil
+}
+
+// Wait returns a program's status.
+func (n *Node) Wait(ctx context.Context, id string) (int, time.Time, error) {
+	n.mu.Lock()
+	t := n.tasks[id]
+	n.mu.Unlock()
+	if t == nil {
+		return 0, time.Time{}, errdefs.ErrNotFound
+	}
+	select {
+	case <-t.ended:
+		return t.status, time.Now(), nil
+	case <-ctx.Done():
+		return 0, time.Time{}, context.Cause(ctx)
+	}
+}
+
+// Kill ends a program, which obeys every signal.
+func (n *Node) Kill(_ context.Context, id string, signal syscall.Signal) error {
+	if err := n.step(fmt.Sprintf("kill(%d)", signal), id); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	if n.tasks[id] == nil {
+		return errdefs.ErrNotFound
+	}
+	n.end(id, 128+int(signal))
+	return nil
+}
+
+// Remove removes a task.
+func (n *Node) Remove(_ context.Context, id string) error {
+	if err := n.step("remove", id); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	n.end(id, 137)
+	delete(n.tasks, id)
+	return nil
+}
+
+// Lose drops a task as if its shim had died.
+func (n *Node) Lose(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.tasks, id)
+}
+
+// Names lists the tasks.
+func (n *Node) Names(context.Context) (map[string]bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	names := map[string]bool{}
+	for id := range n.tasks {
+		names[id] = true
+	}
+	return names, nil
+}
+
+// Exec runs nothing.
+func (n *Node) Exec(context.Context, engine.Program) (*engine.Process, error) {
+	return nil, errdefs.ErrNotImplemented
+}
+
+// Attach gives an address.
+func (n *Node) Attach(_ context.Context, id string, _ netpolicy.Policy) (string, netip.Addr, error) {
+	if err := n.step("attach", id); err != nil {
+		return "", netip.Addr{}, err
+	}
+	defer n.mu.Unlock()
+	if _, ok := n.nets[id]; ok {
+		return "", netip.Addr{}, errdefs.ErrAlreadyExists
+	}
+	n.nets[id] = n.next
+	n.next = n.next.Next()
+	return "/run/netns/" + id, n.nets[id], nil
+}
+
+// Detach takes it back.
+func (n *Node) Detach(_ context.Context, id string) error {
+	if err := n.step("detach", id); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	delete(n.nets, id)
+	return nil
+}
+
+// Attached lists the sandboxes that have an address.
+func (n *Node) Attached() ([]string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Sorted(maps.Keys(n.nets)), nil
+}
+
+// Dial connects to the host's loopback, whichever sandbox is meant.
+func (n *Node) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to.Port()).String())
+}

@@ -1,0 +1,73 @@
+package sandboxes
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"brig/internal/journal"
+	"brig/internal/netpolicy"
+	"brig/nodeagent/engine"
+	"brig/nodeagent/record"
+	"brig/nodeagent/resolver"
+)
+
+// The names of the output journals in a sandbox's folder.
+const (
+	stdoutFile = "stdout"
+	stderrFile = "stderr"
+)
+
+// writeFiles writes what a sandbox finds in its /etc. They lie in brigd's state,
+// where no tenant has a hand in any path.
+func (m *Manager) writeFiles(r *record.Record, policy netpolicy.Policy) error {
+	dir := m.cfg.JournalDir(string(r.ID))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the sandbox's folder: %w", err)
+	}
+	for name, text := range etc(r, policy.DNS()) {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func etc(r *record.Record, dns bool) map[string]string {
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	self := "127.0.0.1"
+	if r.Address.IsValid() {
+		self = r.Address.String()
+	}
+	resolv := "# This sandbox's policy has no DNS.\n"
+	if dns {
+		resolv = "nameserver " + resolver.Address.String() + "\noptions timeout:3 attempts:2\n"
+	}
+	return map[string]string{
+		"hosts":       hosts + self + "\t" + r.Hostname() + "\n",
+		"hostname":    r.Hostname() + "\n",
+		"resolv.conf": resolv,
+	}
+}
+
+// spec is the engine's view of a record.
+func (m *Manager) spec(r *record.Record, netns string) engine.Sandbox {
+	dir := m.cfg.JournalDir(string(r.ID))
+	return engine.Sandbox{
+		ID:          string(r.ID),
+		Image:       r.Request.Image,
+		Argv:        r.Request.Argv,
+		Env:         r.Request.Env,
+		Workdir:     r.Request.Workdir,
+		Hostname:    r.Hostname(),
+		CPU:         r.Request.Resources.CPU,
+		MemoryMiB:   r.Request.Resources.MemoryMiB,
+		Annotations: r.Request.Network.Annotations(),
+		Netns:       netns,
+		Files:       dir,
+		Idle:        m.cfg.Sandboxes.Idle,
+		Stdout:      journal.Spec{Path: filepath.Join(dir, stdoutFile), Max: m.cfg.Sandboxes.JournalBytes},
+		Stderr:      journal.Spec{Path: filepath.Join(dir, stderrFile), Max: m.cfg.Sandboxes.JournalBytes},
+	}
+}

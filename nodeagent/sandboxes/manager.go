@@ -1,0 +1,125 @@
+// Package sandboxes is the life of a sandbox: it makes one of a checked request,
+// watches it, ends it in time, and leaves nothing of it behind but its record and its
+// output, which go with Remove.
+//
+// The order of things is what makes it survive a crash at any instant: the record is
+// on disk before the first deed, every deed's name derives from the record's id, and
+// teardown needs nothing but that id and may be repeated. So a start of brigd only
+// has to look at each record: half-made is undone, running is watched again, ended is
+// cleaned. A sandbox never depends on brigd's process: containerd's shim holds it.
+//
+// A Manager is safe for concurrent use. Every live sandbox has one keeper, whose
+// goroutine alone records its end. Lock order: none is taken under another, and
+// nothing slow happens under one.
+package sandboxes
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"brig/internal/config"
+	"brig/internal/netpolicy"
+	"brig/internal/sandbox"
+	"brig/nodeagent/ca"
+	"brig/nodeagent/engine"
+	"brig/nodeagent/record"
+	"brig/nodeagent/store"
+)
+
+// Runtime makes and runs what a sandbox is.
+type Runtime interface {
+	Ensure(ctx context.Context, image string) error
+	Create(ctx context.Context, s engine.Sandbox) error
+	Start(ctx context.Context, s engine.Sandbox) error
+	Wait(ctx context.Context, id string) (status int, at time.Time, err error)
+	Kill(ctx context.Context, id string, signal syscall.Signal) error
+	Remove(ctx context.Context, id string) error
+	Names(ctx context.Context) (map[string]bool, error)
+	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
+}
+
+// Network gives a sandbox its network namespace and address.
+type Network interface {
+	Attach(ctx context.Context, id string, policy netpolicy.Policy) (netns string, address netip.Addr, err error)
+	Detach(ctx context.Context, id string) error
+	// Dial connects to a sandbox's port.
+	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
+	// Attached lists the sandboxes that have, or may have, something.
+	Attached() ([]string, error)
+}
+
+// Manager of a node's sandboxes.
+type Manager struct {
+	cfg     *config.Config
+	store   *store.Store
+	runtime Runtime
+	network Network
+	ca      *ca.CA
+	limits  record.Limits
+	boot    string
+	log     *slog.Logger
+
+	// ctx is the daemon's: keepers outlive the requests that made them.
+	ctx context.Context
+	wg  sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	keepers map[sandbox.ID]*keeper
+	unclean map[sandbox.ID]bool // ended, with a teardown that failed
+}
+
+// Parts are what a Manager works with.
+type Parts struct {
+	Config  *config.Config
+	Store   *store.Store
+	Runtime Runtime
+	Network Network
+	CA      *ca.CA
+	Boot    string // names the machine's present run
+	Log     *slog.Logger
+}
+
+// New returns a Manager whose goroutines end with ctx. Recover comes next.
+func New(ctx context.Context, p Parts) (*Manager, error) {
+	ceiling, err := ceilingOf(p.Config)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{
+		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, ca: p.CA, boot: p.Boot, log: p.Log,
+		limits: record.Limits{
+			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
+			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
+			Ceiling:    ceiling,
+		},
+		ctx:     ctx,
+		keepers: map[sandbox.ID]*keeper{},
+		unclean: map[sandbox.ID]bool{},
+	}, nil
+}
+
+func ceilingOf(cfg *config.Config) (c netpolicy.Ceiling, err error) {
+	for _, s := range cfg.Network.AllowPrivate {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return c, err
+		}
+		c.AllowPrivate = append(c.AllowPrivate, p)
+	}
+	return c, nil
+}
+
+// Close waits for the keepers after ctx has ended. Sandboxes go on.
+func (m *Manager) Close() { m.wg.Wait() }
+
+// Running counts the sandboxes that run or are being made.
+func (m *Manager) Running() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.keepers)
+}

@@ -1,0 +1,144 @@
+package sandboxes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"brig/internal/sandbox"
+	"brig/nodeagent/record"
+)
+
+// drain is how long connections of an ended sandbox may take to deliver what is on
+// its way.
+const drain = time.Second
+
+// Remove forgets an ended sandbox and deletes its output; with force it ends it first.
+func (m *Manager) Remove(ctx context.Context, rec record.Record, force bool) error {
+	k := m.keeper(rec.ID)
+	if k != nil && !isClosed(k.ended) {
+		if !force {
+			return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("sandbox %s is running: terminate it first, or force its removal", rec.ID))
+		}
+		if _, err := m.Terminate(ctx, rec, 0); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	if k != nil {
+		select {
+		case <-k.clean:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	rec, err := m.store.Get(rec.ID)
+	if errdefs.IsNotFound(err) {
+		return nil // it was never made, or another Remove was faster
+	}
+	if err != nil {
+		return err
+	}
+	if !rec.Clean {
+		if err := m.cleanUp(ctx, rec.ID); err != nil {
+			return fmt.Errorf("tear down %s: %w", rec.ID, err)
+		}
+	}
+	return m.forget(rec.ID)
+}
+
+// cleanUp tears an ended sandbox down and records that nothing is left.
+func (m *Manager) cleanUp(ctx context.Context, id sandbox.ID) error {
+	if err := m.teardown(ctx, id); err != nil {
+		m.mark(id)
+		return err
+	}
+	m.mu.Lock()
+	delete(m.unclean, id)
+	m.mu.Unlock()
+	_, err := m.store.Update(id, func(r *record.Record) error {
+		r.Clean = true
+		return nil
+	})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// teardown removes everything of a sandbox but its record and its output. The
+// network goes last: while anything of it runs, its policy stays.
+func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
+	if k := m.keeper(id); k != nil {
+		m.closeTunnels(k, drain)
+	}
+	if err := m.runtime.Remove(ctx, string(id)); err != nil {
+		return err
+	}
+	return m.network.Detach(ctx, string(id))
+}
+
+// forget deletes the output, then the record: without its record nobody would find
+// the output again.
+func (m *Manager) forget(id sandbox.ID) error {
+	if err := os.RemoveAll(m.cfg.JournalDir(string(id))); err != nil {
+		return fmt.Errorf("delete the output of %s: %w", id, err)
+	}
+	return m.store.Delete(id)
+}
+
+// mark has teardown tried again later.
+func (m *Manager) mark(id sandbox.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unclean[id] = true
+}
+
+// Reconcile finishes, until the manager's context ends, the teardowns that failed.
+func (m *Manager) Reconcile(every time.Duration) {
+	m.wg.Go(func() {
+		for m.ctx.Err() == nil {
+			sleep(m.ctx, every)
+			if err := m.sweep(m.ctx); err != nil && m.ctx.Err() == nil {
+				m.log.Warn("tear down what is left", "err", err)
+			}
+		}
+	})
+}
+
+func (m *Manager) sweep(ctx context.Context) error {
+	m.mu.Lock()
+	var ids []sandbox.ID
+	for id := range m.unclean {
+		if m.keepers[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	m.mu.Unlock()
+	var errs []error
+	for _, id := range ids {
+		ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+		err := m.cleanUp(ctx, id)
+		cancel()
+		if err == nil {
+			err = m.forgetStillborn(id)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// forgetStillborn drops the record of a sandbox whose create has long failed.
+func (m *Manager) forgetStillborn(id sandbox.ID) error {
+	rec, err := m.store.Get(id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil || rec.Exit == nil || rec.Exit.Reason != sandbox.ReasonStartFailed {
+		return err
+	}
+	return m.forget(id)
+}

@@ -1,0 +1,145 @@
+package sandboxes
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"brig/internal/sandbox"
+	"brig/nodeagent/clock"
+	"brig/nodeagent/engine"
+	"brig/nodeagent/record"
+)
+
+const (
+	// oomWait is how long the event that tells of memory may come after the end.
+	oomWait = time.Second
+	// retryWait is the pause before containerd is asked again.
+	retryWait = 200 * time.Millisecond
+	// clockLook bounds how late a deadline can be noticed after a suspend, in which
+	// Go's timers stand still.
+	clockLook = 30 * time.Second
+)
+
+// keep watches a running sandbox and records its end. If brigd ends first, nothing
+// is recorded and the sandbox goes on.
+func (m *Manager) keep(k *keeper, rec record.Record) {
+	ctx, cancel := context.WithCancel(m.ctx)
+	defer cancel()
+	m.wg.Go(func() { m.enforce(ctx, k, rec.Deadline) })
+	status, at, lost := m.awaitEnd(ctx, k)
+	if m.ctx.Err() != nil {
+		m.closeTunnels(k, 0)
+		return
+	}
+	m.finish(k, func(r *record.Record) record.Exit {
+		if lost && r.Ending == "" {
+			return record.ReasonExit(sandbox.ReasonRuntimeCrash, at)
+		}
+		return record.Resolve(status, at, r.Ending, isClosed(k.oom))
+	})
+}
+
+// awaitEnd returns the program's status; lost if nobody knows it any more.
+func (m *Manager) awaitEnd(ctx context.Context, k *keeper) (status int, at time.Time, lost bool) {
+	for ctx.Err() == nil {
+		status, at, err := m.runtime.Wait(ctx, string(k.id))
+		if err == nil {
+			if status == 128+9 {
+				m.awaitReason(ctx, k)
+			}
+			return status, at.UTC(), false
+		}
+		if errdefs.IsNotFound(err) {
+			return 128 + 9, time.Now().UTC(), true
+		}
+		m.log.Debug("wait for a sandbox", "sandbox", k.id, "err", err)
+		sleep(ctx, retryWait)
+	}
+	return 0, time.Time{}, false
+}
+
+// awaitReason waits until the events have caught up with the end.
+func (m *Manager) awaitReason(ctx context.Context, k *keeper) {
+	timer := time.NewTimer(oomWait)
+	defer timer.Stop()
+	select {
+	case <-k.oom:
+	case <-k.exit:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// enforce ends the sandbox at its deadline.
+func (m *Manager) enforce(ctx context.Context, k *keeper, d record.Deadline) {
+	for ctx.Err() == nil {
+		now, err := clock.Now()
+		if err != nil {
+			m.log.Error("enforce a deadline", "sandbox", k.id, "err", err)
+		}
+		if err == nil && now >= d.At {
+			m.log.Info("sandbox has reached its timeout", "sandbox", k.id)
+			m.end(ctx, k, sandbox.ReasonTimeout, 0)
+			return
+		}
+		sleep(ctx, min(d.At-now, clockLook))
+	}
+}
+
+// finish records the end, then tears down.
+func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
+	for {
+		rec, err := m.store.Update(k.id, func(r *record.Record) error { return r.End(exit(r)) })
+		if err == nil {
+			m.log.Info("sandbox has ended", "sandbox", k.id, "code", rec.Exit.Code, "reason", rec.Exit.Reason)
+			break
+		}
+		// Nobody may learn of an end that is not on disk.
+		m.log.Error("record a sandbox's end", "sandbox", k.id, "err", err)
+		if sleep(m.ctx, time.Second); m.ctx.Err() != nil {
+			return
+		}
+	}
+	close(k.ended)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), undoTimeout)
+	defer cancel()
+	if err := m.cleanUp(ctx, k.id); err != nil {
+		m.log.Error("tear down a sandbox", "sandbox", k.id, "err", err)
+	}
+	m.dropKeeper(k)
+	close(k.clean)
+}
+
+// Watch passes the runtime's events on to keepers until the manager's context ends.
+func (m *Manager) Watch(events func(context.Context, func(engine.Event)) error) {
+	m.wg.Go(func() {
+		for m.ctx.Err() == nil {
+			if err := events(m.ctx, m.observe); m.ctx.Err() == nil {
+				m.log.Debug("events broke off", "err", err)
+				sleep(m.ctx, retryWait)
+			}
+		}
+	})
+}
+
+func (m *Manager) observe(e engine.Event) {
+	k := m.keeper(sandbox.ID(e.Sandbox))
+	switch {
+	case k == nil:
+	case e.OOM:
+		k.oomOnce.Do(func() { close(k.oom) })
+	default:
+		k.exitOnce.Do(func() { close(k.exit) })
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	brigv1 "brig/nodeagent/api/brig/v1"
+	"brig/nodeagent/record"
+)
+
+type imageService struct{ *Server }
+
+func (s imageService) Pull(ctx context.Context, r *connect.Request[brigv1.PullRequest], stream *connect.ServerStream[brigv1.PullResponse]) error {
+	if err := record.CheckImage(r.Msg.GetImage()); err != nil {
+		return err
+	}
+	var mu sync.Mutex // guards done and total
+	var done, total uint64
+	image, err := s.engine.Pull(ctx, r.Msg.GetImage(), func(d, t uint64) {
+		mu.Lock()
+		done, total = d, t
+		mu.Unlock()
+		// A client that has gone ends ctx, and with it the pull.
+		_ = stream.Send(&brigv1.PullResponse{DoneBytes: d, TotalBytes: t})
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Send(&brigv1.PullResponse{DoneBytes: done, TotalBytes: total, Image: imageTo(image)})
+}
+
+func (s imageService) Import(ctx context.Context, stream *connect.ClientStream[brigv1.ImportRequest]) (*connect.Response[brigv1.ImportResponse], error) {
+	images, err := s.engine.Import(ctx, &chunks{stream: stream})
+	if err != nil {
+		return nil, err
+	}
+	answer := &brigv1.ImportResponse{}
+	for _, i := range images {
+		answer.Images = append(answer.Images, imageTo(i))
+	}
+	return connect.NewResponse(answer), nil
+}
+
+// chunks reads a stream of messages as bytes.
+type chunks struct {
+	stream *connect.ClientStream[brigv1.ImportRequest]
+	rest   []byte
+}
+
+func (c *chunks) Read(p []byte) (int, error) {
+	for len(c.rest) == 0 {
+		if !c.stream.Receive() {
+			if err := c.stream.Err(); err != nil && !errors.Is(err, io.EOF) {
+				return 0, err
+			}
+			return 0, io.EOF
+		}
+		c.rest = c.stream.Msg().GetChunk()
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+func (s imageService) List(ctx context.Context, _ *connect.Request[brigv1.ImagesListRequest]) (*connect.Response[brigv1.ImagesListResponse], error) {
+	images, err := s.engine.Images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer := &brigv1.ImagesListResponse{}
+	for _, i := range images {
+		answer.Images = append(answer.Images, imageTo(i))
+	}
+	return connect.NewResponse(answer), nil
+}
+
+func (s imageService) Remove(ctx context.Context, r *connect.Request[brigv1.ImagesRemoveRequest]) (*connect.Response[brigv1.ImagesRemoveResponse], error) {
+	if err := record.CheckImage(r.Msg.GetImage()); err != nil {
+		return nil, err
+	}
+	if err := s.engine.RemoveImage(ctx, r.Msg.GetImage()); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&brigv1.ImagesRemoveResponse{}), nil
+}

@@ -1,0 +1,52 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"brig/internal/version"
+	brigv1 "brig/nodeagent/api/brig/v1"
+)
+
+type nodeService struct{ *Server }
+
+func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoRequest]) (*connect.Response[brigv1.InfoResponse], error) {
+	runsc, err := runscVersion(ctx, s.cfg.Runsc.Path)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := s.pool()
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&brigv1.InfoResponse{
+		Node:                s.cfg.Node,
+		Version:             version.Version,
+		RunscVersion:        runsc,
+		ContainerdAddress:   s.cfg.Containerd.Address,
+		ContainerdNamespace: s.cfg.Containerd.Namespace,
+		AddressPool:         pool,
+		Running:             uint32(s.manager.Running()),
+	}), nil
+}
+
+// runscVersion asks the binary that sandboxes are started with now.
+func runscVersion(ctx context.Context, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", path, err)
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimPrefix(first, "runsc version "), nil
+}
+
+func (s nodeService) CA(context.Context, *connect.Request[brigv1.CARequest]) (*connect.Response[brigv1.CAResponse], error) {
+	return connect.NewResponse(&brigv1.CAResponse{Pem: string(s.ca.PEM()), Path: s.ca.Path()}), nil
+}

@@ -1,0 +1,72 @@
+package bundle
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+const bare = `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"},"linux":{"namespaces":[{"type":"network"}]}`
+
+func TestNormalize(t *testing.T) {
+	for _, c := range []struct {
+		name, in, out string // out "error: …" is a part of the error
+		block         bool
+	}{
+		{name: "root becomes absolute", in: bare,
+			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1)},
+		{name: "runsc's and brig's annotations are dropped, others stay",
+			in: bare + `,"annotations":{"dev.gvisor.flag.host-uds":"all","dev.gvisor.internal.checkpoint.path":"/etc",
+				"io.kubernetes.cri.container-type":"sandbox","io.kubernetes.cri.container-name":"c","io.kubernetes.cri-o.SandboxID":"s",
+				"brig/cidr-allowlist":"","nerdctl/name":"n"}`,
+			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"annotations":{"nerdctl/name":"n"}`},
+		{name: "joining a sandbox", in: bare + `,"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"x"}`,
+			out: "error: a container in a sandbox that already runs (io.kubernetes.cri.container-type=container)"},
+		{name: "unknown brig annotation", in: bare + `,"annotations":{"brig/blok-network":"true"}`,
+			out: "error: unknown annotation brig/blok-network: brig knows brig/block-network, brig/cidr-allowlist,"},
+		{name: "GPU", in: bare + `,"annotations":{"brig/gpu":"1"}`, out: "error: annotation brig/gpu: this version has no GPUs"},
+		{name: "startContainer hook", in: bare + `,"hooks":{"startContainer":[{"path":"/h"}]}`, out: "error: startContainer hooks"},
+		{name: "other hooks", in: bare + `,"hooks":{"createRuntime":[{"path":"/h"}]}`,
+			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"hooks":{"createRuntime":[{"path":"/h"}]}`},
+		{name: "limit of processes", in: strings.Replace(bare, `"linux":{`, `"linux":{"resources":{"pids":{"limit":5}},`, 1),
+			out: "error: a limit of processes"},
+		{name: "host network", in: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`,
+			out: "error: the host's network"},
+		{name: "host network, but blocked", in: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`, block: true,
+			out: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`},
+		{name: "OOM score below what may be set", in: strings.Replace(bare, `"cwd"`, `"oomScoreAdj":-999,"cwd"`, 1),
+			out: strings.NewReplacer(`"rootfs"`, `"/b/rootfs"`, `"cwd"`, `"oomScoreAdj":-5,"cwd"`).Replace(bare)},
+		{name: "OOM score above", in: strings.Replace(bare, `"cwd"`, `"oomScoreAdj":100,"cwd"`, 1),
+			out: strings.NewReplacer(`"rootfs"`, `"/b/rootfs"`, `"cwd"`, `"oomScoreAdj":100,"cwd"`).Replace(bare)},
+		{name: "nothing", in: ``, out: "error: OCI spec without process"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in, untouched := parse(t, c.in), parse(t, c.in)
+			out, err := Normalize(in, Host{Bundle: "/b", BlockNetwork: c.block, LowestOOMScore: -5})
+			if diff := cmp.Diff(untouched, in); diff != "" {
+				t.Errorf("the input was changed:\n%s", diff)
+			}
+			if want, isError := strings.CutPrefix(c.out, "error: "); isError {
+				if err == nil || !strings.HasPrefix(err.Error(), want) {
+					t.Fatalf("got error %v; want %q…", err, want)
+				}
+				return
+			}
+			if diff := cmp.Diff(parse(t, c.out), out); err != nil || diff != "" {
+				t.Errorf("error %v, -want +got:\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func parse(t *testing.T, fields string) *specs.Spec {
+	t.Helper()
+	var s specs.Spec
+	if err := json.Unmarshal([]byte("{"+fields+"}"), &s); err != nil {
+		t.Fatal(err)
+	}
+	return &s
+}

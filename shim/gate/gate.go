@@ -1,0 +1,223 @@
+// Package gate stands between a sandbox that is made and its first instruction: no
+// program starts before its network policy is bound, read back and compared.
+//
+// It believes the kernel, not names. The network namespace in question is the one
+// that the sentry is in; each link in it must be the other end of a link in the
+// node's transit namespace, seen from both sides, whose alias names this very
+// namespace. Who else may be there is decided by what was asked for: with brig's
+// annotations a foreign link is an error that names the remedy, without any it is its
+// maker's business, unless the configuration forbids that.
+//
+// A policy belongs to the namespace: one that is bound already is verified, never
+// replaced. A namespace belongs to one sentry: whoever passes the gate claims it, and
+// the claim ends with the sentry's process. Everything happens under the node's
+// network lock, so two starts cannot pass each other.
+//
+// "The host" is the network namespace of the calling process.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+
+	"github.com/containerd/errdefs"
+
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy"
+	"brig/internal/transit"
+)
+
+// Request names the sandbox that is about to start.
+type Request struct {
+	Namespace, ID string            // containerd's
+	SentryPID     int               // of the sentry, whose program waits
+	Annotations   map[string]string // of the container
+	BlockNetwork  bool              // what Plan said
+}
+
+// wish is what the annotations ask for.
+type wish struct {
+	policy netpolicy.Policy
+	given  bool // there was a network annotation
+	list   bool // an allowlist was among them
+}
+
+func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
+	spec, given, err := netpolicy.SpecFromAnnotations(annotations)
+	if err != nil {
+		return wish{}, invalid(err)
+	}
+	var ceiling netpolicy.Ceiling
+	for _, s := range cfg.Network.AllowPrivate {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return wish{}, fmt.Errorf("network.allow_private: %w", err)
+		}
+		ceiling.AllowPrivate = append(ceiling.AllowPrivate, p)
+	}
+	policy, err := netpolicy.Compile(spec, ceiling)
+	if err != nil {
+		return wish{}, invalid(err)
+	}
+	list := spec.CIDRAllowlist != nil || spec.DomainAllowlist != nil || spec.InboundCIDRAllowlist != nil
+	return wish{policy: policy, given: given, list: list}, nil
+}
+
+// invalid keeps the one line that says what to write instead.
+func invalid(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) {
+		return errdefs.ErrNotImplemented.WithMessage(err.Error())
+	}
+	return errdefs.ErrInvalidArgument.WithMessage(err.Error())
+}
+
+func refuse(format string, args ...any) error {
+	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(format, args...))
+}
+
+// Plan tells, before anything is made, whether the sandbox boots without a network,
+// and refuses annotations that could not be honoured.
+func Plan(annotations map[string]string, cfg *config.Config) (block bool, err error) {
+	w, err := parse(annotations, cfg)
+	return w.policy.Blocked() && err == nil, err
+}
+
+// Check returns nil once the sandbox's network is what its annotations say, proven
+// by what the kernel answers, and an error whenever that is in doubt.
+func Check(ctx context.Context, cfg *config.Config, r Request) error {
+	w, err := parse(r.Annotations, cfg)
+	if err != nil {
+		return err
+	}
+	if w.policy.Blocked() != r.BlockNetwork {
+		return refuse("the annotations of the container changed since it was made")
+	}
+	ns, err := openNamespace(r.SentryPID)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := ns.refuseReserved(cfg); err != nil {
+		return err
+	}
+	if r.BlockNetwork {
+		return blocked(ctx, cfg, ns)
+	}
+	return locked(ctx, cfg, func(ctx context.Context, node *transit.Node) error {
+		return check(ctx, cfg, node, r, w, ns)
+	})
+}
+
+// blocked is for a sandbox whose namespace runsc made, empty, and whose sentry uses no
+// link. `ctr run --cni` attaches it there all the same: what is there must be ours,
+// and without a policy, which is closed.
+func blocked(ctx context.Context, cfg *config.Config, ns *namespace) error {
+	inside, err := ns.inside(nil)
+	if err != nil {
+		return fmt.Errorf("list the sandbox's interfaces: %w", err)
+	}
+	if len(inside) == 0 {
+		return nil
+	}
+	return locked(ctx, cfg, func(ctx context.Context, node *transit.Node) error {
+		found, err := ns.links(node)
+		if err != nil {
+			return err
+		}
+		if len(found.foreign) > 0 {
+			return refuse("interface %s is in the network namespace of a sandbox that was to have no network", found.foreign[0])
+		}
+		state, err := node.Rules.Read(ctx)
+		if err != nil {
+			return err
+		}
+		for _, link := range found.ours {
+			if state.Bound(link) != "" {
+				return refuse("the sandbox was to have no network, and its namespace has a policy in force (%s): make a new one", state.Bound(link))
+			}
+		}
+		return state.CheckBase()
+	})
+}
+
+// locked runs fn with the node's network if it has one: where there is none, no link
+// can be one of its own, and looking does not make it.
+func locked(ctx context.Context, cfg *config.Config, fn func(context.Context, *transit.Node) error) error {
+	if !netns.Exists(cfg.TransitName()) {
+		return transit.Locked(ctx, cfg, func(ctx context.Context) error { return fn(ctx, nil) })
+	}
+	return transit.With(ctx, cfg, func(ctx context.Context, node transit.Node) error { return fn(ctx, &node) })
+}
+
+func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Request, w wish, ns *namespace) error {
+	found, err := ns.links(node)
+	if err != nil {
+		return err
+	}
+	if len(found.ours)+len(found.foreign) == 0 {
+		if w.list {
+			return refuse("the sandbox has no network on which its annotations could be enforced: start it with `ctr run --cni` under brig's CNI list, or with `brig create`")
+		}
+		return ns.raiseLoopback()
+	}
+	if err := claim(cfg, r, ns.inode); err != nil {
+		return err
+	}
+	if len(found.foreign) == 0 {
+		return bind(ctx, node, w, found.ours)
+	}
+	return unmanaged(ctx, cfg, r, w, found)
+}
+
+// bind puts the wish in force on every link, or verifies it where a policy is bound.
+// A container that says nothing joins whatever policy is there.
+func bind(ctx context.Context, node *transit.Node, w wish, links []string) error {
+	state, err := node.Rules.Read(ctx)
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		bound := state.Bound(link) != ""
+		switch {
+		case bound && !w.given:
+			err = state.CheckBase()
+		case bound && state.Verify(link, w.policy) != nil:
+			err = refuse("the sandbox's network namespace has another policy in force already (%s): make a new one, or annotate the container alike", state.Bound(link))
+		case bound:
+		default:
+			err = node.Rules.Bind(ctx, link, w.policy)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unmanaged(ctx context.Context, cfg *config.Config, r Request, w wish, found links) error {
+	link := found.foreign[0]
+	switch {
+	case w.given:
+		return refuse("interface %s of the sandbox is not of brig's network, so its annotations cannot be enforced: use brig's CNI list (`ctr run --cni`, `nerdctl run --network brig`), or remove the annotations", link)
+	case len(found.ours) > 0:
+		return refuse("interface %s of the sandbox is not of brig's network, but others are: its packets would go round their policy; remove one or the other", link)
+	case cfg.Network.Unmanaged != "allow":
+		return refuse("interface %s of the sandbox is not of brig's network, and network.unmanaged in the configuration refuses that: use brig's CNI list", link)
+	}
+	slog.WarnContext(ctx, "network is not brig's and not policed", "component", "gate", "sandbox", r.ID, "interface", link)
+	return nil
+}
+
+// Release ends the sandbox's claim on its namespace. Only tidiness depends on it: a
+// claim is void once its sentry has ended.
+func Release(ctx context.Context, cfg *config.Config, namespace, id string) error {
+	if _, err := os.Stat(claimsDir(cfg)); os.IsNotExist(err) {
+		return nil
+	}
+	return transit.Locked(ctx, cfg, func(context.Context) error { return release(cfg, namespace, id) })
+}

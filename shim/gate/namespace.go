@@ -1,0 +1,203 @@
+package gate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"brig/internal/attachment"
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/transit"
+)
+
+// namespace of a sentry, held open so that it stays the same one throughout, whatever
+// becomes of the process.
+type namespace struct {
+	*os.File
+	inode uint64
+}
+
+func openNamespace(pid int) (*namespace, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return nil, fmt.Errorf("open the sandbox's network namespace: %w", err)
+	}
+	ns := &namespace{File: f}
+	if ns.inode, err = netns.ID(ns.path()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return ns, nil
+}
+
+func (n *namespace) path() string { return fmt.Sprintf("/proc/self/fd/%d", n.Fd()) }
+
+// refuseReserved refuses namespaces whose addresses runsc would strip from their
+// owner: the host's, the machine's, the node's transit.
+func (n *namespace) refuseReserved(cfg *config.Config) error {
+	for _, path := range []string{"/proc/thread-self/ns/net", "/proc/1/ns/net"} {
+		id, err := netns.ID(path)
+		if errors.Is(err, os.ErrPermission) && path == "/proc/1/ns/net" {
+			continue // a machine that keeps its init from us, as some containers do
+		}
+		if err != nil {
+			return err
+		}
+		if id == n.inode {
+			return refuse("the sandbox is in the host's network namespace: start it without the host's network (no --net-host, no --network host)")
+		}
+	}
+	if id, err := netns.ID(transit.Path(cfg)); err == nil && id == n.inode {
+		return refuse("the sandbox is in the node's transit network namespace: start it in one of its own")
+	}
+	return nil
+}
+
+// links of a namespace other than loopback.
+type links struct {
+	ours    []string // their names in the transit namespace
+	foreign []string // their names in the sandbox's
+}
+
+// links tells the node's from foreign ones; without a node all are foreign.
+func (n *namespace) links(node *transit.Node) (links, error) {
+	var transitNS *os.File
+	if node != nil {
+		f, err := os.Open(node.Path)
+		if err != nil {
+			return links{}, fmt.Errorf("open the transit namespace: %w", err)
+		}
+		defer f.Close()
+		transitNS = f
+	}
+	inside, err := n.inside(transitNS)
+	if err != nil {
+		return links{}, fmt.Errorf("list the sandbox's interfaces: %w", err)
+	}
+	var found links
+	for _, l := range inside {
+		name := ""
+		if l.leadsToTransit {
+			if name, err = n.owned(node, l); err != nil {
+				return links{}, err
+			}
+		}
+		if name == "" {
+			found.foreign = append(found.foreign, l.name)
+		} else {
+			found.ours = append(found.ours, name)
+		}
+	}
+	return found, nil
+}
+
+// link as it is seen from the sandbox's namespace.
+type link struct {
+	name           string
+	index, peer    int
+	mac            net.HardwareAddr
+	leadsToTransit bool // a veth whose other end is in the transit namespace
+}
+
+func (n *namespace) inside(transitNS *os.File) (inside []link, err error) {
+	err = netns.Do(n.path(), func() error {
+		all, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		toTransit := -1
+		if transitNS != nil {
+			if toTransit, err = netlink.GetNetNsIdByFd(int(transitNS.Fd())); err != nil {
+				return err
+			}
+		}
+		for _, l := range all {
+			a := l.Attrs()
+			if a.Flags&net.FlagLoopback != 0 || dormant(l) {
+				continue
+			}
+			inside = append(inside, link{
+				name: a.Name, index: a.Index, peer: a.ParentIndex, mac: a.HardwareAddr,
+				leadsToTransit: l.Type() == "veth" && toTransit >= 0 && a.NetNsID == toTransit,
+			})
+		}
+		return nil
+	})
+	return inside, err
+}
+
+// fallbackTunnels are made by the kernel in every namespace once their module is
+// loaded. Down, as they are made, they carry nothing, and runsc skips them.
+var fallbackTunnels = []string{"ipip", "gre", "gretap", "erspan", "sit", "ip6tnl", "ip6gre", "ip6gretap", "vti", "vti6"}
+
+func dormant(l netlink.Link) bool {
+	return l.Attrs().Flags&net.FlagUp == 0 && slices.Contains(fallbackTunnels, l.Type())
+}
+
+// owned looks at the other end from the transit namespace, and returns its name if it
+// is the link of an attachment of this very namespace, "" if not.
+func (n *namespace) owned(node *transit.Node, l link) (name string, err error) {
+	err = netns.Do(node.Path, func() error {
+		peer, err := netlink.LinkByIndex(l.peer)
+		if err != nil {
+			return err
+		}
+		back, err := netlink.GetNetNsIdByFd(int(n.Fd()))
+		if err != nil {
+			return err
+		}
+		a := peer.Attrs()
+		id, err := attachment.ParseAlias(a.Alias)
+		if err == nil && a.Name == id.Link() && id.NetNS == n.inode && peer.Type() == "veth" &&
+			a.ParentIndex == l.index && a.NetNsID == back && back >= 0 {
+			name = a.Name
+		}
+		return nil
+	})
+	if err != nil || name == "" {
+		return "", err
+	}
+	return name, n.sameMAC(node, name, l)
+}
+
+// sameMAC tells early what would otherwise be a sandbox whose packets all vanish.
+func (n *namespace) sameMAC(node *transit.Node, name string, l link) error {
+	return netns.Do(node.Path, func() error {
+		peer, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		neighbours, err := netlink.NeighList(peer.Attrs().Index, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		for _, nb := range neighbours {
+			if nb.State == unix.NUD_PERMANENT && bytes.Equal(nb.HardwareAddr, l.mac) {
+				return nil
+			}
+		}
+		return refuse("interface %s of the sandbox has another MAC address than brig-cni gave it: attach it anew", l.name)
+	})
+}
+
+// raiseLoopback, because runsc gives a sandbox no loopback where the namespace has
+// none that is up.
+func (n *namespace) raiseLoopback() error {
+	err := netns.Do(n.path(), func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(lo)
+	})
+	if err != nil {
+		return fmt.Errorf("raise the sandbox's loopback: %w", err)
+	}
+	return nil
+}

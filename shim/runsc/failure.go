@@ -1,0 +1,90 @@
+package runsc
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// Failure of a runsc command.
+type Failure struct {
+	Op      string // create, start, delete
+	ID      string // of the sandbox
+	Message string // the last useful line that runsc wrote
+	Log     string // the end of all it wrote
+	Err     error  // the exit status, or why it did not run
+}
+
+func newFailure(op, id string, err error, logged, stderr string) *Failure {
+	f := &Failure{Op: op, ID: id, Err: err, Log: strings.TrimSpace(logged + stderr)}
+	if f.Message = lastLine(logged); f.Message == "" {
+		f.Message = lastLine(stderr)
+	}
+	return f
+}
+
+// Error is the one line that a user reads.
+func (f *Failure) Error() string {
+	if f.Message == "" {
+		return fmt.Sprintf("runsc %s %s: %v", f.Op, f.ID, f.Err)
+	}
+	return fmt.Sprintf("runsc %s %s: %s (%v)", f.Op, f.ID, f.Message, f.Err)
+}
+
+// Unwrap gives the exit status or the reason why runsc did not run.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Format adds runsc's log on %+v.
+func (f *Failure) Format(s fmt.State, verb rune) {
+	io.WriteString(s, f.Error())
+	if verb == 'v' && s.Flag('+') && f.Log != "" {
+		io.WriteString(s, "\n"+f.Log)
+	}
+}
+
+// lastLine finds the message of the last line of runsc's JSON log, or the last
+// line itself where that is not JSON.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	last := strings.TrimSpace(lines[len(lines)-1])
+	var entry struct {
+		Msg string `json:"msg"`
+	}
+	if json.Unmarshal([]byte(last), &entry) == nil && entry.Msg != "" {
+		return strings.TrimSpace(entry.Msg)
+	}
+	return last
+}
+
+// tailBytes bounds what is kept of a log: its end says why runsc stopped.
+const tailBytes = 16 << 10
+
+// tail is a writer that keeps the last tailBytes.
+type tail []byte
+
+// Write never fails.
+func (t *tail) Write(p []byte) (int, error) {
+	*t = append(*t, p...)
+	if over := len(*t) - tailBytes; over > 0 {
+		*t = append((*t)[:0], (*t)[over:]...)
+	}
+	return len(p), nil
+}
+
+// readTail returns the end of the file at path, or nothing if there is none.
+func readTail(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err == nil && fi.Size() > tailBytes {
+		if _, err := f.Seek(-tailBytes, io.SeekEnd); err != nil {
+			return ""
+		}
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, tailBytes)) // what could be read is better than nothing
+	return string(b)
+}

@@ -1,0 +1,25 @@
+package runsc
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// ReapGofer waits for the gofer of a sandbox whose sentry has ended, which then ends
+// too. Once runsc create has ended, both are children of the shim. Where runsc's
+// state does not tell, the gofer's remains are the kernel's to keep until the shim
+// ends.
+func ReapGofer(root, id string) {
+	data, err := os.ReadFile(filepath.Join(root, fmt.Sprintf("%s_sandbox:%s.state", id, id)))
+	var state struct {
+		GoferPID int `json:"goferPid"`
+	}
+	if err != nil || json.Unmarshal(data, &state) != nil || state.GoferPID <= 0 {
+		return
+	}
+	if gofer, err := os.FindProcess(state.GoferPID); err == nil {
+		go gofer.Wait() // fails at once for what is no child
+	}
+}

@@ -1,0 +1,184 @@
+// Package runsc drives gVisor's runtime for one sandbox.
+//
+// What makes or unmakes processes (create, start, delete) is runsc's command line:
+// it needs runsc's own privileges, its gofer and its lock. Everything else (exec,
+// wait, signal, pause) is a call on the sentry's control socket, a millisecond
+// instead of a process start. No runsc process outlives the call that made it.
+//
+// The sentry may be compromised. What it answers on the control socket is bounded
+// in size and in time, and nothing it says is used as a path or an argument.
+//
+// A Runsc is a value that describes a sandbox's flags; they must be the same for
+// every command about that sandbox, because runsc keeps none of them. It is safe
+// for concurrent use; runsc serialises commands about one sandbox itself.
+package runsc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"brig/internal/config"
+)
+
+// Network is how a sandbox is booted.
+type Network string
+
+// The zero value is neither, and refused: the choice must have been made.
+const (
+	NetworkNone    Network = "none"    // no interface but loopback
+	NetworkSandbox Network = "sandbox" // the links of the spec's network namespace
+)
+
+// Runsc is the runsc of one sandbox.
+type Runsc struct {
+	Binary string `json:"binary"`
+	// Root is runsc's state, of this sandbox alone: in a shared one runsc takes an id
+	// for the abbreviation of another, so that deleting "a" could end "ab". It is made
+	// by the first command and removed by Delete.
+	Root string `json:"root"`
+	// SharedRoot keeps what all sandboxes of the node share (a network namespace for
+	// their gofers).
+	SharedRoot    string  `json:"shared_root"`
+	Platform      string  `json:"platform"`
+	Network       Network `json:"network"`
+	Overlay       string  `json:"overlay"`
+	SystemdCgroup bool    `json:"systemd_cgroup,omitempty"`
+	DebugLog      string  `json:"debug_log,omitempty"` // a folder; empty: none
+}
+
+// For returns the runsc of a sandbox as the node is configured.
+func For(cfg *config.Config, namespace, id string) Runsc {
+	root := cfg.RunscRoot(namespace)
+	return Runsc{
+		Binary: cfg.Runsc.Path, Root: filepath.Join(root, id), SharedRoot: filepath.Dir(root),
+		Platform: cfg.Runsc.Platform, Network: NetworkSandbox, Overlay: "none", DebugLog: cfg.Runsc.DebugLog,
+	}
+}
+
+// args are the flags before the command, in fixed order: the same sandbox, the same
+// command line.
+func (r *Runsc) args(logFile string) []string {
+	args := []string{
+		"--root=" + r.Root,
+		"--shared-root=" + r.SharedRoot,
+		"--log=" + logFile,
+		"--log-format=json",
+		"--platform=" + r.Platform,
+		"--network=" + string(r.Network),
+		"--overlay2=" + r.Overlay,
+	}
+	if r.SystemdCgroup {
+		args = append(args, "--systemd-cgroup")
+	}
+	if r.DebugLog != "" {
+		args = append(args, "--debug", "--debug-log="+strings.TrimSuffix(r.DebugLog, "/")+"/")
+	}
+	return args
+}
+
+// CreateOptions of a sandbox and its root container.
+type CreateOptions struct {
+	Bundle        string
+	PIDFile       string      // gets the sentry's pid, once the sandbox is ready
+	ConsoleSocket string      // gets the pty's master; empty: no terminal
+	Stdio         [3]*os.File // the program's; nil: /dev/null
+}
+
+func (o CreateOptions) args() []string {
+	args := []string{"--bundle=" + o.Bundle, "--pid-file=" + o.PIDFile}
+	if o.ConsoleSocket != "" {
+		args = append(args, "--console-socket="+o.ConsoleSocket)
+	}
+	return args
+}
+
+// Create boots the sandbox id and returns when it is ready to be started.
+func (r *Runsc) Create(ctx context.Context, id string, o CreateOptions) error {
+	cmd := r.command(ctx, o.Bundle, "create", id, o.args()...)
+	// Assigned one by one: a nil *os.File in an interface is not a nil interface.
+	if o.Stdio[0] != nil {
+		cmd.Stdin = o.Stdio[0]
+	}
+	if o.Stdio[1] != nil {
+		cmd.Stdout = o.Stdio[1]
+	}
+	if o.Stdio[2] != nil {
+		cmd.Stderr = o.Stdio[2]
+	}
+	devNull, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer devNull.Close()
+	// runsc dups stdio to descriptors 253 to 255, and Linux stalls for an RCU grace
+	// period when a process with threads grows its descriptor table. Handed down at
+	// the exec, when there is one thread, descriptor 255 grows the table for free.
+	cmd.ExtraFiles = make([]*os.File, 253)
+	cmd.ExtraFiles[252] = devNull
+	if err := os.MkdirAll(r.Root, 0o711); err != nil {
+		return fmt.Errorf("runsc create: %w", err)
+	}
+	err = r.run(ctx, cmd, "create", id, o.Bundle)
+	if err != nil {
+		_ = os.Remove(r.Root) // if it is empty, nothing was made that Delete would have to find
+	}
+	return err
+}
+
+// Start starts the program of sandbox id.
+func (r *Runsc) Start(ctx context.Context, id, bundle string) error {
+	return r.run(ctx, r.command(ctx, bundle, "start", id), "start", id, bundle)
+}
+
+// Delete ends sandbox id, whatever state it is in, and frees what runsc made for
+// it. A sandbox that runsc does not know is no error.
+func (r *Runsc) Delete(ctx context.Context, id, bundle string) error {
+	if _, err := os.Stat(r.Root); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := r.run(ctx, r.command(ctx, bundle, "delete", id, "--force"), "delete", id, bundle); err != nil {
+		return err
+	}
+	return os.RemoveAll(r.Root)
+}
+
+func (r *Runsc) command(ctx context.Context, bundle, op, id string, args ...string) *exec.Cmd {
+	argv := append(r.args(logPath(bundle, op)), op)
+	cmd := exec.CommandContext(ctx, r.Binary, append(append(argv, args...), id)...)
+	cmd.Dir = bundle
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// run gives every command a log of its own in the bundle and keeps it only while
+// the command runs: what matters of it is in the error.
+func (r *Runsc) run(ctx context.Context, cmd *exec.Cmd, op, id, bundle string) error {
+	if r.Network != NetworkNone && r.Network != NetworkSandbox || r.Root == "" || r.SharedRoot == "" {
+		return fmt.Errorf("runsc %s: no network mode or no root was chosen", op)
+	}
+	path := logPath(bundle, op)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("runsc %s: %w", op, err)
+	}
+	defer os.Remove(path)
+	var stderr tail
+	if cmd.Stderr == nil && op != "create" {
+		cmd.Stderr = &stderr
+	}
+	err := cmd.Run()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return newFailure(op, id, err, readTail(path), string(stderr))
+}
+
+func logPath(bundle, op string) string { return filepath.Join(bundle, "runsc-"+op+".log") }

@@ -1,0 +1,109 @@
+// Package shim is containerd's runtime io.containerd.brig.v1: the verbs that
+// containerd runs the binary with (start, delete, -info), and the process that
+// serves the Task API for one sandbox. The sandbox's life itself is in package task.
+//
+// There is one process a sandbox, so that the end of one hurts no other. It is the
+// sandbox's subreaper: the sentry's wait status is the program's exit status.
+package shim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"time"
+
+	"brig/internal/config"
+	"brig/internal/sandbox"
+	"brig/internal/version"
+	"brig/shim/events"
+	"brig/shim/task"
+	"brig/shim/wire"
+
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	containerd "github.com/containerd/containerd/v2/pkg/shim"
+	"github.com/containerd/containerd/v2/pkg/shutdown"
+	"github.com/containerd/containerd/v2/plugins"
+	containerdversion "github.com/containerd/containerd/v2/version"
+	"github.com/containerd/plugin"
+	"github.com/containerd/plugin/registry"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+)
+
+// Run is the whole program. It ends the process itself where containerd's package
+// does so.
+func Run(ctx context.Context, gate task.Gate) {
+	registry.Register(&plugin.Registration{
+		Type:     plugins.TTRPCPlugin,
+		ID:       "task",
+		Requires: []plugin.Type{plugins.InternalPlugin},
+		InitFn:   func(ic *plugin.InitContext) (any, error) { return serve(ic, gate) },
+	})
+	// No reaper: every child is waited for by whoever started or adopted it. One that
+	// collects all children would take their status from under os/exec.
+	containerdversion.Version = version.Version // what -v prints
+	containerd.RunShim(ctx, manager{gate}, func(c *containerd.Config) { c.NoReaper = true })
+}
+
+// flushTime bounds how long a shim outlives its task to deliver events.
+const flushTime = 3 * time.Second
+
+func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
+	namespace, err := namespaces.NamespaceRequired(ic.Context)
+	if err != nil {
+		return nil, err
+	}
+	internal, err := ic.GetByID(plugins.InternalPlugin, "shutdown")
+	if err != nil {
+		return nil, err
+	}
+	down := internal.(shutdown.Service)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "shim")
+	slog.SetDefault(log)
+	send, err := events.Containerd(ic.Properties[plugins.PropertyTTRPCAddress])
+	if err != nil {
+		return nil, err
+	}
+	queue := events.New(namespace, send, log)
+	down.RegisterCallback(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+		defer cancel()
+		return queue.Close(ctx)
+	})
+	tasks := task.New(task.Options{
+		Namespace: namespace, Gate: gate, Log: log,
+		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
+	})
+	return wire.NewV2(tasks, down.Shutdown), nil
+}
+
+// manager answers containerd's verbs.
+type manager struct{ gate task.Gate }
+
+// Name of the runtime.
+func (manager) Name() string { return sandbox.Runtime }
+
+// Info tells what the runtime can do.
+func (manager) Info(ctx context.Context, _ io.Reader) (*types.RuntimeInfo, error) {
+	info := &types.RuntimeInfo{
+		Name:    sandbox.Runtime,
+		Version: &types.RuntimeVersion{Version: version.Version},
+	}
+	cfg, err := config.Load(config.Path(""))
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.CommandContext(ctx, cfg.Runsc.Path, "features").Output()
+	if err != nil {
+		return nil, fmt.Errorf("features of %s: %w", cfg.Runsc.Path, err)
+	}
+	if info.Features, err = typeurl.MarshalAnyToProto(new(features.Features)); err != nil {
+		return nil, err
+	}
+	info.Features.Value = out // runsc's own JSON
+	return info, nil
+}

@@ -1,0 +1,86 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"brig/internal/config"
+	"brig/shim/bundle"
+	"brig/shim/runsc"
+	"brig/shim/task"
+
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	containerd "github.com/containerd/containerd/v2/pkg/shim"
+	"golang.org/x/sys/unix"
+)
+
+// Stop frees what a dead shim has left, and tells how the program ended: as on
+// record, or killed, because now it is. Missing records are no error: the shim may
+// have died at any point.
+func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, error) {
+	namespace, err := namespaces.NamespaceRequired(ctx)
+	if err != nil {
+		return containerd.StopStatus{}, err
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		return containerd.StopStatus{}, err
+	}
+	b := bundle.Bundle(filepath.Join(filepath.Dir(cwd), id))
+	status := status(b)
+	if err := errors.Join(sweep(ctx, b, namespace, id), task.Unmount(b), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
+		// containerd removes the bundle when this verb succeeds, and asks again only
+		// when it restarts: say what is left rather than fail.
+		fmt.Fprintf(os.Stderr, "clean up after a dead shim: %v\n", err)
+	}
+	return status, nil
+}
+
+func status(b bundle.Bundle) containerd.StopStatus {
+	if exit, err := b.Exit(); err == nil {
+		return containerd.StopStatus{Pid: exit.PID, ExitStatus: int(exit.Code), ExitedAt: exit.At}
+	}
+	data, _ := os.ReadFile(b.PIDFile())
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(data))) // 0: there was no sandbox
+	return containerd.StopStatus{Pid: pid, ExitStatus: 128 + int(unix.SIGKILL), ExitedAt: time.Now()}
+}
+
+// sweep needs the record for what the sandbox was made with. Where there is none, no
+// sandbox was made with anything, unless somebody removed the record: the node's
+// configuration finds its state then.
+func sweep(ctx context.Context, b bundle.Bundle, namespace, id string) error {
+	record, err := b.Record()
+	if err != nil {
+		cfg, err := config.Load(config.Path(""))
+		if err != nil {
+			return err
+		}
+		record = bundle.Record{ID: id, Runsc: runsc.For(&cfg, namespace, id)}
+	}
+	return task.Sweep(ctx, b, record)
+}
+
+func (m manager) release(ctx context.Context, namespace, id string) error {
+	cfg, err := config.Load(config.Path(""))
+	if err != nil {
+		return err
+	}
+	return m.gate.Release(ctx, &cfg, namespace, id)
+}
+
+func removeSocket(b bundle.Bundle) error {
+	address, err := containerd.ReadAddress(filepath.Join(string(b), addressFile))
+	if err == nil {
+		err = containerd.RemoveSocket(address)
+	}
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, containerd.ErrNoAddress) {
+		return nil
+	}
+	return err
+}

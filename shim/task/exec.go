@@ -1,0 +1,136 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"brig/shim/runsc"
+	"brig/shim/stdio"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// execTime bounds how long a sentry may take to load a program.
+const execTime = time.Minute
+
+// AddExec records a process to be started in the sandbox.
+func (s *Shim) AddExec(id, execID string, spec *specs.Process, streams stdio.Config) error {
+	t, err := s.get(id)
+	if err != nil {
+		return err
+	}
+	if spec.Terminal != streams.Terminal {
+		return fmt.Errorf("the process and the request disagree about a terminal: %w", errdefs.ErrInvalidArgument)
+	}
+	p := newProcess(execID, streams)
+	if p.args, err = runsc.NewExecArgs(id, spec, t.spec.Process.Capabilities); err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if err := t.add(p); err != nil {
+		return err
+	}
+	s.opts.Emit(EventExecAdded{ID: id, ExecID: execID})
+	return nil
+}
+
+func (t *Task) add(p *process) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dead {
+		return fmt.Errorf("the sandbox has ended: %w", errdefs.ErrFailedPrecondition)
+	}
+	if t.execs[p.execID] != nil {
+		return fmt.Errorf("exec %s: %w", p.execID, errdefs.ErrAlreadyExists)
+	}
+	t.execs[p.execID] = p
+	return nil
+}
+
+// StartExec starts a recorded process. A process whose start fails has ended.
+func (s *Shim) StartExec(ctx context.Context, id, execID string) (pid int, err error) {
+	t, p, err := s.find(id, execID)
+	if err != nil {
+		return 0, err
+	}
+	if err := t.beginExec(p); err != nil {
+		return 0, err
+	}
+	if err := t.exec(ctx, p); err != nil {
+		p.stop(Exit{Code: failedStart, At: time.Now()})
+		close(p.exited)
+		t.running.Done()
+		return 0, fmt.Errorf("start exec %s: %w", execID, err)
+	}
+	s.opts.Emit(EventExecStarted{ID: id, ExecID: execID, PID: t.sentry.Pid})
+	go t.watchExec(p)
+	return t.sentry.Pid, nil
+}
+
+// beginExec counts p among those whose end must be told before the program's.
+func (t *Task) beginExec(p *process) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if state, _ := t.init.look(); state != Running || t.dead {
+		return fmt.Errorf("exec in a sandbox that is not running: %w", errdefs.ErrFailedPrecondition)
+	}
+	if err := p.claim(); err != nil {
+		return err
+	}
+	t.running.Add(1)
+	return nil
+}
+
+func (t *Task) exec(ctx context.Context, p *process) error {
+	io, err := stdio.Open(ctx, p.streams)
+	if err != nil {
+		return err
+	}
+	// A caller that goes away leaves no process behind that nobody knows.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execTime)
+	defer cancel()
+	pid, err := t.control.Exec(ctx, p.args, io.Files())
+	if err != nil {
+		io.Close()
+		return err
+	}
+	io.Started()
+	p.started(pid, io)
+	if err := io.Feed(t.interrupt(p)); err != nil {
+		t.shim.opts.Log.Warn("an exec has no input", "sandbox", t.request.ID, "exec", p.execID, "err", err)
+		io.CloseStdin()
+	}
+	return nil
+}
+
+func (t *Task) watchExec(p *process) {
+	defer t.running.Done()
+	exit := Exit{Code: t.waitExec(p), At: time.Now()}
+	t.drain(p)
+	p.stop(exit)
+	t.shim.opts.Emit(EventExited{ID: t.request.ID, ExecID: p.execID, PID: t.sentry.Pid, Exit: exit})
+	close(p.exited)
+}
+
+// waitExec asks the sentry until it answers or has ended. What runs in a sandbox
+// that ends is killed with it.
+func (t *Task) waitExec(p *process) uint32 {
+	for {
+		status, err := t.control.WaitPID(context.Background(), t.request.ID, p.sandboxPID())
+		var remote *runsc.RemoteError
+		switch {
+		case err == nil:
+			return exitStatus(status)
+		case errors.As(err, &remote):
+			t.shim.opts.Log.Error("the exit status of an exec is lost", "sandbox", t.request.ID, "exec", p.execID, "err", err)
+			return failedStart
+		}
+		select {
+		case <-t.gone:
+			return killed
+		case <-time.After(time.Second): // the connection broke and the sentry lives: ask again
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package task
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"brig/shim/runsc"
+	"brig/shim/stdio"
+
+	"github.com/containerd/errdefs"
+)
+
+// State of a process. The zero value is Created.
+type State int
+
+// The states; the table moves holds the legal moves.
+const (
+	Created State = iota
+	Running
+	Paused // the program alone
+	Stopped
+)
+
+// String names the state.
+func (s State) String() string { return [...]string{"created", "running", "paused", "stopped"}[s] }
+
+var moves = map[State][]State{
+	Created: {Running, Stopped},
+	Running: {Paused, Stopped},
+	Paused:  {Running, Stopped},
+}
+
+// process is the program of a task, or an exec.
+type process struct {
+	execID  string // empty: the program
+	streams stdio.Config
+	args    runsc.ExecArgs // of an exec
+	exited  chan struct{}  // closed when Exited was told, or a start has failed
+
+	mu      sync.Mutex
+	state   State
+	claimed bool // an exec's start has begun; there is one start
+	pid     int32
+	io      *stdio.IO
+	exit    Exit
+}
+
+func newProcess(execID string, streams stdio.Config) *process {
+	return &process{execID: execID, streams: streams, exited: make(chan struct{})}
+}
+
+// move changes the state, or says why it may not.
+func (p *process) move(to State) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.moveLocked(to)
+}
+
+func (p *process) moveLocked(to State) error {
+	if !slices.Contains(moves[p.state], to) {
+		return fmt.Errorf("a process cannot go from %s to %s: %w", p.state, to, errdefs.ErrFailedPrecondition)
+	}
+	p.state = to
+	return nil
+}
+
+// stop records the end. The caller closes exited once the end is told.
+func (p *process) stop(exit Exit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.moveLocked(Stopped) == nil {
+		p.exit = exit
+	}
+}
+
+// claim is the right to start an exec, given once.
+func (p *process) claim() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != Created || p.claimed {
+		return fmt.Errorf("exec %s was started before: %w", p.execID, errdefs.ErrFailedPrecondition)
+	}
+	p.claimed = true
+	return nil
+}
+
+// started records a running exec.
+func (p *process) started(pid int32, io *stdio.IO) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pid, p.io, p.state = pid, io, Running
+}
+
+func (p *process) look() (State, Exit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state, p.exit
+}
+
+func (p *process) sandboxPID() int32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pid
+}
+
+// stdio is nil before the start of an exec.
+func (p *process) stdio() *stdio.IO {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.io
+}

@@ -1,0 +1,179 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"brig/shim/runsc"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// callTime bounds a call that a healthy sentry answers at once.
+	callTime = 10 * time.Second
+	// mercy is how long a sandbox may take to end after its program was killed.
+	mercy = 10 * time.Second
+)
+
+// Kill sends a signal to the program or an exec, or to every process.
+func (s *Shim) Kill(ctx context.Context, id, execID string, sig unix.Signal, all bool) error {
+	t, p, err := s.find(id, execID)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	switch state, _ := p.look(); {
+	case state == Stopped:
+		return fmt.Errorf("the process has ended: %w", errdefs.ErrNotFound)
+	case state == Created && execID != "":
+		return fmt.Errorf("signal an exec that was not started: %w", errdefs.ErrFailedPrecondition)
+	case state == Created:
+		return t.killCreated(sig)
+	case execID == "" && sig == unix.SIGKILL:
+		return t.killRunning(ctx, all)
+	}
+	return t.signal(ctx, p, sig, all)
+}
+
+func (t *Task) signal(ctx context.Context, p *process, sig unix.Signal, all bool) error {
+	to, pid := runsc.Process, p.sandboxPID()
+	if all && p.execID == "" {
+		to = runsc.All
+	}
+	err := t.control.Signal(ctx, t.request.ID, pid, sig, to)
+	var remote *runsc.RemoteError
+	if errors.As(err, &remote) && p.execID == "" {
+		select { // a sentry that does not know its program is about to end with it
+		case <-t.gone:
+		case <-time.After(time.Second):
+		}
+	}
+	if t.isDead() || p.isOver() || errors.As(err, &remote) && p.execID != "" {
+		return fmt.Errorf("the process has ended: %w", errdefs.ErrNotFound)
+	}
+	return err
+}
+
+// killCreated ends a sandbox that has no program yet, if the signal would.
+func (t *Task) killCreated(sig unix.Signal) error {
+	switch sig {
+	case unix.SIGKILL, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT:
+		t.force(128 + uint32(sig))
+		return t.killSentry()
+	}
+	return nil
+}
+
+// killRunning asks the sentry to end its program, so that the output is flushed and
+// the status real, and ends the sentry if it does not.
+func (t *Task) killRunning(ctx context.Context, all bool) error {
+	err := t.signal(ctx, t.init, unix.SIGKILL, all)
+	if errdefs.IsNotFound(err) {
+		return err
+	}
+	if state, _ := t.init.look(); state == Paused && err == nil {
+		err = t.control.Resume(ctx) // a frozen program does not see the signal
+	}
+	if err != nil {
+		t.shim.opts.Log.Warn("the sentry does not take a signal and is killed", "sandbox", t.request.ID, "err", err)
+		return t.killSentry()
+	}
+	time.AfterFunc(mercy, func() {
+		if !t.isDead() {
+			t.shim.opts.Log.Warn("the sentry outlives its program and is killed", "sandbox", t.request.ID)
+			t.killSentry()
+		}
+	})
+	return nil
+}
+
+func (t *Task) killSentry() error {
+	if err := t.sentry.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the sentry: %w", err)
+	}
+	return nil
+}
+
+func (t *Task) isDead() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.dead
+}
+
+func (p *process) isOver() bool {
+	state, _ := p.look()
+	return state == Stopped
+}
+
+// Resize sets a terminal's size and tells its foreground processes, which the
+// sentry does not do by itself.
+func (s *Shim) Resize(ctx context.Context, id, execID string, width, height uint16) error {
+	t, p, err := s.find(id, execID)
+	if err != nil {
+		return err
+	}
+	io := p.stdio()
+	if io == nil {
+		return fmt.Errorf("resize the terminal of an exec that was not started: %w", errdefs.ErrFailedPrecondition)
+	}
+	if err := io.Resize(width, height); err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	if state, _ := p.look(); state != Running {
+		return nil
+	}
+	t.foreground(ctx, p, unix.SIGWINCH)
+	return nil
+}
+
+// interrupt passes on what the keys of p's terminal mean.
+func (t *Task) interrupt(p *process) func(unix.Signal) {
+	return func(sig unix.Signal) { t.foreground(context.Background(), p, sig) }
+}
+
+// foreground signals the processes that use p's terminal. It is like the kernel's
+// own: if there are none, nothing happens.
+func (t *Task) foreground(ctx context.Context, p *process, sig unix.Signal) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if err := t.control.Signal(ctx, t.request.ID, p.sandboxPID(), sig, runsc.Foreground); err != nil && !t.isDead() {
+		t.shim.opts.Log.Debug("a terminal's signal was not taken", "sandbox", t.request.ID, "exec", p.execID, "signal", sig, "err", err)
+	}
+}
+
+// Pause freezes the sandbox.
+func (s *Shim) Pause(ctx context.Context, id string) error {
+	return s.freeze(ctx, id, Paused, (*runsc.Control).Pause, EventPaused{ID: id})
+}
+
+// Resume lets it go on.
+func (s *Shim) Resume(ctx context.Context, id string) error {
+	return s.freeze(ctx, id, Running, (*runsc.Control).Resume, EventResumed{ID: id})
+}
+
+func (s *Shim) freeze(ctx context.Context, id string, to State, call func(*runsc.Control, context.Context) error, told Event) error {
+	t, err := s.get(id)
+	if err != nil {
+		return err
+	}
+	from := map[State]State{Paused: Running, Running: Paused}[to]
+	if state, _ := t.init.look(); state != from {
+		return fmt.Errorf("the sandbox is %s, not %s: %w", state, from, errdefs.ErrFailedPrecondition)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if err := call(t.control, ctx); err != nil {
+		return err
+	}
+	if err := t.init.move(to); err != nil {
+		return err
+	}
+	s.opts.Emit(told)
+	return nil
+}

@@ -1,0 +1,107 @@
+package repo
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// foreign are traces of the machine that something was written on.
+var foreign = regexp.MustCompile(`(^|[^A-Za-z0-9_.$}-])(/work/|/root/|/home/[a-z])|proxy\.golang\.org|(artifactory|goproxy|jfrog)`)
+
+// allowed are files where such a path is right.
+var allowed = map[string]string{
+	"tests/repo/files_test.go": "this rule",
+	"tests/image/oci/layer.go": "root's home in an image",
+}
+
+// TestNoTraceOfAMachine: what is committed is true everywhere.
+func TestNoTraceOfAMachine(t *testing.T) {
+	for _, file := range files(t) {
+		if allowed[file] != "" || path.Base(file) == "go.sum" {
+			continue
+		}
+		n := 0
+		for line := range strings.Lines(read(t, file)) {
+			n++
+			if m := foreign.FindString(line); m != "" {
+				t.Errorf("%s:%d names %q: %s", file, n, m, strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+// TestScriptsParse: every shell script is at least one.
+func TestScriptsParse(t *testing.T) {
+	found := 0
+	for _, file := range files(t) {
+		text := read(t, file)
+		shebang, _, _ := strings.Cut(text, "\n")
+		script := strings.HasPrefix(shebang, "#!") && strings.HasSuffix(shebang, "sh")
+		if path.Ext(file) != ".sh" && !script {
+			continue
+		}
+		found++
+		if out, err := exec.CommandContext(t.Context(), "bash", "-n", filepath.Join(root, file)).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", file, err, out)
+		}
+		if !strings.Contains(text, "set -e") {
+			t.Errorf("%s goes on after an error: set -euo pipefail", file)
+		}
+		if info, err := os.Stat(filepath.Join(root, file)); err == nil && strings.HasPrefix(shebang, "#!") && info.Mode()&0o111 == 0 {
+			t.Errorf("%s has a shebang and is not executable", file)
+		}
+	}
+	if found == 0 {
+		t.Error("found no script")
+	}
+}
+
+// TestProtocolIsCurrent regenerates the protocol's Go code with the pinned tools
+// and compares; it lints the protocol, too.
+func TestProtocolIsCurrent(t *testing.T) {
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Plugins are found in the PATH, so the tools that `go tool` builds and keeps in
+	// Go's cache get a folder.
+	bin := t.TempDir()
+	for _, tool := range []string{"buf", "protoc-gen-go", "protoc-gen-connect-go"} {
+		find := exec.CommandContext(t.Context(), "go", "tool", "-n", tool)
+		find.Dir = filepath.Join(abs, "tools", "proto")
+		var stderr bytes.Buffer
+		find.Stderr = &stderr
+		built, err := find.Output()
+		if err != nil {
+			t.Fatalf("build %s (go mod download in tools/proto fetches what it needs): %v\n%s", tool, err, &stderr)
+		}
+		if err := os.Symlink(strings.TrimSpace(string(built)), filepath.Join(bin, tool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	generated := t.TempDir()
+	for _, args := range [][]string{{"lint"}, {"generate", "--output", generated}} {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "buf"), args...)
+		cmd.Dir = abs
+		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "BUF_CACHE_DIR="+t.TempDir())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("buf %s: %v\n%s", args[0], err, out)
+		}
+	}
+	for _, file := range []string{"brig/v1/brig.pb.go", "brig/v1/brigv1connect/brig.connect.go"} {
+		file = "nodeagent/api/" + file
+		want, err := os.ReadFile(filepath.Join(generated, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, file); !bytes.Equal([]byte(got), want) {
+			t.Errorf("%s is not what the .proto gives: make generate", file)
+		}
+	}
+}
