@@ -16,7 +16,11 @@ func TestCreateDoDelete(t *testing.T) {
 	if err := Create(name); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { Delete(name) })
+	t.Cleanup(func() {
+		if err := Delete(name); err != nil {
+			t.Error(err)
+		}
+	})
 	if !Exists(name) {
 		t.Error("made, but does not exist")
 	}

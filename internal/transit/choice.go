@@ -38,8 +38,12 @@ func loadChoice(cfg *config.Config) (choice, error) {
 		return choice{}, err
 	}
 	var c choice
-	if err := json.Unmarshal(data, &c); err != nil || !c.Pool.IsValid() || !c.Host.IsValid() || !c.Up.IsValid() {
-		return choice{}, fmt.Errorf("%s is damaged; remove it while no sandbox runs: %v", choicePath(cfg), err)
+	err = json.Unmarshal(data, &c)
+	if err == nil && !(c.Pool.IsValid() && c.Host.IsValid() && c.Up.IsValid()) {
+		err = errors.New("an address is missing")
+	}
+	if err != nil {
+		return choice{}, fmt.Errorf("%s is damaged; remove it while no sandbox runs: %w", choicePath(cfg), err)
 	}
 	return c, nil
 }

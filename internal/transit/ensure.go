@@ -189,7 +189,7 @@ func inside(cfg *config.Config, fn func(*netlink.Handle) error) error {
 // ensureLink makes the veth between host and transit with its addresses and routes.
 func ensureLink(cfg *config.Config, c choice, mtu int) error {
 	host, err := netlink.LinkByName(cfg.HostLink())
-	if _, missing := err.(netlink.LinkNotFoundError); missing {
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		host, err = makeLink(cfg, mtu)
 	}
 	if err != nil {

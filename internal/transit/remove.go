@@ -31,7 +31,7 @@ func Remove(ctx context.Context, cfg *config.Config) error {
 
 func removeLink(name string) error {
 	link, err := netlink.LinkByName(name)
-	if _, missing := err.(netlink.LinkNotFoundError); missing {
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
 	}
 	if err == nil {

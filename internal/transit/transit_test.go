@@ -58,6 +58,13 @@ func inHost(t *testing.T, fn func(t *testing.T)) {
 	}
 }
 
+// removed is deferred: the test's context has ended by then.
+func removed(t *testing.T, cfg *config.Config) {
+	if err := Remove(context.Background(), cfg); err != nil {
+		t.Error(err)
+	}
+}
+
 // testNode is a node with directories of its own; its name must be unique.
 func testNode(t *testing.T, name string) *config.Config {
 	t.Helper()
@@ -119,7 +126,7 @@ func TestRepair(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		cfg := testNode(t, "tst2")
 		node := ensured(t, cfg)
-		defer Remove(context.Background(), cfg)
+		defer removed(t, cfg)
 		link := nft.Binding{Link: "brg000000000001", MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.89.0.2")}
 		if err := node.Rules.Identify(t.Context(), link); err != nil {
 			t.Fatal(err)
@@ -188,7 +195,7 @@ func TestDialAndListen(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		cfg := testNode(t, "tst5")
 		ensured(t, cfg)
-		defer Remove(context.Background(), cfg)
+		defer removed(t, cfg)
 		at := netip.MustParseAddrPort("169.254.1.1:5353")
 		l, err := Listen(t.Context(), cfg, at)
 		if err != nil {
@@ -197,7 +204,7 @@ func TestDialAndListen(t *testing.T) {
 		defer l.Close()
 		go func() {
 			if c, err := l.Accept(); err == nil {
-				io.WriteString(c, "hi")
+				_, _ = io.WriteString(c, "hi") // the reader notices
 				c.Close()
 			}
 		}()

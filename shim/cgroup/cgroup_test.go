@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,7 +27,7 @@ func TestFind(t *testing.T) {
 		{"nothing", "", "", Group{unified: true}, errNoMount},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, err := find(c.membership, c.mounts); got != c.want || err != c.err {
+			if got, err := find(c.membership, c.mounts); got != c.want || !errors.Is(err, c.err) {
 				t.Errorf("got %+v, %v; want %+v, %v", got, err, c.want, c.err)
 			}
 		})

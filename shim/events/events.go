@@ -55,7 +55,7 @@ func Containerd(address string) (Send, error) {
 			_, err = service.Forward(ctx, &events.ForwardRequest{Envelope: e})
 		}
 		if err != nil {
-			client.Reconnect() // the next attempt meets its error again
+			_ = client.Reconnect() // the next attempt meets its error again
 		}
 		return err
 	}, nil

@@ -20,6 +20,6 @@ func ReapGofer(root, id string) {
 		return
 	}
 	if gofer, err := os.FindProcess(state.GoferPID); err == nil {
-		go gofer.Wait() // fails at once for what is no child
+		go func() { _, _ = gofer.Wait() }() // fails at once for what is no child
 	}
 }

@@ -52,11 +52,17 @@ type Runsc struct {
 	DebugLog      string  `json:"debug_log,omitempty"` // a folder; empty: none
 }
 
-// For returns the runsc of a sandbox as the node is configured.
+// For returns the runsc of a sandbox as the node is configured. The configured path
+// is often a link to a version: what it leads to now is the sandbox's for life, since
+// a sentry and the runsc that talks to it must be of one build.
 func For(cfg *config.Config, namespace, id string) Runsc {
 	root := cfg.RunscRoot(namespace)
+	binary, err := filepath.EvalSymlinks(cfg.Runsc.Path)
+	if err != nil {
+		binary = cfg.Runsc.Path // and the first command says what is wrong with it
+	}
 	return Runsc{
-		Binary: cfg.Runsc.Path, Root: filepath.Join(root, id), SharedRoot: filepath.Dir(root),
+		Binary: binary, Root: filepath.Join(root, id), SharedRoot: filepath.Dir(root),
 		Platform: cfg.Runsc.Platform, Network: NetworkSandbox, Overlay: "none", DebugLog: cfg.Runsc.DebugLog,
 	}
 }

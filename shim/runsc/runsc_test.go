@@ -120,3 +120,17 @@ func TestLongLogsAreCut(t *testing.T) {
 		t.Errorf("%d bytes, ending in %q", len(last), lastLine(string(last)))
 	}
 }
+
+// TestASandboxKeepsItsRunsc: an upgrade turns the configured link elsewhere.
+func TestASandboxKeepsItsRunsc(t *testing.T) {
+	dir := t.TempDir()
+	old, link := filepath.Join(dir, "runsc-1"), filepath.Join(dir, "runsc")
+	if err := errors.Join(os.WriteFile(old, nil, 0o755), os.Symlink(old, link)); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Defaults()
+	cfg.Runsc.Path = link
+	if got := For(&cfg, "ns", "id").Binary; got != old {
+		t.Errorf("runsc of the sandbox is %s, want %s", got, old)
+	}
+}

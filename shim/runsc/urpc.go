@@ -65,7 +65,7 @@ func (c *Control) call(ctx context.Context, method string, arg, result any, file
 	}
 	defer conn.Close()
 	// A deadline in the past ends whatever blocks.
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	answer, err := exchange(conn, request{Method: method, Arg: arg}, files)
 	if err != nil {

@@ -95,7 +95,7 @@ func (s *sink) write(p []byte) {
 	if w == nil {
 		return
 	}
-	w.Write(p) // an error is a reader that has gone, or a full disk: what can be kept later is
+	_, _ = w.Write(p) // an error is a reader that has gone, or a full disk: what can be kept later is
 }
 
 // readerMayGo makes writing without a reader fail from now on.

@@ -87,7 +87,7 @@ func (t *Task) killRunning(ctx context.Context, all bool) error {
 	time.AfterFunc(mercy, func() {
 		if !t.isDead() {
 			t.shim.opts.Log.Warn("the sentry outlives its program and is killed", "sandbox", t.request.ID)
-			t.killSentry()
+			_ = t.killSentry() // an error means that it has ended
 		}
 	})
 	return nil

@@ -37,7 +37,7 @@ func (s *Shim) Start(ctx context.Context, id string) (pid int, err error) {
 	// Half a start cannot be taken back, so a caller's going away does not stop it.
 	if err := t.runsc.Start(context.WithoutCancel(ctx), id, t.request.Bundle.Dir()); err != nil {
 		t.force(failedStart)
-		t.sentry.Kill() // an error means that it has ended
+		_ = t.sentry.Kill() // an error means that it has ended
 		return 0, fmt.Errorf("start sandbox: %w", err)
 	}
 	if err := t.init.move(Running); err != nil {

@@ -90,8 +90,7 @@ transit                            transit network namespace
 func (w *world) startIn(path string) error {
 	cmd := exec.Command("sleep", "60")
 	w.must(netns.Do(path, cmd.Start))
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
+	defer end(cmd)
 	return w.onHost(func() error {
 		return gate.Check(w.t.Context(), &w.cfg, gate.Request{Namespace: "default", ID: "x", SentryPID: cmd.Process.Pid})
 	})

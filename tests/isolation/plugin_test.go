@@ -369,7 +369,6 @@ func (w *world) killedAdd(s *sandbox, after time.Duration) {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_COMMAND=ADD", "CNI_CONTAINERID=" + s.id, "CNI_NETNS=" + netns.Path(s.ns), "CNI_IFNAME=eth0", "CNI_PATH=/"}
 	w.must(w.onHost(cmd.Start))
 	time.Sleep(after)
-	cmd.Process.Kill()
-	cmd.Wait()
+	end(cmd)
 	time.Sleep(20 * time.Millisecond)
 }

@@ -126,7 +126,7 @@ func TestTighteningEndsLiveFlows(t *testing.T) {
 		return err
 	}))
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(3 * time.Second))
+	w.must(conn.SetDeadline(time.Now().Add(3 * time.Second)))
 	say := func() error {
 		if _, err := conn.Write([]byte("x")); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -94,16 +95,27 @@ func (w *world) gvisor(bin, name string, annotations map[string]string, targets 
 	w.must(w.onHost(func() error {
 		return gate.Check(w.t.Context(), &w.cfg, gate.Request{Namespace: "default", ID: name, SentryPID: sentry.Pid, Annotations: annotations, BlockNetwork: block})
 	}))
-	for _, args := range [][]string{{"start", name}, {"wait", name}} {
-		var output []byte
-		w.must(w.onHost(func() (err error) { output, err = runsc(args...).CombinedOutput(); return err }))
-		if strings.Contains(string(output), "error") {
-			w.t.Fatalf("runsc %v: %s", args, output)
+	w.must(w.onHost(func() error {
+		if output, err := runsc("start", name).CombinedOutput(); err != nil {
+			return fmt.Errorf("start %s: %w: %s", name, err, output)
+		}
+		return nil
+	}))
+	return w.output(out.Name())
+}
+
+// output of a script, once it wrote its last line.
+func (w *world) output(path string) string {
+	w.t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		data, err := os.ReadFile(path)
+		w.must(err)
+		if text, ended := strings.CutSuffix(string(data), "end\n"); ended {
+			return text
 		}
 	}
-	data, err := os.ReadFile(out.Name())
-	w.must(err)
-	return string(data)
+	w.t.Fatal("the sandbox did not end")
+	return ""
 }
 
 // bundle is an OCI bundle around busybox.
@@ -118,6 +130,7 @@ func (w *world) bundle(s *sandbox, targets []string) string {
 	for _, target := range targets {
 		fmt.Fprintf(&script, "if /busybox nc -w 1 %s </dev/null >/dev/null 2>&1; then echo '%s: open'; else echo '%s: no'; fi\n", target, target, target)
 	}
+	script.WriteString("echo end\n")
 	config, err := json.Marshal(map[string]any{
 		"ociVersion": "1.1.0",
 		"process":    map[string]any{"args": []string{"/busybox", "sh", "-c", script.String()}, "cwd": "/", "user": map[string]int{"uid": 0, "gid": 0}},

@@ -243,7 +243,11 @@ func (w *world) bare(id string) *sandbox {
 	w.t.Helper()
 	s := &sandbox{w: w, id: "default-" + id, ns: strings.TrimSuffix(w.host, "host") + id}
 	w.must(netns.Create(s.ns))
-	w.t.Cleanup(func() { netns.Delete(s.ns) })
+	w.t.Cleanup(func() {
+		if err := netns.Delete(s.ns); err != nil {
+			w.t.Error(err)
+		}
+	})
 	s.boot()
 	return s
 }
@@ -255,9 +259,12 @@ func (s *sandbox) boot() {
 	s.w.t.Cleanup(s.kill)
 }
 
-func (s *sandbox) kill() {
-	s.sentry.Process.Kill()
-	s.sentry.Wait()
+func (s *sandbox) kill() { end(s.sentry) }
+
+// end kills a process, which may have ended already, and reaps it.
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // "signal: killed"
 }
 
 func (s *sandbox) do(fn func() error) error { return netns.Do(netns.Path(s.ns), fn) }

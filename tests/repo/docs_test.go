@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -142,6 +143,27 @@ func TestMakeTargetsExist(t *testing.T) {
 					t.Errorf("%s says `make %s`, which the Makefile does not have", file, name)
 				}
 			}
+		}
+	}
+}
+
+// TestMakeHelps: `make help` prints every target that a newcomer is promised.
+func TestMakeHelps(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "make", "--no-print-directory", "help")
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("make help: %v: %s", err, out)
+	}
+	var shown []string
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Fields(line); len(fields) > 1 {
+			shown = append(shown, fields[0])
+		}
+	}
+	for _, want := range strings.Fields("help build deps check test demo bench dist fmt generate clean") {
+		if !slices.Contains(shown, want) {
+			t.Errorf("make help does not tell of %s:\n%s", want, out)
 		}
 	}
 }

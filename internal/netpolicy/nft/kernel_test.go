@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -67,7 +68,7 @@ func TestNoRules(t *testing.T) {
 	if err := n.Apply(t.Context(), "delete table inet brig\n"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.Read(t.Context()); err != ErrNoRules {
+	if _, err := n.Read(t.Context()); !errors.Is(err, ErrNoRules) {
 		t.Errorf("error %v", err)
 	}
 	if err := n.Bind(t.Context(), "brg000000000001", netpolicy.Open()); err == nil {
