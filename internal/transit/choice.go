@@ -39,7 +39,7 @@ func loadChoice(cfg *config.Config) (choice, error) {
 	}
 	var c choice
 	err = json.Unmarshal(data, &c)
-	if err == nil && !(c.Pool.IsValid() && c.Host.IsValid() && c.Up.IsValid()) {
+	if err == nil && (!c.Pool.IsValid() || !c.Host.IsValid() || !c.Up.IsValid()) {
 		err = errors.New("an address is missing")
 	}
 	if err != nil {

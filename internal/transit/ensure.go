@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -52,7 +53,7 @@ func ensureWith(ctx context.Context, cfg *config.Config, settled bool) (Node, er
 	if err := ensureRules(ctx, cfg, rules, c); err != nil {
 		return Node{}, err
 	}
-	mtu, uplinks, err := uplink()
+	mtu, uplinks, err := uplink(cfg)
 	if err != nil {
 		return Node{}, err
 	}
@@ -68,33 +69,41 @@ func ensureWith(ctx context.Context, cfg *config.Config, settled bool) (Node, er
 	return Node{Path: Path(cfg), Rules: rules, Pool: c.Pool, MTU: mtu}, nil
 }
 
-// ensureRules loads the base if it is not whole, and mirrors the node's addresses.
-// A base that was tampered with is replaced, which closes every sandbox of the node:
+// ensureRules loads the base if it is not whole, and mirrors the node's addresses and
+// the operator's private ranges. A base that was tampered with is replaced, which closes every sandbox of the node:
 // whoever is bound again is open again.
 func ensureRules(ctx context.Context, cfg *config.Config, rules nft.Namespace, c choice) error {
 	node, err := nodeAddresses(cfg, c)
 	if err != nil {
 		return err
 	}
-	state, err := rules.Read(ctx)
-	if err == nil {
-		err = state.CheckBase()
-	}
+	private, err := privateRanges(cfg)
 	if err != nil {
-		base := nft.Base{Node: node}
-		for _, s := range cfg.Network.AllowPrivate {
-			p, err := netip.ParsePrefix(s)
-			if err != nil {
-				return err
-			}
-			base.Private = append(base.Private, p)
-		}
-		return rules.Apply(ctx, nft.RenderBase(base))
+		return err
 	}
-	if slices.Equal(state.Node(), node) {
+	base := nft.Base{Node: node, Private: private}
+	state, err := rules.Read(ctx)
+	switch {
+	case errors.Is(err, nft.ErrNoRules), err == nil && state.CheckBase() != nil:
+		return rules.Apply(ctx, nft.RenderBase(base))
+	case err != nil: // nothing is known, so nothing is torn down
+		return err
+	case base.Holds(state):
 		return nil
 	}
-	return rules.Apply(ctx, nft.RenderNode(node))
+	return rules.Apply(ctx, nft.RenderSets(base))
+}
+
+func privateRanges(cfg *config.Config) ([]netip.Prefix, error) {
+	var private []netip.Prefix
+	for _, s := range cfg.Network.AllowPrivate {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("network.allow_private: %w", err)
+		}
+		private = append(private, p)
+	}
+	return private, nil
 }
 
 // nodeAddresses are the host's, those that the operator adds, and both ends of the
@@ -121,26 +130,56 @@ func nodeAddresses(cfg *config.Config, c choice) ([]netip.Addr, error) {
 // defaultMTU is for a host without a default route.
 const defaultMTU = 1500
 
-// uplink returns the smallest MTU and the indexes of the links that lead out of the
-// host.
-func uplink() (mtu int, links []netlink.Link, err error) {
+// uplink returns the links that lead to what a policy can admit: those of default
+// routes, of public networks, and of private ones that the operator permits. The MTU
+// is the smallest of the default routes' links.
+func uplink(cfg *config.Config) (mtu int, links []netlink.Link, err error) {
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 	if err != nil {
 		return 0, nil, fmt.Errorf("list the host's routes: %w", err)
 	}
+	private, err := privateRanges(cfg)
+	if err != nil {
+		return 0, nil, err
+	}
 	mtu = defaultMTU
 	for _, r := range routes {
-		if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.LinkIndex == 0 {
+		if r.LinkIndex == 0 || !admissible(r.Dst, private) {
 			continue
 		}
 		link, err := netlink.LinkByIndex(r.LinkIndex)
 		if err != nil {
-			return 0, nil, fmt.Errorf("look at the link of the default route: %w", err)
+			return 0, nil, fmt.Errorf("look at the link of a route: %w", err)
+		}
+		if strings.HasPrefix(link.Attrs().Name, "brig") {
+			continue // another node's, or our own
 		}
 		links = append(links, link)
-		mtu = min(mtu, link.Attrs().MTU)
+		if r.Dst == nil || r.Dst.IP.IsUnspecified() {
+			mtu = min(mtu, link.Attrs().MTU)
+		}
 	}
 	return mtu, links, nil
+}
+
+// admissible tells whether some policy could admit part of a route's destination.
+func admissible(dst *net.IPNet, private []netip.Prefix) bool {
+	if dst == nil || dst.IP.IsUnspecified() {
+		return true
+	}
+	addr, ok := netip.AddrFromSlice(dst.IP.To4())
+	bits, _ := dst.Mask.Size()
+	if !ok {
+		return false
+	}
+	p := netip.PrefixFrom(addr, bits)
+	if slices.ContainsFunc(private, p.Overlaps) {
+		return true
+	}
+	r := netpolicy.RangeOf(p)
+	return !slices.ContainsFunc(netpolicy.Never(), func(n netpolicy.Range) bool {
+		return n.From.Compare(r.From) <= 0 && r.To.Compare(n.To) <= 0
+	})
 }
 
 // ensureInside sets up what does not touch the host: loopback, the gateway's

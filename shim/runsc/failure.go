@@ -38,9 +38,9 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // Format adds runsc's log on %+v.
 func (f *Failure) Format(s fmt.State, verb rune) {
-	io.WriteString(s, f.Error())
+	_, _ = io.WriteString(s, f.Error())
 	if verb == 'v' && s.Flag('+') && f.Log != "" {
-		io.WriteString(s, "\n"+f.Log)
+		_, _ = io.WriteString(s, "\n"+f.Log)
 	}
 }
 

@@ -3,6 +3,7 @@ package nft
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"brig/internal/netpolicy"
@@ -28,13 +29,30 @@ func RenderBase(b Base) string {
 	return fmt.Sprintf(baseText, elements(rangeTexts(netpolicy.Never())), elements(prefixTexts(b.Private)), elements(addrTexts(b.Node)))
 }
 
-// RenderNode replaces the set of the node's own addresses.
-func RenderNode(node []netip.Addr) string {
-	text := "flush set inet brig node4\n"
-	if len(node) > 0 {
-		text += "add element inet brig node4 { " + strings.Join(addrTexts(node), ", ") + " }\n"
+// RenderSets replaces the sets of a base that is loaded, and nothing else.
+func RenderSets(b Base) string {
+	var text strings.Builder
+	for _, set := range []struct {
+		name     string
+		elements []string
+	}{{"node4", addrTexts(b.Node)}, {"private4", prefixTexts(b.Private)}} {
+		fmt.Fprintf(&text, "flush set inet brig %s\n", set.name)
+		if len(set.elements) > 0 {
+			fmt.Fprintf(&text, "add element inet brig %s { %s }\n", set.name, strings.Join(set.elements, ", "))
+		}
 	}
-	return text
+	return text.String()
+}
+
+// Holds tells whether the base that the kernel has is whole and has these sets.
+func (b Base) Holds(s *State) bool {
+	return slices.Equal(s.Node(), onlyIPv4(b.Node)) &&
+		slices.Equal(netpolicy.Normalise(s.ranges["private4"]), prefixRanges(b.Private))
+}
+
+func onlyIPv4(addrs []netip.Addr) []netip.Addr {
+	sorted := slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
+	return slices.Compact(slices.DeleteFunc(sorted, func(a netip.Addr) bool { return !a.Is4() }))
 }
 
 // elements of a set's declaration; of none, none.
@@ -57,14 +75,16 @@ func rangeTexts(ranges []netpolicy.Range) []string {
 	return texts
 }
 
-func prefixTexts(prefixes []netip.Prefix) []string {
+func prefixTexts(prefixes []netip.Prefix) []string { return rangeTexts(prefixRanges(prefixes)) }
+
+func prefixRanges(prefixes []netip.Prefix) []netpolicy.Range {
 	var ranges []netpolicy.Range
 	for _, p := range prefixes {
 		if p.Addr().Is4() {
 			ranges = append(ranges, netpolicy.RangeOf(p))
 		}
 	}
-	return rangeTexts(netpolicy.Normalise(ranges))
+	return netpolicy.Normalise(ranges)
 }
 
 func addrTexts(addrs []netip.Addr) []string {

@@ -20,8 +20,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"brig/internal/netns"
 )
@@ -44,7 +48,12 @@ func (n Namespace) run(ctx context.Context, input string, args ...string) ([]byt
 	}
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdin = strings.NewReader(input)
+	stdin, err := whole(input)
+	if err != nil {
+		return nil, err
+	}
+	defer stdin.Close()
+	cmd.Stdin = stdin
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if n == "" {
 		err = cmd.Run()
@@ -55,6 +64,23 @@ func (n Namespace) run(ctx context.Context, input string, args ...string) ([]byt
 		return nil, &Error{Args: args, Message: firstLine(stderr.String()), err: err}
 	}
 	return stdout.Bytes(), nil
+}
+
+// whole is input as a file in memory. Down a pipe nft would take what a killed parent
+// had written so far for all of it.
+func whole(input string) (*os.File, error) {
+	fd, err := unix.MemfdCreate("rules", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("keep rules in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "rules")
+	if _, err := f.WriteString(input); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // binary finds nft also where PATH lacks the system's own folders, as in a shim.
