@@ -166,6 +166,34 @@ func TestRepair(t *testing.T) {
 	})
 }
 
+// TestConfigurationChanges: the operator's ranges follow the configuration without
+// touching a sandbox's binding.
+func TestConfigurationChanges(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		cfg := testNode(t, "tst6")
+		defer removed(t, cfg)
+		node := ensured(t, cfg)
+		if err := node.Rules.Identify(t.Context(), nft.Binding{Link: "brg000000000001", MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.89.0.1")}); err != nil {
+			t.Fatal(err)
+		}
+		for _, private := range [][]string{{"10.20.0.0/16", "10.21.0.0/16"}, {"10.20.0.0/16"}, nil} {
+			cfg.Network.AllowPrivate = private
+			ensured(t, cfg)
+			want, err := privateRanges(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			state, err := node.Rules.Read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if base := (nft.Base{Node: state.Node(), Private: want}); !base.Holds(state) || len(state.Links()) != 1 {
+				t.Errorf("allow_private %v is not in the rules, or the binding is gone: %v", private, state.Links())
+			}
+		}
+	})
+}
+
 func TestTwoNodesShareAHost(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		one, two := testNode(t, "tst3"), testNode(t, "tst4")
@@ -230,7 +258,7 @@ func TestDialAndListen(t *testing.T) {
 
 func TestPoolThatIsTaken(t *testing.T) {
 	inHost(t, func(t *testing.T) {
-		cfg := testNode(t, "tst6")
+		cfg := testNode(t, "tst8")
 		cfg.Network.Pool = "10.88.0.0/16"
 		err := Ensure(t.Context(), cfg)
 		if err == nil || !strings.Contains(err.Error(), "network.pool 10.88.0.0/16 overlaps") {

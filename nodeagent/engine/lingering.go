@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,33 +12,44 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
-// lingerWait is how long a create that lost its caller may take to undo itself.
-const lingerWait = 15 * time.Second
+const (
+	// lingerWait is how long a create that lost its caller may take to undo itself.
+	lingerWait = 3 * time.Second
+	// shimWait is how long a shim may take to end that was told to.
+	shimWait = 10 * time.Second
+)
 
 // awaitShim returns once no shim of the sandbox is left. A create whose caller died
 // goes on in containerd, which does not show the task meanwhile: what it uses must
 // not be taken from under it, or the shim's own clean-up fails and it stays for ever.
+// A shim whose start was cut off before containerd learned its address stays, too,
+// with nothing in it, and nobody but us to tell it.
 func (e *Engine) awaitShim(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, lingerWait)
-	defer cancel()
+	begin, told := time.Now(), false
 	for {
 		left, err := shimOf(id)
-		if err != nil {
+		if err != nil || left == 0 {
 			return err
 		}
-		if left == 0 {
-			return nil
+		switch waited := time.Since(begin); {
+		case waited > lingerWait+shimWait:
+			return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("shim %d of %s has no task and does not end", left, id))
+		case waited > lingerWait && !told:
+			told = true
+			if err := unix.Kill(left, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("end shim %d of %s: %w", left, id, err)
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("shim %d of %s has no task and does not end", left, id))
+			return context.Cause(ctx)
 		case <-time.After(20 * time.Millisecond):
 		}
 		// If the create succeeds after all, the task is there now.
-		_, err = e.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-		if err == nil {
+		if _, err := e.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id}); err == nil {
 			return e.endTask(ctx, id)
 		}
 	}

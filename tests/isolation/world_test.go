@@ -31,13 +31,14 @@ import (
 	"brig/internal/require"
 	"brig/internal/transit"
 	"brig/shim/gate"
+	"brig/tests/census"
 )
 
 // plugin is the built brig-cni.
 var plugin string
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	os.Exit(census.Around(func() int { return run(m) }))
 }
 
 func run(m *testing.M) int {
@@ -71,11 +72,28 @@ type world struct {
 	path     string // of the configuration
 	host     string // name of the namespace that plays the host
 	internet string
+	guest    bool // the host is another world's
 }
 
 // newWorld makes one; what a test leaves in it is a failure.
 func newWorld(t *testing.T, settings string) *world {
 	require.Net(t)
+	w := newNode(t, settings)
+	w.must(netns.Create(w.host))
+	w.must(netns.Create(w.internet))
+	w.wire()
+	return w
+}
+
+// neighbour is a second node on the same host.
+func (w *world) neighbour(settings string) *world {
+	n := newNode(w.t, settings)
+	n.host, n.internet, n.guest = w.host, w.internet, true
+	return n
+}
+
+// newNode is a configuration, with names for the rest.
+func newNode(t *testing.T, settings string) *world {
 	id := fmt.Sprintf("t%06x", time.Now().UnixNano()&0xffffff)
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "config.toml"), host: id + "-host", internet: id + "-inet"}
 	toml := fmt.Sprintf("node = %q\nrun_dir = \"/run/brig-%s\"\nstate_dir = %q\n%s", id, id, t.TempDir(), settings)
@@ -84,9 +102,6 @@ func newWorld(t *testing.T, settings string) *world {
 	w.cfg, err = config.Load(w.path)
 	w.must(err)
 	t.Cleanup(w.end)
-	w.must(netns.Create(w.host))
-	w.must(netns.Create(w.internet))
-	w.wire()
 	return w
 }
 
@@ -121,7 +136,13 @@ func (w *world) end() {
 		if err := w.onHost(func() error { return transit.Remove(context.Background(), &w.cfg) }); err != nil {
 			w.t.Error(err)
 		}
-		w.leftovers()
+		if !w.guest {
+			w.leftovers()
+		}
+	}
+	if w.guest {
+		w.must(os.RemoveAll(w.cfg.RunDir))
+		return
 	}
 	for _, name := range []string{w.host, w.internet} {
 		if err := netns.Delete(name); err != nil {
