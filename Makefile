@@ -52,7 +52,7 @@ bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum
 
 .PHONY: check
 check: ## the inner loop: format, lint, unit tests with the race detector; any user, no network
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
 	go tool -modfile=tools/lint/go.mod golangci-lint run
 	go test -race $$(go list ./... | grep -vE '^brig/tests/(bench|e2e|isolation)$$')
@@ -88,13 +88,13 @@ dist: build deps ## an archive of the binaries with checksums, for install.sh --
 
 .PHONY: fmt
 fmt: ## format everything
-	gofmt -w $$(git ls-files '*.go')
+	gofmt -w .
 
 .PHONY: generate
 generate: ## the protocol's Go code and every golden file
 	@mkdir -p .cache/proto && cd tools/proto && go build -o ../../.cache/proto/ tool
 	PATH=$(CURDIR)/.cache/proto:$$PATH buf generate
-	go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|') -run Golden -update
+	go test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -run Golden -update
 
 .PHONY: clean
 clean: ## remove what was built
