@@ -256,6 +256,47 @@ func TestDialAndListen(t *testing.T) {
 	})
 }
 
+// A sandbox that does not answer costs no thread: a process may have ten thousand.
+func TestDialHoldsNoThread(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		cfg := testNode(t, "tst6")
+		ensured(t, cfg)
+		defer removed(t, cfg)
+		const dials = 100
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		before := threads(t)
+		done := make(chan error)
+		for range dials {
+			go func() {
+				c, err := Dial(ctx, cfg, netip.MustParseAddrPort("203.0.113.2:80")) // where nobody answers
+				if err == nil {
+					c.Close()
+				}
+				done <- err
+			}()
+		}
+		time.Sleep(time.Second)
+		if now := threads(t); now > before+dials/4 {
+			t.Errorf("%d threads before %d dials, %d during them", before, dials, now)
+		}
+		for range dials {
+			if err := <-done; !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v; want the context's end", err)
+			}
+		}
+	})
+}
+
+func threads(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
 func TestPoolThatIsTaken(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		cfg := testNode(t, "tst8")

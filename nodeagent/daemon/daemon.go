@@ -142,7 +142,9 @@ func (d *daemon) openManager(ctx context.Context) error {
 	if err := d.engine.RemoveExecs(recovering); err != nil {
 		d.Log.Warn("remove left execs", "err", err)
 	}
-	if err := d.manager.Recover(recovering); err != nil {
+	if err := d.manager.Recover(recovering); errors.Is(err, sandboxes.ErrRecords) {
+		return err
+	} else if err != nil {
 		d.Log.Warn("recover", "err", err)
 	}
 	d.manager.Reconcile(reconcileEvery)
@@ -197,8 +199,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	return errors.Join(err, notify.Stopping())
 }
 
-func (d *daemon) pool() (string, error) {
-	p, err := transit.Pool(context.Background(), d.Config)
+func (d *daemon) pool(ctx context.Context) (string, error) {
+	p, err := transit.Pool(ctx, d.Config)
 	return p.String(), err
 }
 

@@ -68,10 +68,18 @@ func shimOf(id string) (pid int, err error) {
 		if err != nil {
 			continue
 		}
-		line, err := os.ReadFile(filepath.Join("/proc", p.Name(), "cmdline"))
-		if err == nil && bytes.Contains(line, want) {
+		dir := filepath.Join("/proc", p.Name())
+		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if err == nil && bytes.Contains(line, want) && isOurs(dir) {
 			return pid, nil
 		}
 	}
 	return 0, nil
+}
+
+// isOurs tells whether a process runs as brigd's own user: anybody may give theirs a
+// shim's command line, and would hold up the removal of a sandbox with it.
+func isOurs(dir string) bool {
+	var st unix.Stat_t
+	return unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid()
 }

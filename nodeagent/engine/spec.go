@@ -41,7 +41,7 @@ type Sandbox struct {
 // gives its environment, its user and its directory; its entrypoint is not run.
 func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 	opts := []oci.SpecOpts{
-		oci.WithImageConfig(image),
+		imageConfig(image),
 		oci.WithEnv(environment(s.Env)),
 		oci.WithHostname(s.Hostname),
 		oci.WithCgroup(path.Join(e.cgroup, s.ID)),

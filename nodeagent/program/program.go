@@ -15,9 +15,15 @@ import (
 	"brig/nodeagent/record"
 )
 
-// silence is how long after a program's end its output may be silent before it is
-// taken for complete: a program that it left behind may hold the stream open.
-const silence = time.Second
+const (
+	// silence is how long after a program's end its output may be silent before it is
+	// taken for complete: a program that it left behind may hold the stream open.
+	silence = time.Second
+	// chatter is how long such a program is listened to that does not fall silent.
+	chatter = 5 * time.Second
+	// settleLook is how often settle looks.
+	settleLook = 50 * time.Millisecond
+)
 
 // Process is a program that runs.
 type Process interface {
@@ -37,18 +43,18 @@ type Stream struct {
 func Run(ctx context.Context, p Process, timeout time.Duration, streams ...Stream) (record.Exit, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var last atomic.Int64 // when the last byte came
+	var f flow
 	var pumps sync.WaitGroup
 	for _, s := range streams {
 		pumps.Go(func() {
-			if err := pump(s, &last); err != nil {
+			if err := f.pump(s); err != nil {
 				cancel(err)
 			}
 		})
 	}
 	exit, err := await(ctx, p, timeout)
-	last.Store(time.Now().UnixNano())
-	settle(&pumps, streams, &last)
+	f.moved()
+	f.settle(ctx, &pumps, streams)
 	if cause := context.Cause(ctx); cause != nil {
 		return record.Exit{}, cause
 	}
@@ -85,37 +91,57 @@ func await(ctx context.Context, p Process, timeout time.Duration) (record.Exit, 
 	}
 }
 
+// flow is what settle sees of the pumps.
+type flow struct {
+	last    atomic.Int64 // when the last byte moved
+	writing atomic.Int32 // writes under way
+}
+
+func (f *flow) moved() { f.last.Store(time.Now().UnixNano()) }
+
+func (f *flow) idle() time.Duration { return time.Since(time.Unix(0, f.last.Load())) }
+
 // pump returns the writer's error, not the reader's: that one only means the end.
-func pump(s Stream, last *atomic.Int64) error {
+func (f *flow) pump(s Stream) error {
 	buf := make([]byte, 32<<10)
-	var failed error
 	for {
 		n, err := s.From.Read(buf)
-		if n > 0 && failed == nil {
+		var failed error
+		if n > 0 {
+			f.writing.Add(1)
 			_, failed = s.To.Write(buf[:n])
+			f.moved()
+			f.writing.Add(-1)
 		}
-		last.Store(time.Now().UnixNano())
+		f.moved()
 		if err != nil || failed != nil {
 			return failed
 		}
 	}
 }
 
-// settle waits for the pumps, and closes the streams once all are silent.
-func settle(pumps *sync.WaitGroup, streams []Stream, last *atomic.Int64) {
+// settle waits for the pumps, and closes the streams once all are silent, or have not
+// been for too long. A writer that lets one wait is neither: behind it may be what the
+// program wrote before its end. It does not outlast ctx.
+func (f *flow) settle(ctx context.Context, pumps *sync.WaitGroup, streams []Stream) {
 	done := make(chan struct{})
 	go func() { pumps.Wait(); close(done) }()
-	for {
-		quiet := time.Since(time.Unix(0, last.Load()))
-		if quiet >= silence {
-			break
-		}
-		timer := time.NewTimer(silence - quiet)
+	look := time.NewTicker(settleLook)
+	defer look.Stop()
+	for heard := time.Duration(0); heard < chatter && ctx.Err() == nil; {
 		select {
 		case <-done:
-			timer.Stop()
 			return
-		case <-timer.C:
+		case <-ctx.Done():
+		case <-look.C:
+			heard += settleLook
+		}
+		waits := f.writing.Load() > 0
+		if !waits && f.idle() >= silence {
+			break
+		}
+		if waits && f.idle() >= settleLook {
+			heard -= settleLook
 		}
 	}
 	for _, s := range streams {

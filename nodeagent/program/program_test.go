@@ -108,6 +108,51 @@ func TestStreamHeldOpen(t *testing.T) {
 	}
 }
 
+// Nor does one that never falls silent.
+func TestChatterIsCutOff(t *testing.T) {
+	p, out := run(t, "(while echo x; do sleep 0.05; done) & exit 3")
+	exit, err := Run(t.Context(), p, 0, Stream{From: out, To: NewBuffer(10)})
+	if err != nil || exit.Code != 3 {
+		t.Errorf("%+v, %v; want 3", exit, err)
+	}
+}
+
+// Nor does it hold up the end of a caller that has gone.
+func TestClientGoesFromChatter(t *testing.T) {
+	p, out := run(t, "(while echo x; do sleep 0.05; done) & exit 3")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	begin := time.Now()
+	_, err := Run(ctx, p, 0, Stream{From: out, To: NewBuffer(10)})
+	if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 3*time.Second {
+		t.Errorf("%v after %v; want the deadline after a second", err, took)
+	}
+}
+
+// A reader that pauses loses nothing of what was written before the end.
+func TestSlowReaderGetsAll(t *testing.T) {
+	const size = 60000 // less than a pipe holds, more than one read
+	p, out := run(t, "head -c 60000 /dev/zero")
+	b := NewBuffer(size + 1)
+	_, err := Run(t.Context(), p, 0, Stream{From: out, To: &pausing{Buffer: b}})
+	if got := len(b.Bytes()); err != nil || got != size {
+		t.Errorf("%d bytes, %v; want %d", got, err, size)
+	}
+}
+
+type pausing struct {
+	*Buffer
+	paused bool
+}
+
+func (p *pausing) Write(data []byte) (int, error) {
+	if !p.paused {
+		time.Sleep(2 * silence)
+		p.paused = true
+	}
+	return p.Buffer.Write(data)
+}
+
 func TestBuffer(t *testing.T) {
 	b := NewBuffer(4)
 	for _, s := range []string{"ab", "cd"} {

@@ -2,7 +2,7 @@
 // node's own resolvers, which sandboxes could not reach, since those often have
 // private addresses. Who may ask is decided before a packet arrives here, by the
 // node's rule set; the resolver itself trusts nobody and bounds everything: questions
-// at once, of all and of one sandbox, and the time of each.
+// and connections at once, of all and of one sandbox, and the time of each.
 //
 // What it sends upstream is a question of its own making, never the bytes of a
 // sandbox. It keeps no cache: an answer to one sandbox tells nothing to another.
@@ -48,7 +48,7 @@ func New(upstreams func() ([]string, error), log *slog.Logger) *Resolver {
 // Serve answers on both sockets, which it closes, until ctx ends or one breaks.
 func (r *Resolver) Serve(ctx context.Context, packets net.PacketConn, streams net.Listener) error {
 	udp := &dns.Server{PacketConn: packets, Handler: r, UDPSize: maxUDP}
-	tcp := &dns.Server{Listener: streams, Handler: r, ReadTimeout: timeout, WriteTimeout: timeout, MaxTCPQueries: 64}
+	tcp := &dns.Server{Listener: &bounded{Listener: streams, gate: newGate(maxConnections, maxConnsOfOne)}, Handler: r, ReadTimeout: timeout, WriteTimeout: timeout, MaxTCPQueries: 64}
 	ended := make(chan error, 2)
 	for _, s := range []*dns.Server{udp, tcp} {
 		go func() { ended <- s.ActivateAndServe() }()

@@ -258,3 +258,48 @@ func TestKeep(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// Connections that ask nothing are bounded too, and give their place back.
+func TestConnectionsAreBounded(t *testing.T) {
+	address := start(t)
+	var open []net.Conn
+	for range maxConnsOfOne {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		open = append(open, c)
+	}
+	if err := endOf(address); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one connection too many: %v; want it ended", err)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	q := question(Name, dns.TypeA, dns.ClassINET)
+	client := &dns.Client{Net: "tcp", Timeout: time.Second}
+	for until := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, _, err := client.Exchange(q, address)
+		if err == nil {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("after the others were closed: %v", err)
+		}
+	}
+}
+
+// endOf is how a connection ends that says nothing.
+func endOf(address string) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	return err
+}

@@ -36,7 +36,14 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	rec := record.Record{
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
 	}
-	k := m.addKeeper(rec.ID)
+	making := ctx
+	if r.RequestID != "" {
+		// The client can come back for it, so its going away is no reason to stop.
+		making = context.WithoutCancel(ctx)
+	}
+	making, abort := context.WithCancelCause(making)
+	defer abort(nil)
+	k := m.addKeeper(rec.ID, abort)
 	earlier, err := m.store.Add(rec)
 	if err != nil || earlier != nil {
 		m.dropKeeper(k)
@@ -47,12 +54,11 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	case earlier != nil:
 		return m.repeat(ctx, earlier, r)
 	}
-	if r.RequestID != "" {
-		// The client can come back for it, so its going away is no reason to stop.
-		ctx = context.WithoutCancel(ctx)
-	}
-	rec, err = m.create(ctx, k, rec, policy)
+	rec, err = m.create(making, k, rec, policy)
 	if err != nil {
+		if cause := context.Cause(making); errdefs.IsAborted(cause) {
+			err = cause // what it made of the step under way does not matter
+		}
 		m.log.Info("sandbox not made", "sandbox", rec.ID, "err", err)
 		k.fault = errors.Join(err, m.scrap(rec.ID))
 		m.dropKeeper(k)

@@ -51,10 +51,12 @@ func (m *Manager) Ended(id sandbox.ID) <-chan struct{} {
 }
 
 // Terminate ends a sandbox and returns how it ended: by SIGKILL at once or, with a
-// grace, that long after a SIGTERM. Once begun it goes on without the caller.
+// grace, that long after a SIGTERM. Once begun it goes on without the caller. One that
+// is still being made is undone: what it waits for, a registry say, may never come.
 func (m *Manager) Terminate(ctx context.Context, rec record.Record, grace time.Duration) (record.Exit, error) {
 	k := m.keeper(rec.ID)
 	if k != nil {
+		k.abort(errdefs.ErrAborted.WithMessage(fmt.Sprintf("sandbox %s was terminated before it was made", rec.ID)))
 		select {
 		case <-k.ready:
 		case <-ctx.Done():

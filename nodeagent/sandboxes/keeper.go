@@ -1,6 +1,7 @@
 package sandboxes
 
 import (
+	"context"
 	"sync"
 
 	"brig/internal/sandbox"
@@ -13,6 +14,8 @@ type keeper struct {
 
 	ready chan struct{} // closed when it was made, or undone
 	fault error         // why it was undone; read after ready
+	// abort has the making undone; nothing happens once it is made.
+	abort context.CancelCauseFunc
 
 	ended chan struct{} // closed when its end is on record
 	clean chan struct{} // closed when it was torn down, or that failed
@@ -26,9 +29,10 @@ type keeper struct {
 	tunnels map[uint16]*tunnel.Tunnel
 }
 
-func newKeeper(id sandbox.ID) *keeper {
+func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 	return &keeper{
 		id:    id,
+		abort: abort,
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 		clean: make(chan struct{}),
@@ -45,8 +49,8 @@ func (m *Manager) keeper(id sandbox.ID) *keeper {
 	return m.keepers[id]
 }
 
-func (m *Manager) addKeeper(id sandbox.ID) *keeper {
-	k := newKeeper(id)
+func (m *Manager) addKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
+	k := newKeeper(id, abort)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.keepers[id] = k

@@ -14,12 +14,16 @@ import (
 	"brig/nodeagent/record"
 )
 
+// ErrRecords is what keeps a brigd from serving: without the records it would neither
+// end what runs in time nor know what is nobody's.
+var ErrRecords = errors.New("the records of sandboxes cannot be read")
+
 // Recover takes over what an earlier brigd left: it watches what runs, undoes what
 // was half made, cleans what has ended, and removes what no record speaks of.
 func (m *Manager) Recover(ctx context.Context) error {
 	all, err := m.store.All()
 	if err != nil {
-		return fmt.Errorf("read the records: %w", err)
+		return fmt.Errorf("%w: %w", ErrRecords, err)
 	}
 	known := map[string]bool{}
 	var group errgroup.Group
@@ -52,7 +56,7 @@ func (m *Manager) recover(rec record.Record) error {
 
 // adopt watches a sandbox that another process made.
 func (m *Manager) adopt(rec record.Record) {
-	k := m.addKeeper(rec.ID)
+	k := m.addKeeper(rec.ID, func(error) {})
 	close(k.ready)
 	if rec.Deadline.Boot != m.boot {
 		m.log.Warn("a sandbox was lost with the machine's restart", "sandbox", rec.ID)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
 
 	"brig/internal/config"
 	"brig/internal/netpolicy"
@@ -34,6 +35,17 @@ type node struct {
 	cfg  *config.Config
 	ca   *ca.CA
 	boot string
+	// pulling gets an image that a registry then never finishes to send; nil: all are there.
+	pulling chan string
+}
+
+func (n *node) Ensure(ctx context.Context, image string) error {
+	if n.pulling == nil {
+		return n.Node.Ensure(ctx, image)
+	}
+	n.pulling <- image
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 func newNode(t *testing.T) *node {
@@ -379,6 +391,74 @@ func TestHalfMadeIsUndoneAtStart(t *testing.T) {
 	b = n.start(t)
 	mustBeEmpty(t, n)
 	create(t, b, record.Request{RequestID: "r", Name: "web"})
+}
+
+// What is being made can be ended, also when its caller wants it whatever happens.
+func TestAHangingPullCanBeEnded(t *testing.T) {
+	for name, end := range map[string]func(b *brigd, rec record.Record) error{
+		"terminate": func(b *brigd, rec record.Record) error {
+			_, err := b.Terminate(t.Context(), rec, time.Hour)
+			return err
+		},
+		"remove": func(b *brigd, rec record.Record) error { return b.Remove(t.Context(), rec, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.pulling = make(chan string)
+			b := n.start(t)
+			made := make(chan error)
+			go func() {
+				_, err := b.Create(t.Context(), 1000, record.Request{Image: image, RequestID: "r", Name: "web"})
+				made <- err
+			}()
+			<-n.pulling
+			rec, err := b.Find(1000, "web")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := end(b, rec); err != nil && !errdefs.IsNotFound(err) {
+				t.Errorf("%v; want it ended", err)
+			}
+			if err := <-made; !errdefs.IsAborted(err) {
+				t.Errorf("create: %v; want an ErrAborted", err)
+			}
+			mustBeEmpty(t, n)
+		})
+	}
+}
+
+// Of a damaged record nothing is guessed, and no sandbox is taken for an orphan.
+func TestADamagedRecordStopsTheStart(t *testing.T) {
+	n := newNode(t)
+	b := n.start(t)
+	rec := create(t, b, record.Request{})
+	b.stop()
+	path := filepath.Join(n.cfg.StateDir, "brig.db")
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage := func(tx *bbolt.Tx) error { return tx.Bucket([]byte("sandboxes")).Put([]byte(rec.ID), []byte("{")) }
+	if err := errors.Join(db.Update(damage), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m, err := sandboxes.New(t.Context(), sandboxes.Parts{
+		Config: n.cfg, Store: s, Runtime: n, Network: n, CA: n.ca, Boot: n.boot, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Recover(t.Context()); !errors.Is(err, sandboxes.ErrRecords) {
+		t.Errorf("%v; want an ErrRecords", err)
+	}
+	if left := n.Left(); len(left) != 2 {
+		t.Errorf("left %v; want the task and its network", left)
+	}
 }
 
 func TestOrphans(t *testing.T) {

@@ -7,9 +7,11 @@ import (
 	"sync"
 
 	"connectrpc.com/connect"
+	"github.com/containerd/errdefs"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/record"
+	"brig/nodeagent/socket"
 )
 
 type imageService struct{ *Server }
@@ -34,6 +36,9 @@ func (s imageService) Pull(ctx context.Context, r *connect.Request[brigv1.PullRe
 }
 
 func (s imageService) Import(ctx context.Context, stream *connect.ClientStream[brigv1.ImportRequest]) (*connect.Response[brigv1.ImportResponse], error) {
+	if err := rootAlone(ctx, "import"); err != nil {
+		return nil, err
+	}
 	images, err := s.engine.Import(ctx, &chunks{stream: stream})
 	if err != nil {
 		return nil, err
@@ -43,6 +48,20 @@ func (s imageService) Import(ctx context.Context, stream *connect.ClientStream[b
 		answer.Images = append(answer.Images, imageTo(i))
 	}
 	return connect.NewResponse(answer), nil
+}
+
+// rootAlone refuses other callers. Names of images are one for all users of a node:
+// whoever could give one a content of his own would run it in others' sandboxes. A
+// pull gives a name what its registry says, so anybody may.
+func rootAlone(ctx context.Context, deed string) error {
+	uid, err := socket.Peer(ctx)
+	if err != nil {
+		return err
+	}
+	if uid != 0 {
+		return errdefs.ErrPermissionDenied.WithMessage("only root may " + deed + " images, whose names all users share: pull from a registry, or ask root")
+	}
+	return nil
 }
 
 // chunks reads a stream of messages as bytes.
@@ -79,6 +98,9 @@ func (s imageService) List(ctx context.Context, _ *connect.Request[brigv1.Images
 }
 
 func (s imageService) Remove(ctx context.Context, r *connect.Request[brigv1.ImagesRemoveRequest]) (*connect.Response[brigv1.ImagesRemoveResponse], error) {
+	if err := rootAlone(ctx, "remove"); err != nil {
+		return nil, err
+	}
 	if err := record.CheckImage(r.Msg.GetImage()); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoReq
 	if err != nil {
 		return nil, err
 	}
-	pool, err := s.pool()
+	pool, err := s.pool(ctx)
 	if err != nil {
 		return nil, err
 	}

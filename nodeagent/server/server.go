@@ -34,7 +34,7 @@ type Server struct {
 	manager *sandboxes.Manager
 	engine  *engine.Engine
 	ca      *ca.CA
-	pool    func() (string, error)
+	pool    func(context.Context) (string, error)
 	log     *slog.Logger
 }
 
@@ -44,7 +44,7 @@ type Parts struct {
 	Manager *sandboxes.Manager
 	Engine  *engine.Engine
 	CA      *ca.CA
-	Pool    func() (string, error) // where addresses come from
+	Pool    func(context.Context) (string, error) // where addresses come from
 	Log     *slog.Logger
 }
 
@@ -69,7 +69,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(brigv1connect.NewTunnelsHandler(tunnelService{s}, opts...))
 	mux.Handle(brigv1connect.NewImagesHandler(imageService{s}, opts...))
 	mux.Handle(brigv1connect.NewNodeHandler(nodeService{s}, opts...))
-	return mux
+	return bounded(mux)
 }
 
 // Serve answers on l until ctx ends; calls in progress are cancelled then.

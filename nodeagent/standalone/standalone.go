@@ -30,6 +30,9 @@ func Prepare(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find %s: %w", dir, err)
 	}
+	if err := trustworthy(dir); err != nil {
+		return "", err
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find brigd's own folder: %w", err)
@@ -51,6 +54,23 @@ func Prepare(dir string) (string, error) {
 		return "", err
 	}
 	return path, write(filepath.Join(dir, "cni", "net.d", "10-brig.conflist"), network)
+}
+
+// trustworthy refuses a folder in which somebody else could put a configuration: it
+// names programs that run as root.
+func trustworthy(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the node's folder: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("look at the node's folder %s: %w", dir, err)
+	}
+	others := st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && int(st.Gid) != os.Getegid()
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || others {
+		return fmt.Errorf("%s must be a folder of brigd's own user that nobody else may write: choose another one", dir)
+	}
+	return nil
 }
 
 // Node is the name of the node in dir.

@@ -91,3 +91,22 @@ func TestUnescape(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestAFolderThatOthersMayWriteIsRefused(t *testing.T) {
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{open, link} {
+		if _, err := Prepare(dir); err == nil || !strings.Contains(err.Error(), dir+" must be a folder") {
+			t.Errorf("%s: error %v", dir, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "config.toml")); err == nil {
+			t.Errorf("%s: a configuration was written all the same", dir)
+		}
+	}
+}

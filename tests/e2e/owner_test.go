@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,6 +51,11 @@ func TestOwners(t *testing.T) {
 	for sandbox, want := range map[string]string{ofRoot: "root's\n", id: "nobody's\n"} {
 		if got := n.Brig(t, "exec", sandbox, "--", "echo", strings.TrimSpace(want)); got != want {
 			t.Errorf("root's exec: %q", got)
+		}
+	}
+	for _, args := range [][]string{{"image", "rm", n.busybox}, {"image", "import", os.DevNull}} {
+		if r := n.as(t, nobody, args...); r.Code == 0 || !strings.Contains(r.Stderr, "only root may") {
+			t.Errorf("an image, whose name others use: %s", r)
 		}
 	}
 	if r := n.as(t, nobody, "rm", "--force", id); r.Code != 0 {

@@ -577,12 +577,12 @@ func (UnimplementedTunnelsHandler) Close(context.Context, *connect.Request[v1.Tu
 type ImagesClient interface {
 	// Pull fetches an image from its registry, reporting progress.
 	Pull(context.Context, *connect.Request[v1.PullRequest]) (*connect.ServerStreamForClient[v1.PullResponse], error)
-	// Import reads an OCI or docker archive sent as chunks; the last answer names
-	// the images it held.
+	// Import reads an OCI or docker archive sent as chunks and names the images it
+	// held. Root's alone (permission_denied): names of images are one for all users.
 	Import(context.Context) *connect.ClientStreamForClient[v1.ImportRequest, v1.ImportResponse]
 	// List returns the images by name.
 	List(context.Context, *connect.Request[v1.ImagesListRequest]) (*connect.Response[v1.ImagesListResponse], error)
-	// Remove deletes an image by name. Sandboxes made from it go on.
+	// Remove deletes an image by name. Sandboxes made from it go on. Root's alone.
 	Remove(context.Context, *connect.Request[v1.ImagesRemoveRequest]) (*connect.Response[v1.ImagesRemoveResponse], error)
 }
 
@@ -656,12 +656,12 @@ func (c *imagesClient) Remove(ctx context.Context, req *connect.Request[v1.Image
 type ImagesHandler interface {
 	// Pull fetches an image from its registry, reporting progress.
 	Pull(context.Context, *connect.Request[v1.PullRequest], *connect.ServerStream[v1.PullResponse]) error
-	// Import reads an OCI or docker archive sent as chunks; the last answer names
-	// the images it held.
+	// Import reads an OCI or docker archive sent as chunks and names the images it
+	// held. Root's alone (permission_denied): names of images are one for all users.
 	Import(context.Context, *connect.ClientStream[v1.ImportRequest]) (*connect.Response[v1.ImportResponse], error)
 	// List returns the images by name.
 	List(context.Context, *connect.Request[v1.ImagesListRequest]) (*connect.Response[v1.ImagesListResponse], error)
-	// Remove deletes an image by name. Sandboxes made from it go on.
+	// Remove deletes an image by name. Sandboxes made from it go on. Root's alone.
 	Remove(context.Context, *connect.Request[v1.ImagesRemoveRequest]) (*connect.Response[v1.ImagesRemoveResponse], error)
 }
 
