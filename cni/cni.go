@@ -45,11 +45,7 @@ func Commands(ctx context.Context, out io.Writer) skel.CNIFuncs {
 }
 
 func add(ctx context.Context, args *skel.CmdArgs, out io.Writer) error {
-	c, err := parseAdd(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cfg, err := c.load()
+	c, cfg, err := open(args, parseAdd)
 	if err != nil {
 		return err
 	}
@@ -69,11 +65,7 @@ func add(ctx context.Context, args *skel.CmdArgs, out io.Writer) error {
 }
 
 func del(ctx context.Context, args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cfg, err := c.load()
+	c, cfg, err := open(args, parse)
 	if err != nil {
 		return err
 	}
@@ -81,11 +73,7 @@ func del(ctx context.Context, args *skel.CmdArgs) error {
 }
 
 func check(ctx context.Context, args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cfg, err := c.load()
+	c, cfg, err := open(args, parse)
 	if err != nil {
 		return err
 	}
@@ -97,11 +85,7 @@ func check(ctx context.Context, args *skel.CmdArgs) error {
 }
 
 func gc(ctx context.Context, args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cfg, err := c.load()
+	c, cfg, err := open(args, parse)
 	if err != nil {
 		return err
 	}

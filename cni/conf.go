@@ -104,6 +104,16 @@ func (c conf) load() (*config.Config, error) {
 	return &cfg, nil
 }
 
+// open reads the plugin's entry and brig's configuration, which it names.
+func open(args *skel.CmdArgs, parse func([]byte) (conf, error)) (conf, *config.Config, error) {
+	c, err := parse(args.StdinData)
+	if err != nil {
+		return conf{}, nil, err
+	}
+	cfg, err := c.load()
+	return c, cfg, err
+}
+
 func (c conf) key(args *skel.CmdArgs) attachment.Key {
 	return attachment.Key{Network: c.Name, ContainerID: args.ContainerID, IfName: args.IfName}
 }

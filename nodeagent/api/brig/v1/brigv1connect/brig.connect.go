@@ -96,7 +96,8 @@ type SandboxesClient interface {
 	// Create makes a sandbox and returns once its program runs, its policy is in
 	// force and its tunnels listen. With a request_id a repeated call returns the
 	// same sandbox. Errors: invalid_argument (bad field), not_found (image),
-	// already_exists (name), failed_precondition (the node cannot enforce it).
+	// already_exists (name), failed_precondition (the node cannot enforce it),
+	// aborted (it was terminated or removed while it was being made).
 	Create(context.Context, *connect.Request[v1.CreateRequest]) (*connect.Response[v1.CreateResponse], error)
 	// Get returns one sandbox, running or ended.
 	Get(context.Context, *connect.Request[v1.GetRequest]) (*connect.Response[v1.GetResponse], error)
@@ -221,7 +222,8 @@ type SandboxesHandler interface {
 	// Create makes a sandbox and returns once its program runs, its policy is in
 	// force and its tunnels listen. With a request_id a repeated call returns the
 	// same sandbox. Errors: invalid_argument (bad field), not_found (image),
-	// already_exists (name), failed_precondition (the node cannot enforce it).
+	// already_exists (name), failed_precondition (the node cannot enforce it),
+	// aborted (it was terminated or removed while it was being made).
 	Create(context.Context, *connect.Request[v1.CreateRequest]) (*connect.Response[v1.CreateResponse], error)
 	// Get returns one sandbox, running or ended.
 	Get(context.Context, *connect.Request[v1.GetRequest]) (*connect.Response[v1.GetResponse], error)
