@@ -50,19 +50,29 @@ bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum
 	cd tools/containerd && go build -trimpath -ldflags "-s -w" -o ../../bin/deps/ github.com/opencontainers/runc
 	@touch $@
 
-.PHONY: check
-check: ## the inner loop: format, lint, unit tests with the race detector; any user, no network
+# The suites that drive a whole node; all other packages are tested by any user.
+SUITES := ./tests/bench ./tests/e2e ./tests/isolation
+UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|e2e|isolation)$$')
+
+.PHONY: lint
+lint: ## format, vet and the linter, all at zero
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
 	go tool -modfile=tools/lint/go.mod golangci-lint run
-	go test -race $$(go list ./... | grep -vE '^brig/tests/(bench|e2e|isolation)$$')
+
+.PHONY: check
+check: lint ## the inner loop: lint, unit tests with the race detector; any user, no network
+	go test -race $(UNITS)
 
 .PHONY: test
-test: packages build deps ## everything, as root; leaves the machine as it was
-	@test "$$(id -u)" = 0 || { echo "make test needs root: sudo make test"; exit 1; }
-	$(MAKE) check
-	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 -p 1 ./internal/... ./cni/... ./shim/... ./nodeagent/...
-	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -timeout 20m ./tests/...
+test: root packages build deps lint ## everything, as root; leaves the machine as it was
+	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 $(UNITS)
+	go build $(UNITS) # on all cores: the next line has one at a time, for the census
+	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -timeout 20m $(SUITES)
+
+.PHONY: root
+root:
+	@test "$$(id -u)" = 0 || { echo "this needs root: sudo make $(MAKECMDGOALS)"; exit 1; }
 
 # What building and testing need of the system, installed if it is missing.
 PACKAGES := nftables iproute2 busybox-static ca-certificates curl gcc libc6-dev
@@ -75,11 +85,11 @@ packages:
 	fi
 
 .PHONY: demo
-demo: build deps ## a throwaway node, the README's example on it, everything removed; as root
+demo: root build deps ## a throwaway node, the README's example on it, everything removed; as root
 	go run ./tests/demo
 
 .PHONY: bench
-bench: build deps ## brig beside the runc shim on this machine, as ratios; as root
+bench: root build deps ## brig beside the runc shim on this machine, as ratios; as root
 	go run ./tests/bench
 
 .PHONY: dist
