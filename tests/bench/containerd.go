@@ -24,9 +24,12 @@ type shimRuntime struct {
 	options any
 }
 
-func runtimes(bin string) (brig, runc shimRuntime) {
+// runtimes are ours and the peer's; the peer's state goes to the node's folder, too.
+func (n *testNode) runtimes() (brig, runc shimRuntime) {
 	return shimRuntime{name: sandbox.Runtime},
-		shimRuntime{name: "io.containerd.runc.v2", options: &runcoptions.Options{BinaryName: filepath.Join(bin, "deps", "runc")}}
+		shimRuntime{name: "io.containerd.runc.v2", options: &runcoptions.Options{
+			BinaryName: filepath.Join(n.bin, "deps", "runc"), Root: filepath.Join(n.dir, "runc"),
+		}}
 }
 
 // task makes a container of argv and its task, not started. remove undoes both,
@@ -39,7 +42,7 @@ func (n *testNode) task(ctx context.Context, r shimRuntime, output io.Writer, ar
 	if err != nil {
 		return nil, nil, err
 	}
-	task, err := container.NewTask(ctx, cio.NewCreator(cio.WithStreams(nil, output, io.Discard)))
+	task, err := container.NewTask(ctx, n.streams(output))
 	if err != nil {
 		return nil, nil, errors.Join(err, container.Delete(ctx, client.WithSnapshotCleanup))
 	}
@@ -47,6 +50,11 @@ func (n *testNode) task(ctx context.Context, r shimRuntime, output io.Writer, ar
 		_, err := task.Delete(ctx, client.WithProcessKill)
 		return errors.Join(err, container.Delete(ctx, client.WithSnapshotCleanup))
 	}, nil
+}
+
+// streams go through FIFOs in the node's folder, so that nothing of them is left.
+func (n *testNode) streams(output io.Writer) cio.Creator {
+	return cio.NewCreator(cio.WithStreams(nil, output, io.Discard), cio.WithFIFODir(filepath.Join(n.dir, "fifo")))
 }
 
 // createToOutput takes the time from asking for a container to the first byte
@@ -94,7 +102,7 @@ func (n *testNode) idle(ctx context.Context, r shimRuntime) (client.Task, func()
 
 // execRoundTrip takes the time of one program in a running task, from asking for it
 // to having removed it.
-func execRoundTrip(task client.Task) func(context.Context) (time.Duration, error) {
+func (n *testNode) execRoundTrip(task client.Task) func(context.Context) (time.Duration, error) {
 	return func(ctx context.Context) (time.Duration, error) {
 		ctx = namespaces.WithNamespace(ctx, benchNamespace)
 		spec, err := task.Spec(ctx)
@@ -104,7 +112,7 @@ func execRoundTrip(task client.Task) func(context.Context) (time.Duration, error
 		process := *spec.Process
 		process.Args = []string{"/bin/true"}
 		began := time.Now()
-		p, err := task.Exec(ctx, string(sandbox.NewID()), &process, cio.NewCreator(cio.WithStreams(nil, io.Discard, io.Discard)))
+		p, err := task.Exec(ctx, string(sandbox.NewID()), &process, n.streams(io.Discard))
 		if err != nil {
 			return 0, err
 		}

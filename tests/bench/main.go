@@ -83,7 +83,7 @@ func benchmark(ctx context.Context, bin, dir string, rounds int, rng *rand.Rand,
 }
 
 func measureCreate(ctx context.Context, n *testNode, rounds int, rng *rand.Rand, progress io.Writer) (string, []series, error) {
-	brig, runc := runtimes(n.bin)
+	brig, runc := n.runtimes()
 	m := measure{name: "create → first output", variants: []variant{
 		{name: "runc shim", once: n.createToOutput(runc)},
 		{name: "brig shim", ours: true, once: n.createToOutput(brig)},
@@ -95,7 +95,7 @@ func measureCreate(ctx context.Context, n *testNode, rounds int, rng *rand.Rand,
 
 func measureExec(ctx context.Context, n *testNode, rounds int, rng *rand.Rand, progress io.Writer) (_ string, _ []series, err error) {
 	m := measure{name: "exec round trip"}
-	brig, runc := runtimes(n.bin)
+	brig, runc := n.runtimes()
 	for _, peer := range []struct {
 		name string
 		shimRuntime
@@ -106,7 +106,7 @@ func measureExec(ctx context.Context, n *testNode, rounds int, rng *rand.Rand, p
 			return m.name, nil, fmt.Errorf("%s: %w", peer.name, err)
 		}
 		defer func() { err = errors.Join(err, remove()) }()
-		m.variants = append(m.variants, variant{name: peer.name, ours: peer.ours, once: execRoundTrip(task)})
+		m.variants = append(m.variants, variant{name: peer.name, ours: peer.ours, once: n.execRoundTrip(task)})
 	}
 	id, err := n.agentIdle(ctx)
 	if err != nil {
