@@ -108,9 +108,25 @@ func Check(ctx context.Context, cfg *config.Config, r Request) error {
 	if r.BlockNetwork {
 		return blocked(ctx, cfg, ns)
 	}
+	// Without a link there is nothing to bind, so the node's network is left alone.
+	all, err := ns.links(nil)
+	if err != nil {
+		return err
+	}
+	if len(all.foreign) == 0 {
+		return alone(w, ns)
+	}
 	return locked(ctx, cfg, func(ctx context.Context, node *transit.Node) error {
 		return check(ctx, cfg, node, r, w, ns)
 	})
+}
+
+// alone is for a sandbox that has no interface but loopback.
+func alone(w wish, ns *namespace) error {
+	if w.list {
+		return refuse("the sandbox has no network on which its annotations could be enforced: start it with `ctr run --cni` under brig's CNI list, or with `brig create`")
+	}
+	return ns.raiseLoopback()
 }
 
 // blocked is for a sandbox whose namespace runsc made, empty, and whose sentry uses no
@@ -160,10 +176,7 @@ func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Reques
 		return err
 	}
 	if len(found.ours)+len(found.foreign) == 0 {
-		if w.list {
-			return refuse("the sandbox has no network on which its annotations could be enforced: start it with `ctr run --cni` under brig's CNI list, or with `brig create`")
-		}
-		return ns.raiseLoopback()
+		return alone(w, ns)
 	}
 	if err := claim(cfg, r, ns.inode); err != nil {
 		return err
