@@ -78,7 +78,8 @@ root:
 PACKAGES := nftables iproute2 busybox-static ca-certificates curl gcc libc6-dev
 .PHONY: packages
 packages:
-	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	@missing=$$(for p in $(PACKAGES); do \
+		test "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null)" = installed || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 		command -v apt-get >/dev/null || { echo "install these first: "$$missing; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
