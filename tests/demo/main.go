@@ -35,11 +35,11 @@ func run(ctx context.Context) (err error) {
 	s := &show{node: n}
 	fmt.Printf("$ brigd --standalone %s\n", n.Dir)
 	if err := n.Start(); err != nil {
-		return errors.Join(err, n.Stop())
+		return errors.Join(err, n.Stop(), node.RemoveCtrFolders())
 	}
 	defer func() {
 		s.title("everything is removed")
-		s.check("the node leaves nothing", n.Stop())
+		s.check("the node leaves nothing", errors.Join(n.Stop(), node.RemoveCtrFolders()))
 		fmt.Printf("\ndemo: %d passed, %d failed\n", s.passed, s.failed)
 		if err == nil && s.failed > 0 {
 			err = fmt.Errorf("%d checks failed", s.failed)

@@ -29,7 +29,7 @@ import (
 func TestMain(m *testing.M) {
 	os.Exit(census.Around(func() int {
 		code := m.Run()
-		if err := shared.close(); err != nil {
+		if err := errors.Join(shared.close(), node.RemoveCtrFolders()); err != nil {
 			fmt.Fprintln(os.Stderr, "end of the shared node:", err)
 			code = max(code, 1)
 		}
