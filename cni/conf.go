@@ -121,9 +121,13 @@ func (c conf) key(args *skel.CmdArgs) attachment.Key {
 // checkCeiling refuses a policy that names private ranges which the operator does not
 // permit: whoever compiled it read another configuration.
 func checkCeiling(p netpolicy.Policy, cfg *config.Config) error {
+	private, err := cfg.Network.PrivateRanges()
+	if err != nil {
+		return err
+	}
 	var permitted []netpolicy.Range
-	for _, s := range cfg.Network.AllowPrivate {
-		if prefix, err := netip.ParsePrefix(s); err == nil && prefix.Addr().Is4() {
+	for _, prefix := range private {
+		if prefix.Addr().Is4() {
 			permitted = append(permitted, netpolicy.RangeOf(prefix))
 		}
 	}

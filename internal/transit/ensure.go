@@ -70,14 +70,14 @@ func ensureWith(ctx context.Context, cfg *config.Config, settled bool) (Node, er
 }
 
 // ensureRules loads the base if it is not whole, and mirrors the node's addresses and
-// the operator's private ranges. A base that was tampered with is replaced, which closes every sandbox of the node:
-// whoever is bound again is open again.
+// the operator's private ranges. A base that was tampered with is replaced, which
+// closes every sandbox of the node: whoever is bound again is open again.
 func ensureRules(ctx context.Context, cfg *config.Config, rules nft.Namespace, c choice) error {
 	node, err := nodeAddresses(cfg, c)
 	if err != nil {
 		return err
 	}
-	private, err := privateRanges(cfg)
+	private, err := cfg.Network.PrivateRanges()
 	if err != nil {
 		return err
 	}
@@ -92,18 +92,6 @@ func ensureRules(ctx context.Context, cfg *config.Config, rules nft.Namespace, c
 		return nil
 	}
 	return rules.Apply(ctx, nft.RenderSets(base))
-}
-
-func privateRanges(cfg *config.Config) ([]netip.Prefix, error) {
-	var private []netip.Prefix
-	for _, s := range cfg.Network.AllowPrivate {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("network.allow_private: %w", err)
-		}
-		private = append(private, p)
-	}
-	return private, nil
 }
 
 // nodeAddresses are the host's, those that the operator adds, and both ends of the
@@ -138,7 +126,7 @@ func uplink(cfg *config.Config) (mtu int, links []netlink.Link, err error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("list the host's routes: %w", err)
 	}
-	private, err := privateRanges(cfg)
+	private, err := cfg.Network.PrivateRanges()
 	if err != nil {
 		return 0, nil, err
 	}

@@ -179,7 +179,7 @@ func TestConfigurationChanges(t *testing.T) {
 		for _, private := range [][]string{{"10.20.0.0/16", "10.21.0.0/16"}, {"10.20.0.0/16"}, nil} {
 			cfg.Network.AllowPrivate = private
 			ensured(t, cfg)
-			want, err := privateRanges(cfg)
+			want, err := cfg.Network.PrivateRanges()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -86,7 +86,7 @@ type Parts struct {
 
 // New returns a Manager whose goroutines end with ctx. Recover comes next.
 func New(ctx context.Context, p Parts) (*Manager, error) {
-	ceiling, err := ceilingOf(p.Config)
+	private, err := p.Config.Network.PrivateRanges()
 	if err != nil {
 		return nil, err
 	}
@@ -95,23 +95,12 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
-			Ceiling:    ceiling,
+			Ceiling:    netpolicy.Ceiling{AllowPrivate: private},
 		},
 		ctx:     ctx,
 		keepers: map[sandbox.ID]*keeper{},
 		unclean: map[sandbox.ID]bool{},
 	}, nil
-}
-
-func ceilingOf(cfg *config.Config) (c netpolicy.Ceiling, err error) {
-	for _, s := range cfg.Network.AllowPrivate {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return c, err
-		}
-		c.AllowPrivate = append(c.AllowPrivate, p)
-	}
-	return c, nil
 }
 
 // Close waits for the keepers after ctx has ended. Sandboxes go on.

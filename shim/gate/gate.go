@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -52,15 +51,11 @@ func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
 	if err != nil {
 		return wish{}, invalid(err)
 	}
-	var ceiling netpolicy.Ceiling
-	for _, s := range cfg.Network.AllowPrivate {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return wish{}, fmt.Errorf("network.allow_private: %w", err)
-		}
-		ceiling.AllowPrivate = append(ceiling.AllowPrivate, p)
+	private, err := cfg.Network.PrivateRanges()
+	if err != nil {
+		return wish{}, err
 	}
-	policy, err := netpolicy.Compile(spec, ceiling)
+	policy, err := netpolicy.Compile(spec, netpolicy.Ceiling{AllowPrivate: private})
 	if err != nil {
 		return wish{}, invalid(err)
 	}
