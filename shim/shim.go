@@ -30,6 +30,7 @@ import (
 	containerdversion "github.com/containerd/containerd/v2/version"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
+	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
@@ -78,7 +79,20 @@ func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
 		Namespace: namespace, Gate: gate, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
-	return wire.NewV2(tasks, down.Shutdown), nil
+	return services{wire.NewTasks(tasks, down.Shutdown), wire.NewSandboxes(tasks, down.Shutdown)}, nil
+}
+
+// services on the shim's socket.
+type services []containerd.TTRPCService
+
+// RegisterTTRPC is how containerd's shim package finds them.
+func (all services) RegisterTTRPC(s *ttrpc.Server) error {
+	for _, one := range all {
+		if err := one.RegisterTTRPC(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // manager answers containerd's verbs.

@@ -42,7 +42,7 @@ func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootap
 	if err := errors.Join(os.WriteFile(addressFile, []byte(address), 0o600), spawn(namespace, p, socket)); err != nil {
 		return nil, errors.Join(err, containerd.RemoveSocket(address))
 	}
-	return &bootapi.BootstrapResult{Version: 2, Protocol: "ttrpc", Address: address}, nil
+	return &bootapi.BootstrapResult{Version: 3, Protocol: "ttrpc", Address: address}, nil
 }
 
 // listen takes over the socket of a shim that is dead, never that of a living one.

@@ -34,6 +34,9 @@ func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, er
 	}
 	b := bundle.Bundle(filepath.Join(filepath.Dir(cwd), id))
 	status := status(b)
+	if _, err := b.Record(); errors.Is(err, os.ErrNotExist) && isFreed(b) {
+		return status, removeSocket(b) // containerd asks after every delete
+	}
 	if err := errors.Join(sweep(ctx, b, namespace, id), task.Unmount(b), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
 		// containerd removes the bundle when this verb succeeds, and asks again only
 		// when it restarts: say what is left rather than fail.
@@ -51,6 +54,13 @@ func status(b bundle.Bundle) containerd.StopStatus {
 	return containerd.StopStatus{Pid: pid, ExitStatus: 128 + int(unix.SIGKILL), ExitedAt: time.Now()}
 }
 
+// isFreed tells that the task ended and was deleted: what was made for it is gone, and
+// so is the record of it.
+func isFreed(b bundle.Bundle) bool {
+	_, err := b.Exit()
+	return err == nil
+}
+
 // sweep needs the record for what the sandbox was made with. Where there is none, no
 // sandbox was made with anything, unless somebody removed the record: the node's
 // configuration finds its state then.
@@ -61,7 +71,7 @@ func sweep(ctx context.Context, b bundle.Bundle, namespace, id string) error {
 		if err != nil {
 			return err
 		}
-		record = bundle.Record{ID: id, Runsc: runsc.For(&cfg, namespace, id)}
+		record = bundle.Record{ID: id, Container: id, Runsc: runsc.For(&cfg, namespace, id)}
 	}
 	return task.Sweep(ctx, b, record)
 }

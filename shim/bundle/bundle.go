@@ -37,6 +37,8 @@ func (b Bundle) PIDFile() string { return filepath.Join(b.Dir(), "pid") }
 type Record struct {
 	Namespace string      `json:"namespace"`
 	ID        string      `json:"id"`
+	Container string      `json:"container"`        // runsc's name for it
+	Joined    bool        `json:"joined,omitempty"` // it is not the sandbox's root container
 	Runsc     runsc.Runsc `json:"runsc"`
 	// Cgroup that the create makes; empty if it was there before, and is to stay.
 	Cgroup string `json:"cgroup,omitempty"`
@@ -81,6 +83,15 @@ func (b Bundle) WriteRecord(r Record) error {
 		return fmt.Errorf("write record: %w", err)
 	}
 	return nil
+}
+
+// RemoveRecord says that nothing is left of what was made.
+func (b Bundle) RemoveRecord() error {
+	err := os.Remove(filepath.Join(b.Dir(), "record.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Exit reads how the program ended; os.ErrNotExist if that is not on record.

@@ -16,7 +16,8 @@ import (
 // Host is what Normalize needs to know of where it runs.
 type Host struct {
 	Bundle       Bundle
-	BlockNetwork bool // the sandbox will have no network, so it needs no namespace
+	Sandbox      string // that the container joins, by runsc's name; empty: it makes one
+	BlockNetwork bool   // the sandbox will have no network, so it needs no namespace
 	// LowestOOMScore is the lowest oom_score_adj that this process may give. runsc
 	// fails a start, after the program has begun to run, if it may not set the score.
 	LowestOOMScore int
@@ -35,9 +36,15 @@ func Normalize(in *specs.Spec, host Host) (*specs.Spec, error) {
 	if err := checkLinux(in.Linux, host); err != nil {
 		return nil, err
 	}
+	if of := SandboxOf(in); of != "" && host.Sandbox == "" {
+		return nil, fmt.Errorf("a container of sandbox %s, which this shim does not have: %w", of, errdefs.ErrNotFound)
+	}
 	annotations, err := annotationsForRunsc(in.Annotations)
 	if err != nil {
 		return nil, err
+	}
+	if host.Sandbox != "" {
+		annotations = joined(annotations, host.Sandbox)
 	}
 	out, root, process := *in, *in.Root, *in.Process
 	out.Annotations, out.Root, out.Process = annotations, &root, &process
@@ -52,7 +59,7 @@ func Normalize(in *specs.Spec, host Host) (*specs.Spec, error) {
 
 func checkLinux(l *specs.Linux, host Host) error {
 	network := func(ns specs.LinuxNamespace) bool { return ns.Type == specs.NetworkNamespace }
-	if !host.BlockNetwork && !slices.ContainsFunc(l.Namespaces, network) {
+	if !host.BlockNetwork && host.Sandbox == "" && !slices.ContainsFunc(l.Namespaces, network) {
 		return fmt.Errorf("the host's network: a sandbox needs a network namespace of its own, or %s: %w",
 			sandbox.AnnotationBlockNetwork, errdefs.ErrInvalidArgument)
 	}
@@ -83,8 +90,6 @@ func annotationsForRunsc(in map[string]string) (map[string]string, error) {
 		case strings.HasPrefix(key, sandbox.AnnotationPrefix) && !slices.Contains(brigAnnotations, key):
 			return nil, fmt.Errorf("unknown annotation %s: brig knows %s: %w",
 				key, strings.Join(brigAnnotations, ", "), errdefs.ErrInvalidArgument)
-		case joinsSandbox(key, in[key]):
-			return nil, fmt.Errorf("a container in a sandbox that already runs (%s=%s): %w", key, in[key], errdefs.ErrNotImplemented)
 		}
 		for _, prefix := range append([]string{sandbox.AnnotationPrefix}, runscAnnotations...) {
 			if strings.HasPrefix(key, prefix) {
@@ -93,12 +98,4 @@ func annotationsForRunsc(in map[string]string) (map[string]string, error) {
 		}
 	}
 	return out, nil
-}
-
-func joinsSandbox(key, value string) bool {
-	switch key {
-	case "io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType":
-		return value != "sandbox"
-	}
-	return false
 }

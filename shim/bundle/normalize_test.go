@@ -24,7 +24,7 @@ func TestNormalize(t *testing.T) {
 				"brig/cidr-allowlist":"","nerdctl/name":"n"}`,
 			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"annotations":{"nerdctl/name":"n"}`},
 		{name: "joining a sandbox", in: bare + `,"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"x"}`,
-			out: "error: a container in a sandbox that already runs (io.kubernetes.cri.container-type=container)"},
+			out: "error: a container of sandbox x, which this shim does not have"},
 		{name: "unknown brig annotation", in: bare + `,"annotations":{"brig/blok-network":"true"}`,
 			out: "error: unknown annotation brig/blok-network: brig knows brig/block-network, brig/cidr-allowlist,"},
 		{name: "GPU", in: bare + `,"annotations":{"brig/gpu":"1"}`, out: "error: annotation brig/gpu: this version has no GPUs"},

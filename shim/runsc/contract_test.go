@@ -75,7 +75,7 @@ func boot(t *testing.T, argv ...string) (r Runsc, id, dir string, sentry *os.Pro
 func start(t *testing.T, argv ...string) (c *Control, id string, sentry *os.Process) {
 	t.Helper()
 	r, id, dir, sentry := boot(t, argv...)
-	if err := r.Start(t.Context(), id, dir); err != nil {
+	if err := r.Start(t.Context(), id, dir, nil); err != nil {
 		t.Fatalf("%+v", err)
 	}
 	return NewControl(r.Root, id), id, sentry
@@ -202,7 +202,7 @@ func TestContractGoferIsFound(t *testing.T) {
 func TestContractStartOfNothingFails(t *testing.T) {
 	r, id, dir, _ := boot(t, "/no/such/program")
 	var f *Failure
-	if err := r.Start(t.Context(), id, dir); !errors.As(err, &f) || !strings.Contains(f.Message, "no such file") {
+	if err := r.Start(t.Context(), id, dir, nil); !errors.As(err, &f) || !strings.Contains(f.Message, "no such file") {
 		t.Errorf("got %+v", err)
 	}
 }

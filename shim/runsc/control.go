@@ -18,6 +18,14 @@ func (c *Control) Exec(ctx context.Context, args ExecArgs, stdio [3]*os.File) (p
 	return pid, err
 }
 
+// Wait blocks until the first process of a started container ends. The root
+// container's ends with the sentry, which may not live to tell.
+func (c *Control) Wait(ctx context.Context, container string) (unix.WaitStatus, error) {
+	var status uint32
+	err := c.call(ctx, "containerManager.Wait", &container, &status)
+	return unix.WaitStatus(status), err
+}
+
 type waitPIDArgs struct {
 	PID int32
 	CID string

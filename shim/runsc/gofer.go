@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 )
 
-// ReapGofer waits for the gofer of a sandbox whose sentry has ended, which then ends
-// too. Once runsc create has ended, both are children of the shim. Where runsc's
-// state does not tell, the gofer's remains are the kernel's to keep until the shim
-// ends.
-func ReapGofer(root, id string) {
-	data, err := os.ReadFile(filepath.Join(root, fmt.Sprintf("%s_sandbox:%s.state", id, id)))
+// ReapGofer waits for the gofer of a container that has ended, which then ends too.
+// Once the runsc command that started it has ended, it is a child of the shim. Where
+// runsc's state does not tell, the gofer's remains are the kernel's to keep until the
+// shim ends.
+func ReapGofer(root, sandbox, container string) {
+	data, err := os.ReadFile(filepath.Join(root, fmt.Sprintf("%s_sandbox:%s.state", container, sandbox)))
 	var state struct {
 		GoferPID int `json:"goferPid"`
 	}

@@ -88,16 +88,19 @@ func (r *Runsc) args(logFile string) []string {
 	return args
 }
 
-// CreateOptions of a sandbox and its root container.
+// CreateOptions of a container.
 type CreateOptions struct {
 	Bundle        string
-	PIDFile       string      // gets the sentry's pid, once the sandbox is ready
-	ConsoleSocket string      // gets the pty's master; empty: no terminal
-	Stdio         [3]*os.File // the program's; nil: /dev/null
+	PIDFile       string      // gets the sentry's pid, once the sandbox is ready; empty: nobody asks
+	ConsoleSocket string      // gets the pty's master; empty: no terminal, or one that is in Stdio
+	Stdio         [3]*os.File // a root container's; nil: /dev/null
 }
 
 func (o CreateOptions) args() []string {
-	args := []string{"--bundle=" + o.Bundle, "--pid-file=" + o.PIDFile}
+	args := []string{"--bundle=" + o.Bundle}
+	if o.PIDFile != "" {
+		args = append(args, "--pid-file="+o.PIDFile)
+	}
 	if o.ConsoleSocket != "" {
 		args = append(args, "--console-socket="+o.ConsoleSocket)
 	}
@@ -107,16 +110,7 @@ func (o CreateOptions) args() []string {
 // Create boots the sandbox id and returns when it is ready to be started.
 func (r *Runsc) Create(ctx context.Context, id string, o CreateOptions) error {
 	cmd := r.command(ctx, o.Bundle, "create", id, o.args()...)
-	// Assigned one by one: a nil *os.File in an interface is not a nil interface.
-	if o.Stdio[0] != nil {
-		cmd.Stdin = o.Stdio[0]
-	}
-	if o.Stdio[1] != nil {
-		cmd.Stdout = o.Stdio[1]
-	}
-	if o.Stdio[2] != nil {
-		cmd.Stderr = o.Stdio[2]
-	}
+	setStdio(cmd, o.Stdio)
 	devNull, err := os.Open(os.DevNull)
 	if err != nil {
 		return err
@@ -137,22 +131,55 @@ func (r *Runsc) Create(ctx context.Context, id string, o CreateOptions) error {
 	return err
 }
 
-// Start starts the program of sandbox id.
-func (r *Runsc) Start(ctx context.Context, id, bundle string) error {
-	return r.run(ctx, r.command(ctx, bundle, "start", id), "start", id, bundle)
+// Start starts the program of container id. One that joins gets its streams now,
+// unless it has a terminal.
+func (r *Runsc) Start(ctx context.Context, id, bundle string, stdio *[3]*os.File) error {
+	cmd := r.command(ctx, bundle, "start", id)
+	if stdio != nil {
+		setStdio(cmd, *stdio)
+	}
+	return r.run(ctx, cmd, "start", id, bundle)
+}
+
+// setStdio assigns one by one: a nil *os.File in an interface is not a nil interface.
+func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
+	if stdio[0] != nil {
+		cmd.Stdin = stdio[0]
+	}
+	if stdio[1] != nil {
+		cmd.Stdout = stdio[1]
+	}
+	if stdio[2] != nil {
+		cmd.Stderr = stdio[2]
+	}
 }
 
 // Delete ends sandbox id, whatever state it is in, and frees what runsc made for
 // it. A sandbox that runsc does not know is no error.
 func (r *Runsc) Delete(ctx context.Context, id, bundle string) error {
-	if _, err := os.Stat(r.Root); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err := r.run(ctx, r.command(ctx, bundle, "delete", id, "--force"), "delete", id, bundle); err != nil {
+	if err := r.DeleteContainer(ctx, id, bundle); err != nil {
 		return err
 	}
 	return os.RemoveAll(r.Root)
 }
+
+// DeleteContainer ends one container that has joined a sandbox, and frees what runsc
+// made for it. One that runsc does not know is no error.
+func (r *Runsc) DeleteContainer(ctx context.Context, id, bundle string) error {
+	if _, err := os.Stat(r.Root); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	err := r.run(ctx, r.command(ctx, bundle, "delete", id, "--force"), "delete", id, bundle)
+	if _, errStat := os.Stat(r.Root); errors.Is(errStat, os.ErrNotExist) {
+		return nil // the whole sandbox went at the same time
+	}
+	return err
+}
+
+// JoinedID is runsc's name for the container id in a sandbox that has several: runsc
+// takes a name for the abbreviation of another, and with a sign at its end that no id
+// of containerd's contains no name is.
+func JoinedID(id string) string { return id + "+" }
 
 func (r *Runsc) command(ctx context.Context, bundle, op, id string, args ...string) *exec.Cmd {
 	argv := append(r.args(logPath(bundle, op)), op)
@@ -174,7 +201,7 @@ func (r *Runsc) run(ctx context.Context, cmd *exec.Cmd, op, id, bundle string) e
 	}
 	defer os.Remove(path)
 	var stderr tail
-	if cmd.Stderr == nil && op != "create" {
+	if cmd.Stderr == nil && op == "delete" {
 		cmd.Stderr = &stderr
 	}
 	err := cmd.Run()

@@ -62,7 +62,7 @@ func TestFailureTellsWhatRunscSaid(t *testing.T) {
 	r, dir := script(t, findLog+`echo '{"msg":"earlier"}' >>$log
 printf '%s\n' '{"level":"error","msg":"starting container: no such file\n"}' >>$log
 exit 128`)
-	err := r.Start(t.Context(), "a", dir)
+	err := r.Start(t.Context(), "a", dir, nil)
 	var f *Failure
 	if !errors.As(err, &f) {
 		t.Fatalf("got %v", err)
@@ -84,11 +84,11 @@ func TestFailureOfOtherKinds(t *testing.T) {
 		t.Errorf("stderr: %v", err)
 	}
 	r.Binary = filepath.Join(dir, "none")
-	if err := r.Start(t.Context(), "a", dir); !errors.Is(err, os.ErrNotExist) {
+	if err := r.Start(t.Context(), "a", dir, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing binary: %v", err)
 	}
 	r.Network = ""
-	if err := r.Start(t.Context(), "a", dir); err == nil || !strings.Contains(err.Error(), "no network mode") {
+	if err := r.Start(t.Context(), "a", dir, nil); err == nil || !strings.Contains(err.Error(), "no network mode") {
 		t.Errorf("no network mode: %v", err)
 	}
 }

@@ -86,8 +86,13 @@ func (s *IO) openTerminal(ctx context.Context, c Config) error {
 			return err
 		}
 	}
+	return s.openMaster(ctx, c)
+}
+
+// openMaster connects the terminal's master, which is made.
+func (s *IO) openMaster(ctx context.Context, c Config) error {
 	if c.Stdin != "" {
-		s.in = &input{path: c.Stdin, to: master, terminal: true}
+		s.in = &input{path: c.Stdin, to: s.tty, terminal: true}
 		if err := s.in.check(); err != nil {
 			return fmt.Errorf("stdin: %w", err)
 		}
@@ -96,7 +101,7 @@ func (s *IO) openTerminal(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("stdout: %w", err)
 	}
-	s.out = []*output{newOutput(master, to)}
+	s.out = []*output{newOutput(s.tty, to)}
 	return nil
 }
 

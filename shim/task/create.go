@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 
 	"brig/internal/undo"
@@ -20,105 +19,131 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Create makes the sandbox, ready to be started, or leaves nothing behind.
+// Create makes a task, ready to be started, or leaves nothing behind. The first makes
+// the sandbox; others join it, if it is a pod's.
 func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error) {
-	if err := s.reserve(r.ID); err != nil {
+	join, release, err := s.reserve(r.ID)
+	if err != nil {
 		return 0, err
 	}
-	t, err := s.create(ctx, r)
-	s.mu.Lock()
-	close(s.creating)
-	s.creating, s.task = nil, t
-	s.mu.Unlock()
+	var t *Task
+	if join == nil {
+		t, err = s.createRoot(ctx, r)
+	} else {
+		t, err = join.createJoined(ctx, r)
+	}
+	release(t)
 	if err != nil {
 		return 0, fmt.Errorf("create sandbox: %w", err)
 	}
-	s.opts.Emit(EventCreated{Request: r, PID: t.sentry.Pid})
-	go t.watch()
-	return t.sentry.Pid, nil
+	t.emit(EventCreated{Request: r, PID: t.sandbox.pid()})
+	t.watchAll()
+	return t.sandbox.pid(), nil
 }
 
-func (s *Shim) reserve(id string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.creating != nil || s.task != nil {
-		return fmt.Errorf("create task %s: this shim has a task: %w", id, errdefs.ErrAlreadyExists)
-	}
-	s.creating = make(chan struct{})
-	return nil
-}
-
-func (s *Shim) create(ctx context.Context, r CreateRequest) (_ *Task, err error) {
-	t := &Task{
-		shim: s, request: r,
-		init: newProcess("", r.Streams), gone: make(chan struct{}), execs: make(map[string]*process),
-	}
-	normal, err := t.plan()
+func (s *Shim) createRoot(ctx context.Context, r CreateRequest) (*Task, error) {
+	spec, err := r.Bundle.Spec()
 	if err != nil {
 		return nil, err
+	}
+	t := s.newRoot(r, spec)
+	t.sandbox.pod = bundle.IsPod(spec)
+	if err := t.create(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (s *Shim) newRoot(r CreateRequest, spec *specs.Spec) *Task {
+	b := &Sandbox{shim: s, config: r.Config, gone: make(chan struct{})}
+	b.root = newTask(b, r)
+	b.root.spec = spec
+	return b.root
+}
+
+// create makes the sandbox of a root container.
+func (t *Task) create(ctx context.Context) (err error) {
+	normal, err := t.planSandbox()
+	if err != nil {
+		return err
 	}
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
-	if err := t.prepare(&steps, normal); err != nil {
-		return nil, err
-	}
-	if err := t.mountRootfs(&steps); err != nil {
-		return nil, err
-	}
-	t.runsc.Overlay = overlay(normal)
-	record := bundle.Record{Namespace: s.opts.Namespace, ID: r.ID, Runsc: t.runsc}
-	if !cgroup.Exists(normal.Linux.CgroupsPath) {
-		record.Cgroup = normal.Linux.CgroupsPath
-	}
-	if err := r.Bundle.WriteRecord(record); err != nil {
-		return nil, err
-	}
-	io, err := stdio.Open(ctx, r.Streams)
+	record, err := t.prepare(&steps, normal)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	io, err := stdio.Open(ctx, t.request.Streams)
+	if err != nil {
+		return err
 	}
 	steps.Push("close streams", func(context.Context) error { io.Close(); return nil })
-	if err := t.boot(ctx, &steps, record, io); err != nil {
-		return nil, err
+	b := t.request.Bundle
+	o := runsc.CreateOptions{Bundle: b.Dir(), PIDFile: b.PIDFile(), Stdio: io.Files()}
+	if err := t.sandbox.boot(ctx, &steps, record, o); err != nil {
+		return err
 	}
 	steps.Release()
 	io.Started()
 	t.init.io = io
-	return t, nil
+	return nil
 }
 
-// plan decides everything that can be decided without a side effect.
-func (t *Task) plan() (normal *specs.Spec, err error) {
-	r, cfg := t.request, t.request.Config
-	if t.spec, err = r.Bundle.Spec(); err != nil {
+// planSandbox decides everything that can be decided without a side effect.
+func (t *Task) planSandbox() (normal *specs.Spec, err error) {
+	if err := t.checkTerminal(); err != nil {
 		return nil, err
 	}
-	if t.spec.Process == nil || t.spec.Process.Terminal != r.Streams.Terminal {
-		return nil, fmt.Errorf("the spec and the request disagree about a terminal: %w", errdefs.ErrInvalidArgument)
-	}
-	if t.block, err = t.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
+	b, cfg := t.sandbox, t.sandbox.config
+	if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
 		return nil, err
 	}
-	normal, err = bundle.Normalize(t.spec, bundle.Host{Bundle: r.Bundle, BlockNetwork: t.block, LowestOOMScore: lowestOOMScore()})
+	normal, err = bundle.Normalize(t.spec, bundle.Host{Bundle: t.request.Bundle, BlockNetwork: b.block, LowestOOMScore: lowestOOMScore()})
 	if err != nil {
 		return nil, err
 	}
-	t.runsc = runsc.For(cfg, t.shim.opts.Namespace, r.ID)
+	t.runsc = runsc.For(cfg, b.shim.opts.Namespace, b.id())
 	t.runsc.SystemdCgroup = isSystemdPath(normal.Linux.CgroupsPath)
-	if t.block {
+	if b.block {
 		t.runsc.Network = runsc.NetworkNone
 	}
-	t.control = runsc.NewControl(t.runsc.Root, r.ID)
+	b.control = runsc.NewControl(t.runsc.Root, b.id())
 	return normal, nil
 }
 
-func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) error {
+func (t *Task) checkTerminal() error {
+	if t.spec.Process == nil || t.spec.Process.Terminal != t.request.Streams.Terminal {
+		return fmt.Errorf("the spec and the request disagree about a terminal: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// prepare makes the bundle that runsc is shown, with the root filesystem in place, and
+// the record of what is about to be made.
+func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) (bundle.Record, error) {
 	b := t.request.Bundle
 	if err := os.Mkdir(b.Dir(), 0o700); err != nil {
-		return err
+		return bundle.Record{}, err
 	}
 	steps.Push("remove records", func(context.Context) error { return os.RemoveAll(b.Dir()) })
-	return b.WriteSpec(normal)
+	if err := t.sharePod(normal); err != nil {
+		return bundle.Record{}, err
+	}
+	if err := b.WriteSpec(normal); err != nil {
+		return bundle.Record{}, err
+	}
+	if err := t.mountRootfs(steps); err != nil {
+		return bundle.Record{}, err
+	}
+	t.runsc.Overlay = overlay(normal)
+	record := bundle.Record{
+		Namespace: t.sandbox.shim.opts.Namespace, ID: t.request.ID,
+		Container: t.id, Joined: !t.isRoot(), Runsc: t.runsc,
+	}
+	if !cgroup.Exists(normal.Linux.CgroupsPath) {
+		record.Cgroup = normal.Linux.CgroupsPath
+	}
+	return record, b.WriteRecord(record)
 }
 
 func (t *Task) mountRootfs(steps *undo.Stack) error {
@@ -149,48 +174,6 @@ func Unmount(b bundle.Bundle) error {
 	return nil
 }
 
-// boot runs runsc create and takes the sentry as a child. The undo comes first:
-// runsc may be killed half-way.
-func (t *Task) boot(ctx context.Context, steps *undo.Stack, record bundle.Record, io *stdio.IO) error {
-	r, b := t.request, t.request.Bundle
-	steps.Push("sweep sandbox", func(ctx context.Context) error { return Sweep(ctx, b, record) })
-	err := t.runsc.Create(ctx, r.ID, runsc.CreateOptions{Bundle: b.Dir(), PIDFile: b.PIDFile(), Stdio: io.Files()})
-	if err != nil {
-		return err
-	}
-	data, err := os.ReadFile(b.PIDFile())
-	if err != nil {
-		return fmt.Errorf("read the sentry's pid: %w", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return fmt.Errorf("read the sentry's pid: %w", err)
-	}
-	// The sentry may have died since, but it stays in the process table until watch
-	// waits for it.
-	if t.sentry, err = os.FindProcess(pid); err != nil {
-		return fmt.Errorf("adopt the sentry: %w", err)
-	}
-	t.account()
-	return nil
-}
-
-// account finds the sandbox's cgroup. Without one an OOM kill looks like any other,
-// which is no reason to refuse a sandbox.
-func (t *Task) account() {
-	group, err := cgroup.Of(t.sentry.Pid)
-	if err == nil {
-		t.group = &group
-		err = group.DieTogether()
-	}
-	if err == nil {
-		t.ooms, err = group.OOMKills()
-	}
-	if err != nil {
-		t.shim.opts.Log.Warn("OOM kills will not be noticed", "sandbox", t.request.ID, "err", err)
-	}
-}
-
 // overlay chooses where the sandbox's writes to its root go. In the root filesystem
 // itself ("self": one sparse file on the snapshot, gone with the sandbox) they are
 // page cache, which the kernel can write back; in memory they would count as the
@@ -209,22 +192,4 @@ func overlay(spec *specs.Spec) string {
 // isSystemdPath recognises slice:prefix:name, which means a unit rather than a path.
 func isSystemdPath(path string) bool {
 	return strings.Count(path, ":") == 2 && !strings.HasPrefix(path, "/")
-}
-
-// lowestOOMScore that this process may give: its own, unless it has the capability
-// to go below.
-func lowestOOMScore() int {
-	data, err := os.ReadFile("/proc/self/oom_score_adj")
-	own, errNumber := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil || errNumber != nil || hasCapability(unix.CAP_SYS_RESOURCE) {
-		return -1000
-	}
-	return own
-}
-
-func hasCapability(capability int) bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	err := unix.Capget(&header, &data[0])
-	return err == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
 }

@@ -20,15 +20,23 @@ const deleteTime = 30 * time.Second
 // Delete frees a task that has ended or was never started. It can be tried again
 // when it fails.
 func (s *Shim) Delete(ctx context.Context, id string) (pid int, exit Exit, err error) {
-	if err := s.awaitCreate(ctx); err != nil {
+	if err := s.awaitCreate(ctx, id); err != nil {
 		return 0, Exit{}, err
 	}
 	t, err := s.get(id)
 	if err != nil {
 		return 0, Exit{}, err
 	}
-	if err := t.beginDelete(); err != nil {
+	if err := t.delete(ctx); err != nil {
 		return 0, Exit{}, err
+	}
+	_, exit = t.init.look()
+	return t.sandbox.pid(), exit, nil
+}
+
+func (t *Task) delete(ctx context.Context) error {
+	if err := t.beginDelete(); err != nil {
+		return err
 	}
 	defer func() {
 		t.mu.Lock()
@@ -38,37 +46,21 @@ func (s *Shim) Delete(ctx context.Context, id string) (pid int, exit Exit, err e
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTime)
 	defer cancel()
 	if err := t.end(ctx); err != nil {
-		return 0, Exit{}, err
+		return err
 	}
 	if err := t.free(ctx); err != nil {
-		return 0, Exit{}, fmt.Errorf("delete sandbox: %w", err)
+		return fmt.Errorf("delete sandbox: %w", err)
 	}
-	if err := s.opts.Gate.Release(ctx, t.request.Config, s.opts.Namespace, id); err != nil {
-		s.opts.Log.Warn("the gate still has the sandbox on its list", "sandbox", id, "err", err)
+	s := t.sandbox.shim
+	if t.isRoot() {
+		if err := s.opts.Gate.Release(ctx, t.sandbox.config, s.opts.Namespace, t.sandbox.id()); err != nil {
+			s.opts.Log.Warn("the gate still has the sandbox on its list", "sandbox", t.sandbox.id(), "err", err)
+		}
 	}
-	_, exit = t.init.look()
-	s.opts.Emit(EventDeleted{ID: id, PID: t.sentry.Pid, Exit: exit})
-	s.mu.Lock()
-	s.task = nil
-	s.mu.Unlock()
-	return t.sentry.Pid, exit, nil
-}
-
-// awaitCreate waits for a create under way: containerd, whose own caller went away in
-// the middle of it, deletes and shuts down at once, and would leave what comes after.
-func (s *Shim) awaitCreate(ctx context.Context) error {
-	s.mu.Lock()
-	creating := s.creating
-	s.mu.Unlock()
-	if creating == nil {
-		return nil
-	}
-	select {
-	case <-creating:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the create under way: %w", context.Cause(ctx))
-	}
+	_, exit := t.init.look()
+	t.emit(EventDeleted{ID: t.request.ID, PID: t.sandbox.pid(), Exit: exit})
+	s.forget(t)
+	return nil
 }
 
 func (t *Task) beginDelete() error {
@@ -102,7 +94,11 @@ func (t *Task) end(ctx context.Context) error {
 
 // free goes on past errors.
 func (t *Task) free(ctx context.Context) error {
-	err := t.runsc.Delete(ctx, t.request.ID, t.request.Bundle.Dir())
+	remove := t.runsc.DeleteContainer
+	if t.isRoot() {
+		remove = t.runsc.Delete
+	}
+	err := remove(ctx, t.id, t.request.Bundle.Dir())
 	t.drain(t.init)
 	t.init.stdio().Close()
 	t.mu.Lock()
@@ -115,13 +111,20 @@ func (t *Task) free(ctx context.Context) error {
 	if len(t.request.Rootfs) > 0 {
 		err = errors.Join(err, Unmount(t.request.Bundle))
 	}
+	if err == nil {
+		err = t.request.Bundle.RemoveRecord()
+	}
 	return err
 }
 
 // Sweep frees everything of a sandbox whose create or whose shim did not come to its
 // end: what runsc knows, and what a runsc that was killed did not live to write down.
 func Sweep(ctx context.Context, b bundle.Bundle, r bundle.Record) error {
-	err := r.Runsc.Delete(ctx, r.ID, string(b))
+	remove := r.Runsc.Delete
+	if r.Joined {
+		remove = r.Runsc.DeleteContainer
+	}
+	err := remove(ctx, r.Container, string(b))
 	return errors.Join(err, runsc.KillStrays(b.Dir()), cgroup.Remove(r.Cgroup))
 }
 
@@ -142,5 +145,5 @@ func (s *Shim) DeleteExec(id, execID string) (pid int, exit Exit, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.execs, execID)
-	return t.sentry.Pid, exit, nil
+	return t.sandbox.pid(), exit, nil
 }

@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // execTime bounds how long a sentry may take to load a program.
@@ -26,20 +26,20 @@ func (s *Shim) AddExec(id, execID string, spec *specs.Process, streams stdio.Con
 		return fmt.Errorf("the process and the request disagree about a terminal: %w", errdefs.ErrInvalidArgument)
 	}
 	p := newProcess(execID, streams)
-	if p.args, err = runsc.NewExecArgs(id, spec, t.spec.Process.Capabilities); err != nil {
+	if p.args, err = runsc.NewExecArgs(t.id, spec, t.spec.Process.Capabilities); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if err := t.add(p); err != nil {
 		return err
 	}
-	s.opts.Emit(EventExecAdded{ID: id, ExecID: execID})
+	t.emit(EventExecAdded{ID: id, ExecID: execID})
 	return nil
 }
 
 func (t *Task) add(p *process) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.dead {
+	if t.over {
 		return fmt.Errorf("the sandbox has ended: %w", errdefs.ErrFailedPrecondition)
 	}
 	if t.execs[p.execID] != nil {
@@ -64,16 +64,16 @@ func (s *Shim) StartExec(ctx context.Context, id, execID string) (pid int, err e
 		t.running.Done()
 		return 0, fmt.Errorf("start exec %s: %w", execID, err)
 	}
-	s.opts.Emit(EventExecStarted{ID: id, ExecID: execID, PID: t.sentry.Pid})
+	t.emit(EventExecStarted{ID: id, ExecID: execID, PID: t.sandbox.pid()})
 	go t.watchExec(p)
-	return t.sentry.Pid, nil
+	return t.sandbox.pid(), nil
 }
 
 // beginExec counts p among those whose end must be told before the program's.
 func (t *Task) beginExec(p *process) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if state, _ := t.init.look(); state != Running || t.dead {
+	if state, _ := t.init.look(); state != Running || t.over {
 		return fmt.Errorf("exec in a sandbox that is not running: %w", errdefs.ErrFailedPrecondition)
 	}
 	if err := p.claim(); err != nil {
@@ -91,7 +91,7 @@ func (t *Task) exec(ctx context.Context, p *process) error {
 	// A caller that goes away leaves no process behind that nobody knows.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execTime)
 	defer cancel()
-	pid, err := t.control.Exec(ctx, p.args, io.Files())
+	pid, err := t.sandbox.control.Exec(ctx, p.args, io.Files())
 	if err != nil {
 		io.Close()
 		return err
@@ -99,7 +99,7 @@ func (t *Task) exec(ctx context.Context, p *process) error {
 	io.Started()
 	p.started(pid, io)
 	if err := io.Feed(t.interrupt(p)); err != nil {
-		t.shim.opts.Log.Warn("an exec has no input", "sandbox", t.request.ID, "exec", p.execID, "err", err)
+		t.sandbox.shim.opts.Log.Warn("an exec has no input", "sandbox", t.request.ID, "exec", p.execID, "err", err)
 		io.CloseStdin()
 	}
 	return nil
@@ -110,27 +110,16 @@ func (t *Task) watchExec(p *process) {
 	exit := Exit{Code: t.waitExec(p), At: time.Now()}
 	t.drain(p)
 	p.stop(exit)
-	t.shim.opts.Emit(EventExited{ID: t.request.ID, ExecID: p.execID, PID: t.sentry.Pid, Exit: exit})
+	t.emit(EventExited{ID: t.request.ID, ExecID: p.execID, PID: t.sandbox.pid(), Exit: exit})
 	close(p.exited)
 }
 
-// waitExec asks the sentry until it answers or has ended. What runs in a sandbox
-// that ends is killed with it.
 func (t *Task) waitExec(p *process) uint32 {
-	for {
-		status, err := t.control.WaitPID(context.Background(), t.request.ID, p.sandboxPID())
-		var remote *runsc.RemoteError
-		switch {
-		case err == nil:
-			return exitStatus(status)
-		case errors.As(err, &remote):
-			t.shim.opts.Log.Error("the exit status of an exec is lost", "sandbox", t.request.ID, "exec", p.execID, "err", err)
-			return failedStart
-		}
-		select {
-		case <-t.gone:
-			return killed
-		case <-time.After(time.Second): // the connection broke and the sentry lives: ask again
-		}
+	code, err := t.askForEnd(func() (unix.WaitStatus, error) {
+		return t.sandbox.control.WaitPID(context.Background(), t.id, p.sandboxPID())
+	})
+	if err != nil {
+		t.sandbox.shim.opts.Log.Error("the exit status of an exec is lost", "sandbox", t.request.ID, "exec", p.execID, "err", err)
 	}
+	return code
 }

@@ -3,8 +3,6 @@ package task
 import (
 	"context"
 	"errors"
-	"os"
-	"syscall"
 	"time"
 
 	"brig/shim/bundle"
@@ -19,68 +17,139 @@ const drainTime = 5 * time.Second
 // killed is the exit code of what a SIGKILL ended.
 const killed = 128 + uint32(unix.SIGKILL)
 
-// watch waits for the sentry and tells the program's end, after those of all execs.
-func (t *Task) watch() {
-	state, err := t.sentry.Wait()
-	at := time.Now()
-	t.mu.Lock()
-	t.dead = true
-	starting := t.starting
-	t.mu.Unlock()
-	close(t.gone)
-	if err != nil {
-		t.shim.opts.Log.Error("the sentry's status is lost", "sandbox", t.request.ID, "err", err)
+// watchAll follows what Create has made.
+func (t *Task) watchAll() {
+	if t.isRoot() {
+		go t.sandbox.watch()
 	}
-	if starting != nil {
+	go t.watch()
+}
+
+// watch waits for the program's end and tells it, after those of all execs.
+func (t *Task) watch() {
+	exit := t.awaitEnd()
+	if starting := t.markOver(); starting != nil {
 		<-starting
 	}
-	runsc.ReapGofer(t.runsc.Root, t.request.ID)
-	oom := t.oomKilled()
-	exit := Exit{Code: t.exitCode(state, oom), At: at}
+	runsc.ReapGofer(t.runsc.Root, t.sandbox.id(), t.id)
+	t.killRest()
 	t.drain(t.init)
 	t.running.Wait()
-	err = t.request.Bundle.WriteExit(bundle.Exit{PID: t.sentry.Pid, Code: exit.Code, At: at, OOM: oom})
+	if t.isRoot() {
+		t.sandbox.joined.Wait()
+	} else {
+		defer t.sandbox.joined.Done()
+	}
+	oom := t.sandbox.isDead() && t.sandbox.end.oom
+	err := t.request.Bundle.WriteExit(bundle.Exit{PID: t.sandbox.pid(), Code: exit.Code, At: exit.At, OOM: oom})
 	if err != nil {
-		t.shim.opts.Log.Error("the exit status is not durable", "sandbox", t.request.ID, "err", err)
+		t.sandbox.shim.opts.Log.Error("the exit status is not durable", "sandbox", t.request.ID, "err", err)
 	}
 	t.init.stop(exit)
-	if oom {
-		t.shim.opts.Emit(EventOOM{ID: t.request.ID})
-	}
-	t.shim.opts.Emit(EventExited{ID: t.request.ID, PID: t.sentry.Pid, Exit: exit})
+	t.emit(EventExited{ID: t.request.ID, PID: t.sandbox.pid(), Exit: exit})
 	close(t.init.exited)
 }
 
-// exitCode is the program's: the sentry exits with it, or with 128 and the signal.
-func (t *Task) exitCode(state *os.ProcessState, oom bool) uint32 {
-	t.mu.Lock()
-	force := t.forceCode
-	t.mu.Unlock()
-	switch {
-	case oom:
-		return killed
-	case force != 0:
-		return force
-	case state == nil:
-		return failedStart
+// awaitEnd of a root container is the sentry's. What has joined ends by itself, or is
+// killed with the sentry.
+func (t *Task) awaitEnd() Exit {
+	b := t.sandbox
+	if t.isRoot() {
+		<-b.gone
+		if t.hasEnded() && !b.end.oom {
+			return Exit{Code: t.code, At: b.end.at}
+		}
+		return Exit{Code: b.end.exitCode(), At: b.end.at}
 	}
-	status := state.Sys().(syscall.WaitStatus)
-	if status.Signaled() {
-		return 128 + uint32(status.Signal())
+	select {
+	case <-t.ended:
+		return Exit{Code: t.code, At: time.Now()}
+	case <-b.gone:
+		if t.hasEnded() && !b.end.oom {
+			return Exit{Code: t.code, At: b.end.at}
+		}
+		return Exit{Code: killed, At: b.end.at}
 	}
-	return uint32(status.ExitStatus())
 }
 
-// oomKilled must be asked before runsc removes the cgroup.
-func (t *Task) oomKilled() bool {
-	if t.group == nil {
+// markOver returns the start under way, if there is one.
+func (t *Task) markOver() (starting <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	return t.starting
+}
+
+// conclude sets the program's exit code, the first time it is called, and makes sure
+// that it ends: with a root container the sentry has to.
+func (t *Task) conclude(code uint32) error {
+	t.mu.Lock()
+	if !t.hasEnded() {
+		t.code = code
+		close(t.ended)
+	}
+	t.mu.Unlock()
+	if t.isRoot() {
+		return t.sandbox.kill()
+	}
+	return nil
+}
+
+func (t *Task) hasEnded() bool {
+	select {
+	case <-t.ended:
+		return true
+	default:
 		return false
 	}
-	n, err := t.group.OOMKills()
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.shim.opts.Log.Warn("OOM kills are not known", "sandbox", t.request.ID, "err", err)
+}
+
+// waitProgram asks the sentry for the end of a container that has joined.
+func (t *Task) waitProgram() {
+	status, err := t.askForEnd(func() (unix.WaitStatus, error) {
+		return t.sandbox.control.Wait(context.Background(), t.id)
+	})
+	if err != nil {
+		t.sandbox.shim.opts.Log.Error("the exit status of a container is lost", "sandbox", t.request.ID, "err", err)
 	}
-	return n > t.ooms
+	if !t.sandbox.isDead() {
+		_ = t.conclude(status) // fails for root containers alone
+	}
+}
+
+// killRest ends what a program that has joined leaves running: where it shares its
+// process namespace, the sandbox's kernel does not.
+func (t *Task) killRest() {
+	if t.isRoot() || t.sandbox.isDead() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTime)
+	defer cancel()
+	err := t.sandbox.control.Signal(ctx, t.id, 0, unix.SIGKILL, runsc.All)
+	var remote *runsc.RemoteError
+	if err != nil && !errors.As(err, &remote) && !t.sandbox.isDead() { // remote: there is none
+		t.sandbox.shim.opts.Log.Warn("what a container left running is not killed", "sandbox", t.request.ID, "err", err)
+	}
+}
+
+// askForEnd asks the sentry until it answers or has ended: what runs in a sandbox that
+// ends is killed with it. The error is the sentry's, which does not know the process.
+func (t *Task) askForEnd(ask func() (unix.WaitStatus, error)) (code uint32, err error) {
+	for {
+		status, err := ask()
+		var remote *runsc.RemoteError
+		switch {
+		case err == nil:
+			return exitStatus(status), nil
+		case errors.As(err, &remote):
+			return failedStart, err
+		}
+		select {
+		case <-t.sandbox.gone:
+			return killed, nil
+		case <-time.After(time.Second): // the connection broke and the sentry lives: ask again
+		}
+	}
 }
 
 func (t *Task) drain(p *process) {

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -90,6 +91,17 @@ func (p *process) started(pid int32, io *stdio.IO) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pid, p.io, p.state = pid, io, Running
+}
+
+// wait blocks until the end was told.
+func (p *process) wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-p.exited:
+		_, exit := p.look()
+		return exit, nil
+	case <-ctx.Done():
+		return Exit{}, context.Cause(ctx)
+	}
 }
 
 func (p *process) look() (State, Exit) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"brig/shim/runsc"
@@ -46,15 +45,15 @@ func (t *Task) signal(ctx context.Context, p *process, sig unix.Signal, all bool
 	if all && p.execID == "" {
 		to = runsc.All
 	}
-	err := t.control.Signal(ctx, t.request.ID, pid, sig, to)
+	err := t.sandbox.control.Signal(ctx, t.id, pid, sig, to)
 	var remote *runsc.RemoteError
 	if errors.As(err, &remote) && p.execID == "" {
 		select { // a sentry that does not know its program is about to end with it
-		case <-t.gone:
+		case <-t.sandbox.gone:
 		case <-time.After(time.Second):
 		}
 	}
-	if t.isDead() || p.isOver() || errors.As(err, &remote) && p.execID != "" {
+	if t.isOver() || p.isOver() || errors.As(err, &remote) && p.execID != "" {
 		return fmt.Errorf("the process has ended: %w", errdefs.ErrNotFound)
 	}
 	return err
@@ -64,8 +63,7 @@ func (t *Task) signal(ctx context.Context, p *process, sig unix.Signal, all bool
 func (t *Task) killCreated(sig unix.Signal) error {
 	switch sig {
 	case unix.SIGKILL, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT:
-		t.force(128 + uint32(sig))
-		return t.killSentry()
+		return t.conclude(128 + uint32(sig))
 	}
 	return nil
 }
@@ -78,32 +76,26 @@ func (t *Task) killRunning(ctx context.Context, all bool) error {
 		return err
 	}
 	if state, _ := t.init.look(); state == Paused && err == nil {
-		err = t.control.Resume(ctx) // a frozen program does not see the signal
+		err = t.sandbox.control.Resume(ctx) // a frozen program does not see the signal
 	}
 	if err != nil {
-		t.shim.opts.Log.Warn("the sentry does not take a signal and is killed", "sandbox", t.request.ID, "err", err)
-		return t.killSentry()
+		t.sandbox.shim.opts.Log.Warn("the sentry does not take a signal and is killed", "sandbox", t.request.ID, "err", err)
+		return t.sandbox.kill()
 	}
 	time.AfterFunc(mercy, func() {
-		if !t.isDead() {
-			t.shim.opts.Log.Warn("the sentry outlives its program and is killed", "sandbox", t.request.ID)
-			_ = t.killSentry() // an error means that it has ended
+		if !t.isOver() {
+			t.sandbox.shim.opts.Log.Warn("the sentry outlives its program and is killed", "sandbox", t.request.ID)
+			_ = t.sandbox.kill() // an error means that it has ended
 		}
 	})
 	return nil
 }
 
-func (t *Task) killSentry() error {
-	if err := t.sentry.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill the sentry: %w", err)
-	}
-	return nil
-}
-
-func (t *Task) isDead() bool {
+// isOver tells that the program has ended, or has to.
+func (t *Task) isOver() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.dead
+	return t.over || t.sandbox.isDead()
 }
 
 func (p *process) isOver() bool {
@@ -142,8 +134,8 @@ func (t *Task) interrupt(p *process) func(unix.Signal) {
 func (t *Task) foreground(ctx context.Context, p *process, sig unix.Signal) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	if err := t.control.Signal(ctx, t.request.ID, p.sandboxPID(), sig, runsc.Foreground); err != nil && !t.isDead() {
-		t.shim.opts.Log.Debug("a terminal's signal was not taken", "sandbox", t.request.ID, "exec", p.execID, "signal", sig, "err", err)
+	if err := t.sandbox.control.Signal(ctx, t.id, p.sandboxPID(), sig, runsc.Foreground); err != nil && !t.isOver() {
+		t.sandbox.shim.opts.Log.Debug("a terminal's signal was not taken", "sandbox", t.request.ID, "exec", p.execID, "signal", sig, "err", err)
 	}
 }
 
@@ -162,18 +154,21 @@ func (s *Shim) freeze(ctx context.Context, id string, to State, call func(*runsc
 	if err != nil {
 		return err
 	}
+	if t.sandbox.pod {
+		return fmt.Errorf("freeze or thaw one container of a pod: its sandbox has others: %w", errdefs.ErrNotImplemented)
+	}
 	from := map[State]State{Paused: Running, Running: Paused}[to]
 	if state, _ := t.init.look(); state != from {
 		return fmt.Errorf("the sandbox is %s, not %s: %w", state, from, errdefs.ErrFailedPrecondition)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	if err := call(t.control, ctx); err != nil {
+	if err := call(t.sandbox.control, ctx); err != nil {
 		return err
 	}
 	if err := t.init.move(to); err != nil {
 		return err
 	}
-	s.opts.Emit(told)
+	t.emit(told)
 	return nil
 }

@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"brig/shim/gate"
@@ -19,32 +20,53 @@ func (s *Shim) Start(ctx context.Context, id string) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := t.start(ctx); err != nil {
+		return 0, fmt.Errorf("start sandbox: %w", err)
+	}
+	return t.sandbox.pid(), nil
+}
+
+func (t *Task) start(ctx context.Context) error {
 	over, err := t.beginStart()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer over()
+	b := t.sandbox
 	request := gate.Request{
-		Namespace: s.opts.Namespace, ID: id, SentryPID: t.sentry.Pid,
-		Annotations: t.spec.Annotations, BlockNetwork: t.block,
+		Namespace: b.shim.opts.Namespace, ID: b.id(), SentryPID: b.pid(),
+		Annotations: b.root.spec.Annotations, BlockNetwork: b.block,
 	}
-	if err := s.opts.Gate.Check(ctx, t.request.Config, request); err != nil {
-		return 0, fmt.Errorf("start sandbox: %w", err)
+	if err := b.shim.opts.Gate.Check(ctx, b.config, request); err != nil {
+		return err
 	}
 	if err := t.init.stdio().Feed(t.interrupt(t.init)); err != nil {
-		return 0, fmt.Errorf("start sandbox: %w", err)
+		return err
 	}
 	// Half a start cannot be taken back, so a caller's going away does not stop it.
-	if err := t.runsc.Start(context.WithoutCancel(ctx), id, t.request.Bundle.Dir()); err != nil {
-		t.force(failedStart)
-		_ = t.sentry.Kill() // an error means that it has ended
-		return 0, fmt.Errorf("start sandbox: %w", err)
+	if err := t.launch(context.WithoutCancel(ctx)); err != nil {
+		return errors.Join(err, t.conclude(failedStart))
 	}
 	if err := t.init.move(Running); err != nil {
-		return 0, err
+		return err
 	}
-	s.opts.Emit(EventStarted{ID: id, PID: t.sentry.Pid})
-	return t.sentry.Pid, nil
+	t.emit(EventStarted{ID: t.request.ID, PID: b.pid()})
+	return nil
+}
+
+// launch runs runsc start. A container that joins gets its streams now.
+func (t *Task) launch(ctx context.Context) error {
+	bundle := t.request.Bundle.Dir()
+	if t.isRoot() {
+		return t.runsc.Start(ctx, t.id, bundle, nil)
+	}
+	files := t.init.stdio().Files()
+	if err := t.runsc.Start(ctx, t.id, bundle, &files); err != nil {
+		return err
+	}
+	t.init.stdio().Started()
+	go t.waitProgram()
+	return nil
 }
 
 // beginStart keeps the end of the program from being told before its start, and a
@@ -52,7 +74,7 @@ func (s *Shim) Start(ctx context.Context, id string) (pid int, err error) {
 func (t *Task) beginStart() (over func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if state, _ := t.init.look(); state != Created || t.dead || t.deleting || t.starting != nil {
+	if state, _ := t.init.look(); state != Created || t.over || t.deleting || t.starting != nil || t.hasEnded() {
 		if state == Created {
 			state = Stopped // or about to be
 		}
@@ -66,13 +88,4 @@ func (t *Task) beginStart() (over func(), err error) {
 		t.mu.Unlock()
 		close(starting)
 	}, nil
-}
-
-// force sets the exit code before the sentry is killed for a reason of the shim's.
-func (t *Task) force(code uint32) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.forceCode == 0 {
-		t.forceCode = code
-	}
 }

@@ -2,67 +2,35 @@
 // kill, wait, delete. It knows runsc, the bundle, the streams and the cgroup; it
 // knows nothing of containerd's wire formats, which package wire translates.
 //
-// The program is the sandbox's root container and the sentry is this process's child
-// (the shim is a subreaper), so the sentry's wait status is the program's, and there
-// is no race between a short program and whoever waits for it.
+// A sandbox is one sentry, and the sentry is this process's child (the shim is a
+// subreaper). Its root container is a task, whose program's exit status is the
+// sentry's wait status, so that there is no race between a short program and whoever
+// waits for it; or, in a pod made by the Sandbox API, a holder that nobody sees. Other
+// tasks are containers that have joined a pod: the sentry is asked for their exit
+// status, and when it ends they end with 137.
 //
 // Order of events: Created, Started, then for each exec ExecAdded, ExecStarted and
-// Exited, then the program's own Exited (after an OOM where there was one), Deleted.
-// When Exited is told, the exit is durable in the bundle and the output delivered.
+// Exited, then the program's own Exited (after the sandbox's OOM where there was one),
+// Deleted. A root container's Exited comes after those of all that joined it. When
+// Exited is told, the exit is durable in the bundle and the output delivered.
 //
-// Locks: Shim.mu, then Task.mu, then process.mu; none of them is held across a fork,
-// a call or a disk access.
+// Locks: Shim.mu, then Sandbox.mu, then Task.mu, then process.mu; none of them is held
+// across a fork, a call or a disk access.
 package task
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
-	"os"
 	"sync"
 	"time"
 
 	"brig/internal/config"
 	"brig/shim/bundle"
-	"brig/shim/cgroup"
-	"brig/shim/gate"
 	"brig/shim/runsc"
 	"brig/shim/stdio"
 
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
-
-// Gate decides about a sandbox's network. An error refuses the sandbox.
-type Gate interface {
-	// Plan tells, before the sandbox is made, whether it boots without a network.
-	Plan(annotations map[string]string, cfg *config.Config) (block bool, err error)
-	// Check is the last word before anything untrusted runs.
-	Check(ctx context.Context, cfg *config.Config, r gate.Request) error
-	// Release forgets a sandbox that has ended. Nothing but tidiness depends on it.
-	Release(ctx context.Context, cfg *config.Config, namespace, id string) error
-}
-
-// Options of a Shim.
-type Options struct {
-	Namespace string // containerd's
-	Gate      Gate
-	Emit      func(Event) // must not block
-	Log       *slog.Logger
-}
-
-// Shim holds at most one task.
-type Shim struct {
-	opts Options
-
-	mu       sync.Mutex
-	creating chan struct{} // closed when the create under way has ended; nil: none is
-	task     *Task
-}
-
-// New returns a Shim without a task.
-func New(opts Options) *Shim { return &Shim{opts: opts} }
 
 // CreateRequest is what a create is asked for.
 type CreateRequest struct {
@@ -70,78 +38,46 @@ type CreateRequest struct {
 	Bundle  bundle.Bundle
 	Rootfs  []mount.Mount // empty: the spec's root is used as it is
 	Streams stdio.Config
-	Config  *config.Config
+	Config  *config.Config // of a container that joins, the sandbox's counts
 }
 
-// Task is one sandbox.
+// Task is one container of a sandbox.
 type Task struct {
-	shim    *Shim
+	sandbox *Sandbox
 	request CreateRequest
 	spec    *specs.Spec // as containerd gave it
-	block   bool        // no network
-
+	id      string      // runsc's name of the container
 	runsc   runsc.Runsc
-	control *runsc.Control
-	sentry  *os.Process
-	group   *cgroup.Group // nil: not known
-	ooms    int           // kills in the group before the sandbox was made
 
 	init *process
-	gone chan struct{} // closed when the sentry has ended
 
 	running sync.WaitGroup // execs that have begun to start and whose Exited is not told
+	ended   chan struct{}  // closed when code is the program's end, before the sentry's or instead of it
 
-	mu        sync.Mutex
-	dead      bool          // the sentry has ended; set before gone is closed
-	deleting  bool          // a delete is under way
-	starting  chan struct{} // closed when the start under way has ended; nil: none yet
-	forceCode uint32        // the exit code, whatever the sentry's; 0: the sentry's
-	execs     map[string]*process
+	mu       sync.Mutex
+	over     bool          // the program has ended, and its end is about to be told
+	deleting bool          // a delete is under way
+	starting chan struct{} // closed when the start under way has ended; nil: none yet
+	code     uint32        // valid when ended is closed
+	execs    map[string]*process
 }
 
-// get returns the task, which the caller must name rightly.
-func (s *Shim) get(id string) (*Task, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.task == nil || s.task.request.ID != id {
-		return nil, fmt.Errorf("task %s: %w", id, errdefs.ErrNotFound)
+func newTask(b *Sandbox, r CreateRequest) *Task {
+	return &Task{
+		sandbox: b, request: r, id: r.ID, init: newProcess("", r.Streams),
+		ended: make(chan struct{}), execs: make(map[string]*process),
 	}
-	return s.task, nil
 }
 
-// find returns the program itself for an empty execID.
-func (s *Shim) find(id, execID string) (*Task, *process, error) {
-	t, err := s.get(id)
-	if err != nil {
-		return nil, nil, err
-	}
-	if execID == "" {
-		return t, t.init, nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p := t.execs[execID]
-	if p == nil {
-		return nil, nil, fmt.Errorf("exec %s of task %s: %w", execID, id, errdefs.ErrNotFound)
-	}
-	return t, p, nil
-}
+func (t *Task) isRoot() bool { return t.sandbox.root == t }
 
-// Empty tells that the shim may end.
-func (s *Shim) Empty() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.task == nil && s.creating == nil
-}
+// isHolder tells that containerd knows no such task.
+func (t *Task) isHolder() bool { return t.isRoot() && t.sandbox.holder != nil }
 
-// PID is the sentry's, 0 if there is no task. Every process of a sandbox lives in it,
-// so it is the pid of execs too: a pid inside the sandbox means nothing on the host.
-func (s *Shim) PID(id string) int {
-	t, err := s.get(id)
-	if err != nil {
-		return 0
+func (t *Task) emit(e Event) {
+	if !t.isHolder() {
+		t.sandbox.shim.opts.Emit(e)
 	}
-	return t.sentry.Pid
 }
 
 // Status describes one process of a task.
@@ -166,7 +102,7 @@ func (s *Shim) Status(id, execID string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	st := Status{ID: id, Bundle: string(t.request.Bundle), PID: t.sentry.Pid, Streams: p.streams}
+	st := Status{ID: id, Bundle: string(t.request.Bundle), PID: t.sandbox.pid(), Streams: p.streams}
 	if execID != "" {
 		st.ID = execID
 	}
@@ -180,13 +116,7 @@ func (s *Shim) Wait(ctx context.Context, id, execID string) (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	select {
-	case <-p.exited:
-		_, exit := p.look()
-		return exit, nil
-	case <-ctx.Done():
-		return Exit{}, context.Cause(ctx)
-	}
+	return p.wait(ctx)
 }
 
 // Processes lists the execs that run; the program itself has the empty id and comes
@@ -204,7 +134,7 @@ func (s *Shim) Processes(id string) (pid int, execIDs []string, err error) {
 			execIDs = append(execIDs, execID)
 		}
 	}
-	return t.sentry.Pid, execIDs, nil
+	return t.sandbox.pid(), execIDs, nil
 }
 
 // CloseStdin ends the input of a process.

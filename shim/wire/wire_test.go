@@ -12,7 +12,7 @@ import (
 	"brig/shim/task"
 
 	"github.com/containerd/containerd/api/events"
-	taskapi "github.com/containerd/containerd/api/runtime/task/v2"
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/runtimeoptions/v1"
@@ -100,7 +100,7 @@ func TestConfiguration(t *testing.T) {
 
 func TestWithoutATask(t *testing.T) {
 	down := false
-	v := NewV2(task.New(task.Options{}), func() { down = true })
+	v := NewTasks(task.New(task.Options{}), func() { down = true })
 	ctx := t.Context()
 	for name, call := range map[string]func() error{
 		"state":  func() error { _, err := v.State(ctx, &taskapi.StateRequest{ID: "a"}); return err },

@@ -113,8 +113,9 @@ func TestProtocolIsCurrent(t *testing.T) {
 			t.Fatalf("buf %s: %v\n%s", args[0], err, out)
 		}
 	}
-	for _, file := range []string{"brig/v1/brig.pb.go", "brig/v1/brigv1connect/brig.connect.go"} {
-		file = "nodeagent/api/" + file
+	for _, file := range []string{
+		"nodeagent/api/brig/v1/brig.pb.go", "nodeagent/api/brig/v1/brigv1connect/brig.connect.go", "shim/wire/pod/pod.pb.go",
+	} {
 		want, err := os.ReadFile(filepath.Join(generated, file))
 		if err != nil {
 			t.Fatal(err)

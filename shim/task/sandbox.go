@@ -1,0 +1,164 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"brig/internal/config"
+	"brig/internal/undo"
+	"brig/shim/bundle"
+	"brig/shim/cgroup"
+	"brig/shim/runsc"
+
+	"github.com/containerd/errdefs"
+)
+
+// Sandbox is one sentry. It begins with its root container and ends with it.
+type Sandbox struct {
+	shim   *Shim
+	config *config.Config
+	root   *Task
+	pod    bool        // containers may join
+	holder *PodRequest // the root container holds this pod; nil: it is a task
+	block  bool        // no network
+
+	control *runsc.Control
+	sentry  *os.Process
+	group   *cgroup.Group // nil: not known
+	ooms    int           // kills in the group before the sandbox was made
+
+	joined sync.WaitGroup // containers that have joined and whose Exited is not told
+
+	mu   sync.Mutex
+	dead bool          // the sentry has ended; set before gone is closed
+	gone chan struct{} // closed when the sentry has ended
+	end  sentryEnd     // valid then
+}
+
+// sentryEnd is what the host's kernel tells of a sentry's end.
+type sentryEnd struct {
+	state *os.ProcessState // nil: lost
+	at    time.Time
+	oom   bool
+}
+
+// id of the sandbox: its root container's, containerd's and runsc's alike.
+func (b *Sandbox) id() string { return b.root.request.ID }
+
+func (b *Sandbox) pid() int { return b.sentry.Pid }
+
+// boot runs runsc create for the root container and takes the sentry as a child. The
+// undo comes first: runsc may be killed half-way.
+func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, record bundle.Record, o runsc.CreateOptions) error {
+	bundle := b.root.request.Bundle
+	steps.Push("sweep sandbox", func(ctx context.Context) error { return Sweep(ctx, bundle, record) })
+	if err := b.root.runsc.Create(ctx, b.id(), o); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(o.PIDFile)
+	if err != nil {
+		return fmt.Errorf("read the sentry's pid: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return fmt.Errorf("read the sentry's pid: %w", err)
+	}
+	// The sentry may have died since, but it stays in the process table until watch
+	// waits for it.
+	if b.sentry, err = os.FindProcess(pid); err != nil {
+		return fmt.Errorf("adopt the sentry: %w", err)
+	}
+	b.account()
+	return nil
+}
+
+// account finds the sandbox's cgroup. Without one an OOM kill looks like any other,
+// which is no reason to refuse a sandbox.
+func (b *Sandbox) account() {
+	group, err := cgroup.Of(b.pid())
+	if err == nil {
+		b.group = &group
+		err = group.DieTogether()
+	}
+	if err == nil {
+		b.ooms, err = group.OOMKills()
+	}
+	if err != nil {
+		b.shim.opts.Log.Warn("OOM kills will not be noticed", "sandbox", b.id(), "err", err)
+	}
+}
+
+// watch waits for the sentry.
+func (b *Sandbox) watch() {
+	state, err := b.sentry.Wait()
+	end := sentryEnd{state: state, at: time.Now(), oom: b.oomKilled()}
+	if err != nil {
+		b.shim.opts.Log.Error("the sentry's status is lost", "sandbox", b.id(), "err", err)
+	}
+	if end.oom {
+		b.shim.opts.Emit(EventOOM{ID: b.id()})
+	}
+	b.mu.Lock()
+	b.dead, b.end = true, end
+	b.mu.Unlock()
+	close(b.gone)
+}
+
+// oomKilled must be asked before runsc removes the cgroup.
+func (b *Sandbox) oomKilled() bool {
+	if b.group == nil {
+		return false
+	}
+	n, err := b.group.OOMKills()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		b.shim.opts.Log.Warn("OOM kills are not known", "sandbox", b.id(), "err", err)
+	}
+	return n > b.ooms
+}
+
+// exitCode is the root container's: the sentry exits with it, or with 128 and the
+// signal.
+func (e sentryEnd) exitCode() uint32 {
+	switch {
+	case e.oom:
+		return killed
+	case e.state == nil:
+		return failedStart
+	}
+	status := e.state.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
+		return 128 + uint32(status.Signal())
+	}
+	return uint32(status.ExitStatus())
+}
+
+// enter counts a container among those whose end must be told before the root's.
+func (b *Sandbox) enter() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if state, _ := b.root.init.look(); b.dead || state != Running {
+		return fmt.Errorf("join a sandbox that is not running: %w", errdefs.ErrFailedPrecondition)
+	}
+	b.joined.Add(1)
+	return nil
+}
+
+func (b *Sandbox) isDead() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.dead
+}
+
+func (b *Sandbox) kill() error {
+	if err := b.sentry.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the sentry: %w", err)
+	}
+	return nil
+}

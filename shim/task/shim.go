@@ -1,0 +1,155 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"brig/internal/config"
+	"brig/shim/gate"
+
+	"github.com/containerd/errdefs"
+)
+
+// Gate decides about a sandbox's network. An error refuses the sandbox.
+type Gate interface {
+	// Plan tells, before the sandbox is made, whether it boots without a network.
+	Plan(annotations map[string]string, cfg *config.Config) (block bool, err error)
+	// Check is the last word before anything untrusted runs.
+	Check(ctx context.Context, cfg *config.Config, r gate.Request) error
+	// Release forgets a sandbox that has ended. Nothing but tidiness depends on it.
+	Release(ctx context.Context, cfg *config.Config, namespace, id string) error
+}
+
+// Options of a Shim.
+type Options struct {
+	Namespace string // containerd's
+	Gate      Gate
+	Emit      func(Event) // must not block
+	Log       *slog.Logger
+}
+
+// Shim holds at most one sandbox, and its tasks.
+type Shim struct {
+	opts Options
+
+	mu       sync.Mutex
+	pod      *pod // of the Sandbox API; nil: none
+	sandbox  *Sandbox
+	tasks    map[string]*Task
+	creating map[string]chan struct{} // closed when the create under way has ended
+}
+
+// New returns a Shim without a sandbox.
+func New(opts Options) *Shim {
+	return &Shim{opts: opts, tasks: make(map[string]*Task), creating: make(map[string]chan struct{})}
+}
+
+// get returns the task id.
+func (s *Shim) get(id string) (*Task, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tasks[id]
+	if t == nil {
+		return nil, fmt.Errorf("task %s: %w", id, errdefs.ErrNotFound)
+	}
+	return t, nil
+}
+
+// find returns the program itself for an empty execID.
+func (s *Shim) find(id, execID string) (*Task, *process, error) {
+	t, err := s.get(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if execID == "" {
+		return t, t.init, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.execs[execID]
+	if p == nil {
+		return nil, nil, fmt.Errorf("exec %s of task %s: %w", execID, id, errdefs.ErrNotFound)
+	}
+	return t, p, nil
+}
+
+// Empty tells that the shim may end.
+func (s *Shim) Empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pod == nil && s.sandbox == nil && len(s.tasks) == 0 && len(s.creating) == 0
+}
+
+// PID is the sentry's, of a task or of a pod; 0 if there is none. Every process of a
+// sandbox lives in it, so it is the pid of execs too: a pid inside the sandbox means
+// nothing on the host.
+func (s *Shim) PID(id string) int {
+	if t, err := s.get(id); err == nil {
+		return t.sandbox.pid()
+	}
+	status, _ := s.PodStatus(id)
+	return status.PID
+}
+
+// reserve takes the name id for a create, and tells which sandbox it joins; nil: it
+// makes the shim's sandbox. release must be called with what came of it.
+func (s *Shim) reserve(id string) (join *Sandbox, release func(*Task), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.tasks[id] != nil || s.creating[id] != nil:
+		return nil, nil, fmt.Errorf("create task %s: the shim has it: %w", id, errdefs.ErrAlreadyExists)
+	case s.pod != nil && s.sandbox == nil && s.pod.request.ID != id:
+		return nil, nil, fmt.Errorf("create task %s: pod %s does not run: %w", id, s.pod.request.ID, errdefs.ErrFailedPrecondition)
+	case s.sandbox != nil && !s.sandbox.pod:
+		return nil, nil, fmt.Errorf("create task %s: this shim has a task whose sandbox is its own: %w", id, errdefs.ErrAlreadyExists)
+	case s.sandbox == nil && len(s.tasks)+len(s.creating) > 0:
+		return nil, nil, fmt.Errorf("create task %s: this shim's sandbox is not there yet, or not any more: %w", id, errdefs.ErrFailedPrecondition)
+	}
+	over := make(chan struct{})
+	s.creating[id] = over
+	return s.sandbox, func(t *Task) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.creating, id)
+		close(over)
+		if t == nil {
+			return
+		}
+		s.sandbox = t.sandbox
+		if !t.isHolder() {
+			s.tasks[id] = t
+		}
+	}, nil
+}
+
+// awaitCreate waits for a create under way: containerd, whose own caller went away in
+// the middle of it, deletes and shuts down at once, and would leave what comes after.
+func (s *Shim) awaitCreate(ctx context.Context, id string) error {
+	s.mu.Lock()
+	creating := s.creating[id]
+	s.mu.Unlock()
+	if creating == nil {
+		return nil
+	}
+	select {
+	case <-creating:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the create under way: %w", context.Cause(ctx))
+	}
+}
+
+// forget drops a task that was freed, and with the root container the sandbox.
+func (s *Shim) forget(t *Task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !t.isHolder() {
+		delete(s.tasks, t.request.ID)
+	}
+	if t.isRoot() {
+		s.sandbox = nil
+	}
+}

@@ -1,0 +1,190 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"brig/internal/config"
+	"brig/shim/bundle"
+	"brig/shim/task"
+	"brig/shim/wire/pod"
+
+	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/v2/pkg/protobuf"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Sandboxes serves the Sandbox API.
+type Sandboxes struct {
+	shim     *task.Shim
+	shutdown func()
+}
+
+var _ sandboxapi.TTRPCSandboxService = Sandboxes{}
+
+// NewSandboxes serves shim; shutdown ends the process once the shim is empty.
+func NewSandboxes(shim *task.Shim, shutdown func()) Sandboxes { return Sandboxes{shim, shutdown} }
+
+// RegisterTTRPC is how containerd's shim package finds the service.
+func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {
+	sandboxapi.RegisterTTRPCSandboxService(s, v)
+	return nil
+}
+
+// CreateSandbox plans a pod.
+func (v Sandboxes) CreateSandbox(_ context.Context, r *sandboxapi.CreateSandboxRequest) (*sandboxapi.CreateSandboxResponse, error) {
+	request, err := podRequest(r)
+	if err == nil {
+		err = v.shim.CreatePod(request)
+	}
+	return &sandboxapi.CreateSandboxResponse{}, errgrpc.ToGRPC(err)
+}
+
+// StartSandbox boots it.
+func (v Sandboxes) StartSandbox(ctx context.Context, r *sandboxapi.StartSandboxRequest) (*sandboxapi.StartSandboxResponse, error) {
+	s, err := v.shim.StartPod(ctx, r.SandboxID)
+	if err != nil {
+		return nil, errgrpc.ToGRPC(err)
+	}
+	return &sandboxapi.StartSandboxResponse{Pid: uint32(s.PID), CreatedAt: protobuf.ToTimestamp(s.Created)}, nil
+}
+
+// Platform is the node's: gVisor runs its binaries and no others.
+func (v Sandboxes) Platform(context.Context, *sandboxapi.PlatformRequest) (*sandboxapi.PlatformResponse, error) {
+	return &sandboxapi.PlatformResponse{Platform: &types.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}}, nil
+}
+
+// StopSandbox ends the sandbox; its status can be asked for until it is shut down.
+func (v Sandboxes) StopSandbox(ctx context.Context, r *sandboxapi.StopSandboxRequest) (*sandboxapi.StopSandboxResponse, error) {
+	return &sandboxapi.StopSandboxResponse{}, errgrpc.ToGRPC(v.shim.StopPod(ctx, r.SandboxID))
+}
+
+// WaitSandbox answers when the sandbox has ended.
+func (v Sandboxes) WaitSandbox(ctx context.Context, r *sandboxapi.WaitSandboxRequest) (*sandboxapi.WaitSandboxResponse, error) {
+	exit, err := v.shim.WaitPod(ctx, r.SandboxID)
+	if err != nil {
+		return nil, errgrpc.ToGRPC(err)
+	}
+	return &sandboxapi.WaitSandboxResponse{ExitStatus: exit.Code, ExitedAt: protobuf.ToTimestamp(exit.At)}, nil
+}
+
+// SandboxStatus uses the words of Kubernetes, which is where containerd looks them up.
+func (v Sandboxes) SandboxStatus(_ context.Context, r *sandboxapi.SandboxStatusRequest) (*sandboxapi.SandboxStatusResponse, error) {
+	s, err := v.shim.PodStatus(r.SandboxID)
+	if err != nil {
+		return nil, errgrpc.ToGRPC(err)
+	}
+	out := &sandboxapi.SandboxStatusResponse{
+		SandboxID: r.SandboxID, Pid: uint32(s.PID), State: "SANDBOX_NOTREADY", CreatedAt: protobuf.ToTimestamp(s.Created),
+	}
+	if s.Ready {
+		out.State = "SANDBOX_READY"
+	}
+	if !s.Exit.At.IsZero() {
+		out.ExitedAt = protobuf.ToTimestamp(s.Exit.At)
+	}
+	return out, nil
+}
+
+// PingSandbox answers if the sandbox runs.
+func (v Sandboxes) PingSandbox(_ context.Context, r *sandboxapi.PingRequest) (*sandboxapi.PingResponse, error) {
+	s, err := v.shim.PodStatus(r.SandboxID)
+	if err == nil && !s.Ready {
+		err = fmt.Errorf("sandbox %s does not run: %w", r.SandboxID, errdefs.ErrUnavailable)
+	}
+	return &sandboxapi.PingResponse{}, errgrpc.ToGRPC(err)
+}
+
+// ShutdownSandbox frees the sandbox and ends the shim.
+func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSandboxRequest) (*sandboxapi.ShutdownSandboxResponse, error) {
+	// containerd shuts down what it has failed to create, too.
+	if err := v.shim.ShutdownPod(ctx, r.SandboxID); err != nil && !errdefs.IsNotFound(err) {
+		return nil, errgrpc.ToGRPC(err)
+	}
+	if v.shim.Empty() {
+		v.shutdown()
+	}
+	return &sandboxapi.ShutdownSandboxResponse{}, nil
+}
+
+// SandboxMetrics is not supported by this version.
+func (v Sandboxes) SandboxMetrics(context.Context, *sandboxapi.SandboxMetricsRequest) (*sandboxapi.SandboxMetricsResponse, error) {
+	return nil, unsupported("statistics")
+}
+
+// UpdateSandbox is not supported by this version.
+func (v Sandboxes) UpdateSandbox(context.Context, *sandboxapi.UpdateSandboxRequest) (*sandboxapi.UpdateSandboxResponse, error) {
+	return nil, unsupported("update of a sandbox")
+}
+
+// podRequest refuses what a pod may not have: anything of the node's.
+func podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
+	cfg, err := load(config.Path(""))
+	if err != nil {
+		return task.PodRequest{}, err
+	}
+	c, err := podConfig(r.Options)
+	if err != nil {
+		return task.PodRequest{}, err
+	}
+	if len(r.Rootfs) > 0 {
+		return task.PodRequest{}, fmt.Errorf("a root filesystem for a sandbox, which runs no image: %w", errdefs.ErrInvalidArgument)
+	}
+	if err := checkNamespaces(c.GetLinux().GetSecurityContext()); err != nil {
+		return task.PodRequest{}, err
+	}
+	annotations := c.GetAnnotations()
+	if annotations == nil {
+		annotations = r.Annotations
+	}
+	p := bundle.Pod{
+		ID: r.SandboxID, NetNS: r.NetnsPath, Hostname: c.GetHostname(), Annotations: annotations,
+		CgroupParent: c.GetLinux().GetCgroupParent(), Sysctls: c.GetLinux().GetSysctls(),
+		Resources: podResources(c.GetLinux().GetResources(), c.GetLinux().GetOverhead()),
+	}
+	if dns := c.GetDnsConfig(); dns != nil {
+		p.DNS = &bundle.DNS{Servers: dns.Servers, Searches: dns.Searches, Options: dns.Options}
+	}
+	return task.PodRequest{Pod: p, Bundle: bundle.Bundle(r.BundlePath), Config: cfg}, nil
+}
+
+// podConfig is empty where the caller is no CRI.
+func podConfig(options *anypb.Any) (*pod.Config, error) {
+	c := new(pod.Config)
+	if options == nil || options.TypeUrl == "" {
+		return c, nil
+	}
+	if name := options.TypeUrl[strings.LastIndexByte(options.TypeUrl, '/')+1:]; name != "runtime.v1.PodSandboxConfig" {
+		return nil, fmt.Errorf("sandbox options of type %s: brig takes runtime.v1.PodSandboxConfig: %w", name, errdefs.ErrInvalidArgument)
+	}
+	if err := proto.Unmarshal(options.Value, c); err != nil {
+		return nil, fmt.Errorf("sandbox options: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return c, nil
+}
+
+func checkNamespaces(c *pod.SecurityContext) error {
+	n, node := c.GetNamespaceOptions(), pod.NamespaceMode_NAMESPACE_MODE_NODE
+	for _, wish := range []struct {
+		name  string
+		given bool
+	}{
+		{"network (hostNetwork)", n.GetNetwork() == node}, {"processes (hostPID)", n.GetPid() == node}, {"IPC (hostIPC)", n.GetIpc() == node},
+		{"privileges", c.GetPrivileged()},
+	} {
+		if wish.given {
+			return fmt.Errorf("the node's %s: a sandbox gets nothing of the node's: %w", wish.name, errdefs.ErrInvalidArgument)
+		}
+	}
+	if u := n.GetUsernsOptions(); u != nil && u.GetMode() == pod.NamespaceMode_NAMESPACE_MODE_POD_UNSPECIFIED {
+		return fmt.Errorf("a user namespace (hostUsers: false): the sandbox's kernel has its own users: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
