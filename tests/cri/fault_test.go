@@ -37,11 +37,13 @@ func (p *pod) processOf(program string) int {
 	return 0
 }
 
+// wantNotReady waits; while containerd cleans up after a shim, its answer is an error.
 func (p *pod) wantNotReady() {
 	p.t.Helper()
 	eventually(p.t, func() error {
-		if s := p.status().GetState(); s != cri.PodSandboxState_SANDBOX_NOTREADY {
-			return fmt.Errorf("the pod is %v", s)
+		r, err := p.n.PodSandboxStatus(call(p.t), &cri.PodSandboxStatusRequest{PodSandboxId: p.id})
+		if s := r.GetStatus().GetState(); err != nil || s != cri.PodSandboxState_SANDBOX_NOTREADY {
+			return fmt.Errorf("the pod is %v: %w", s, err)
 		}
 		return nil
 	})

@@ -52,8 +52,8 @@ func TestSharedMemory(t *testing.T) {
 		if got := two.sh("cat /dev/shm/note"); got != "shared\n" {
 			t.Errorf("the other container's /dev/shm has %q", got)
 		}
-		if got := one.sh("stat -f -c %T /dev/shm; stat -c %a /dev/shm"); got != "tmpfs\n1777\n" {
-			t.Errorf("/dev/shm is %q", got)
+		if got := one.sh("stat -c %a /dev/shm"); got != "1777\n" {
+			t.Errorf("/dev/shm has the mode %q", got)
 		}
 	})
 }

@@ -122,6 +122,8 @@ state_dir = "{{.Dir}}/brig"
 run_dir = "/run/brig-{{.Name}}"
 [runsc]
 path = "{{.Bin}}/deps/runsc"
+[sandboxes]
+idle = "{{.Bin}}/brig-idle"
 `,
 	"cni/brig/10-brig.conflist": `{
   "cniVersion": "1.1.0", "name": "brig",
