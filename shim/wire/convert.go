@@ -24,7 +24,8 @@ func decodeJSON(encoded *anypb.Any, into any) error {
 }
 
 // configuration is the node's, or the one that the caller's runtime options name. A
-// caller that insists on sending runc's options may send empty ones.
+// caller that insists on sending runc's options may send empty ones; containerd's CRI
+// plugin puts the address of a pod's shim in them, which is ours.
 func configuration(any *anypb.Any) (*config.Config, error) {
 	if any == nil || any.TypeUrl == "" {
 		return load(config.Path(""))
@@ -44,6 +45,7 @@ func configuration(any *anypb.Any) (*config.Config, error) {
 		}
 		return load(config.Path(o.ConfigPath))
 	case *options.Options:
+		o.TaskApiAddress, o.TaskApiVersion = "", 0 //nolint:staticcheck // containerd 2.x still sets them
 		if !proto.Equal(o, new(options.Options)) {
 			return nil, fmt.Errorf("runtime options: runc's have no meaning here, leave them empty: %w", errdefs.ErrInvalidArgument)
 		}
