@@ -64,7 +64,7 @@ func (b Bundle) PodSpec(p Pod, idle string) *specs.Spec {
 		Process: &specs.Process{
 			Args: []string{idlePath}, Cwd: "/", NoNewPrivileges: true, Capabilities: &specs.LinuxCapabilities{},
 		},
-		Root: &specs.Root{Path: b.Rootfs(), Readonly: true},
+		Root: &specs.Root{Path: b.podRoot(), Readonly: true},
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 			{Destination: idlePath, Type: "bind", Source: idle, Options: []string{"bind", "ro"}},
@@ -81,6 +81,10 @@ func (b Bundle) PodSpec(p Pod, idle string) *specs.Spec {
 	}
 }
 
+// podRoot is the holder's root filesystem. runsc makes mount points in it, and of the
+// bundle's own containerd removes nothing but an empty folder.
+func (b Bundle) podRoot() string { return filepath.Join(b.Dir(), "root") }
+
 // podCgroup is where containerd's CRI plugin would put a pause container.
 func podCgroup(parent, id string) string {
 	switch base := path.Base(parent); {
@@ -93,8 +97,12 @@ func podCgroup(parent, id string) string {
 	}
 }
 
-// WritePodFiles makes the files that every container of the pod sees.
+// WritePodFiles makes the files that every container of the pod sees, and the holder's
+// root.
 func (b Bundle) WritePodFiles(p Pod) error {
+	if err := os.MkdirAll(b.podRoot(), 0o755); err != nil {
+		return err
+	}
 	hosts, err := os.ReadFile("/etc/hosts")
 	if err != nil {
 		return err
