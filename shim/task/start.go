@@ -61,10 +61,11 @@ func (t *Task) launch(ctx context.Context) error {
 		return t.runsc.Start(ctx, t.id, bundle, nil)
 	}
 	files := t.init.stdio().Files()
-	if err := t.runsc.Start(ctx, t.id, bundle, &files); err != nil {
+	err := t.runsc.Start(ctx, t.id, bundle, &files)
+	t.init.stdio().Started() // whoever has failed has written nothing, and readers see the end
+	if err != nil {
 		return err
 	}
-	t.init.stdio().Started()
 	go t.waitProgram()
 	return nil
 }
