@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"brig/internal/config"
 	"brig/shim/bundle"
@@ -102,6 +103,10 @@ func (v Sandboxes) PingSandbox(_ context.Context, r *sandboxapi.PingRequest) (*s
 	return &sandboxapi.PingResponse{}, errgrpc.ToGRPC(err)
 }
 
+// answerTime is how long the shim outlives its last answer, which the end of the process
+// would cut off: containerd takes that for a failed shutdown.
+const answerTime = 100 * time.Millisecond
+
 // ShutdownSandbox frees the sandbox and ends the shim.
 func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSandboxRequest) (*sandboxapi.ShutdownSandboxResponse, error) {
 	// containerd shuts down what it has failed to create, too.
@@ -109,7 +114,7 @@ func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSa
 		return nil, errgrpc.ToGRPC(err)
 	}
 	if v.shim.Empty() {
-		v.shutdown()
+		time.AfterFunc(answerTime, v.shutdown)
 	}
 	return &sandboxapi.ShutdownSandboxResponse{}, nil
 }
