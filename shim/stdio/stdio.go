@@ -36,7 +36,7 @@ type IO struct {
 	out   []*output
 	tty   *os.File // the pty's master; nil: pipes
 
-	closing sync.Once
+	starting, closing sync.Once
 }
 
 // Open makes the ends of all streams. It waits for the other side to open its output
@@ -109,12 +109,14 @@ func (s *IO) openMaster(ctx context.Context, c Config) error {
 func (s *IO) Files() [3]*os.File { return s.files }
 
 // Started closes the process's ends, which the process has by now, and begins to
-// copy its output.
+// copy its output, the first time it is called.
 func (s *IO) Started() {
-	s.closeFiles()
-	for _, o := range s.out {
-		go o.copy()
-	}
+	s.starting.Do(func() {
+		s.closeFiles()
+		for _, o := range s.out {
+			go o.copy()
+		}
+	})
 }
 
 // Feed begins to copy input. It comes late because a client takes its FIFO's being

@@ -33,6 +33,7 @@ func (t *Task) watch() {
 	}
 	runsc.ReapGofer(t.runsc.Root, t.sandbox.id(), t.id)
 	t.killRest()
+	t.init.stdio().Started() // unless it never was: its ends are closed now
 	t.drain(t.init)
 	t.running.Wait()
 	if t.isRoot() {

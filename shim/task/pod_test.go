@@ -23,7 +23,6 @@ import (
 func setUpPod(t *testing.T) *fixture {
 	f := setUp(t)
 	f.request.Config.Sandboxes.Idle = filepath.Join(require.Runsc(t), "brig-idle")
-	f.must(os.Mkdir(f.request.Bundle.Rootfs(), 0o700))
 	request := PodRequest{
 		Pod:    bundle.Pod{ID: f.request.ID, CgroupParent: "/", Hostname: "pod", DNS: &bundle.DNS{Servers: []string{"1.2.3.4"}, Searches: []string{"a", "b"}}},
 		Bundle: f.request.Bundle, Config: f.request.Config,
