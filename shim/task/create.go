@@ -135,6 +135,9 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) (bundle.Record, er
 	if err := t.mountRootfs(steps); err != nil {
 		return bundle.Record{}, err
 	}
+	if err := bundle.CheckProgram(normal); err != nil {
+		return bundle.Record{}, err
+	}
 	t.runsc.Overlay = overlay(normal)
 	record := bundle.Record{
 		Namespace: t.sandbox.shim.opts.Namespace, ID: t.request.ID,

@@ -67,7 +67,7 @@ func busyboxRoot(t *testing.T) string {
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err == nil {
 		err = errors.Join(os.Chmod(root, 0o755), os.Mkdir(filepath.Join(root, "bin"), 0o755), os.Mkdir(filepath.Join(root, "etc"), 0o755),
-			os.WriteFile(filepath.Join(root, "bin/busybox"), busybox, 0o755))
+			os.WriteFile(filepath.Join(root, "bin/busybox"), busybox, 0o755), os.WriteFile(filepath.Join(root, "bin/broken"), []byte("\x7fELF"), 0o755))
 	}
 	for _, name := range []string{"sh", "cat", "hostname", "grep", "sleep", "stty", "true", "test"} {
 		err = errors.Join(err, os.Symlink("busybox", filepath.Join(root, "bin", name)))
@@ -155,7 +155,7 @@ func TestJoinedAndNeverStarted(t *testing.T) {
 	if exit, err := f.Wait(t.Context(), "a", ""); err != nil || exit.Code != 143 {
 		t.Errorf("killed: %v, %v", exit, err)
 	}
-	_, err = f.join("b", nil, "/no/such/program")
+	_, err = f.join("b", nil, "/bin/broken")
 	f.must(err)
 	if _, err := f.Start(t.Context(), "b"); err == nil {
 		t.Error("no such program was started")

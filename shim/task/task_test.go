@@ -285,8 +285,18 @@ func TestTheGateMayRefuse(t *testing.T) {
 	f.must(f.remove())
 }
 
+// broken is a program that no kernel can run.
+func broken(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(path, []byte("\x7fELF"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestStartOfNothing(t *testing.T) {
-	f := setUp(t, "/no/such/program")
+	f := setUp(t, broken(t))
 	f.must(f.create())
 	var failure *runsc.Failure
 	if err := f.start(); !errors.As(err, &failure) {
@@ -310,6 +320,7 @@ func TestAFailedCreateLeavesNothing(t *testing.T) {
 			f.request.Rootfs, f.spec.Root.Path = []mount.Mount{{Type: "tmpfs", Source: "tmpfs"}}, "rootfs"
 			f.spec.Process.SelinuxLabel = "x"
 		},
+		"no such program":   func(f *fixture) { f.spec.Process.Args[0] = "/no/such/program" },
 		"no such FIFO":      func(f *fixture) { f.request.Streams.Stdout = "/no/fifo" },
 		"other terminal":    func(f *fixture) { f.request.Streams.Terminal = true },
 		"startContainer":    func(f *fixture) { f.spec.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} },
