@@ -16,17 +16,17 @@ import (
 // execTime bounds how long a sentry may take to load a program.
 const execTime = time.Minute
 
-// AddExec records a process to be started in the sandbox.
+// AddExec records a process to be started in the sandbox. Whether it has a terminal is
+// for streams to say: containerd's clients leave the spec as that of the container.
 func (s *Shim) AddExec(id, execID string, spec *specs.Process, streams stdio.Config) error {
 	t, err := s.get(id)
 	if err != nil {
 		return err
 	}
-	if spec.Terminal != streams.Terminal {
-		return fmt.Errorf("the process and the request disagree about a terminal: %w", errdefs.ErrInvalidArgument)
-	}
+	program := *spec
+	program.Terminal = streams.Terminal
 	p := newProcess(execID, streams)
-	if p.args, err = runsc.NewExecArgs(t.id, spec, t.spec.Process.Capabilities); err != nil {
+	if p.args, err = runsc.NewExecArgs(t.id, &program, t.spec.Process.Capabilities); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if err := t.add(p); err != nil {

@@ -212,6 +212,12 @@ func TestLife(t *testing.T) {
 	if b, err := os.ReadFile(execOut.Path); err != nil || string(b) != "from exec\n" {
 		t.Errorf("output of exec: %q, %v", b, err)
 	}
+	f.must(f.AddExec(id, "tty", sh("[ -t 0 ]"), stdio.Config{Terminal: true}))
+	_, err = f.StartExec(t.Context(), id, "tty")
+	f.must(err)
+	if code := f.wait("tty"); code != 0 {
+		t.Errorf("a terminal that only the request asks for: %d, want 0", code)
+	}
 	f.must(f.AddExec(id, "b", &specs.Process{Args: []string{"/no/such"}, Cwd: "/"}, stdio.Config{}))
 	if _, err := f.StartExec(t.Context(), id, "b"); err == nil || f.wait("b") == 0 {
 		t.Errorf("an exec of nothing: %v, status %d", err, f.wait("b"))
@@ -236,8 +242,8 @@ func TestLife(t *testing.T) {
 	if err := f.remove(); !errdefs.IsNotFound(err) {
 		t.Errorf("a second delete: %v", err)
 	}
-	f.told("Created", "Started", "ExecAdded", "ExecStarted", `Exited "a" 5`, "ExecAdded", "ExecAdded", "ExecStarted",
-		`Exited "c" 137`, `Exited "" 3`, "Deleted 3")
+	f.told("Created", "Started", "ExecAdded", "ExecStarted", `Exited "a" 5`, "ExecAdded", "ExecStarted", `Exited "tty" 0`,
+		"ExecAdded", "ExecAdded", "ExecStarted", `Exited "c" 137`, `Exited "" 3`, "Deleted 3")
 }
 
 func TestShortPrograms(t *testing.T) {
