@@ -1,7 +1,6 @@
 package stdio
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -108,16 +107,4 @@ func (i *input) close() {
 	if !i.terminal {
 		i.to.Close()
 	}
-}
-
-// openFIFO never blocks. Opening for writing needs a reader.
-func openFIFO(path string, flag int) (*os.File, error) {
-	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	if fi, err := f.Stat(); err != nil || fi.Mode().Type() != os.ModeNamedPipe {
-		return nil, errors.Join(err, f.Close(), fmt.Errorf("%s is not a FIFO", path))
-	}
-	return f, nil
 }

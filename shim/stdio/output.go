@@ -1,7 +1,6 @@
 package stdio
 
 import (
-	"context"
 	"errors"
 	"os"
 	"sync/atomic"
@@ -25,12 +24,12 @@ func newOutput(from *os.File, to *sink) *output {
 	return &output{from: from, to: to, done: make(chan struct{})}
 }
 
-func openOutput(ctx context.Context, uri string) (file *os.File, out *output, err error) {
+func openOutput(uri string, open func() (*sink, error)) (file *os.File, out *output, err error) {
 	if uri == "" || uri == os.DevNull {
 		file, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 		return file, nil, err
 	}
-	to, err := openSink(ctx, uri)
+	to, err := open()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -6,15 +6,13 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"sync"
 
 	"brig/internal/journal"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/fifo"
-	"golang.org/x/sys/unix"
 )
 
 // sink is where output goes. A sink that has ended takes bytes and drops them.
@@ -24,7 +22,8 @@ type sink struct {
 	hold io.Closer      // a reader of the FIFO: without one, a client's detaching would fail writes
 }
 
-// openSink opens what uri names.
+// openSink opens what uri names. A logger is opened by openLogger instead: it takes
+// two streams.
 func openSink(ctx context.Context, uri string) (*sink, error) {
 	scheme, rest, ok := strings.Cut(uri, "://")
 	if !ok {
@@ -36,54 +35,25 @@ func openSink(ctx context.Context, uri string) (*sink, error) {
 			return new(sink), nil
 		}
 		return openFIFOSink(ctx, rest)
-	case journal.Scheme:
-		spec, err := journal.ParseURI(uri)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		w, err := journal.Create(spec)
+	case "file":
+		u, err := parseURI(uri)
 		if err != nil {
 			return nil, err
 		}
-		return &sink{w: w}, nil
-	case "file":
-		return openFileSink(uri)
-	default:
-		return nil, fmt.Errorf("output to %s://: brig takes FIFOs, file:// and journal://: %w", scheme, errdefs.ErrNotImplemented)
+		return openFileSink(u.Path)
+	case journal.Scheme:
+		return openJournalSink(uri)
 	}
+	return nil, fmt.Errorf("output to %s://: brig takes FIFOs, file://, binary://, binary-v2:// and journal://: %w", scheme, errdefs.ErrNotImplemented)
 }
 
-func openFIFOSink(ctx context.Context, path string) (*sink, error) {
-	if ok, err := fifo.IsFifo(path); err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, fmt.Errorf("%s is not a FIFO: %w", path, errdefs.ErrInvalidArgument)
-	}
-	w, err := fifo.OpenFifo(ctx, path, unix.O_WRONLY, 0) // waits for the reader
-	if err != nil {
-		return nil, fmt.Errorf("wait for a reader of %s: %w", path, err)
-	}
-	hold, err := openFIFO(path, os.O_RDONLY)
-	if err != nil {
-		w.Close()
-		return nil, err
-	}
-	return &sink{w: w, hold: hold}, nil
-}
-
-func openFileSink(uri string) (*sink, error) {
+// parseURI takes only what names one path of this host.
+func parseURI(uri string) (*url.URL, error) {
 	u, err := url.Parse(uri)
-	if err != nil || u.Host != "" || !filepath.IsAbs(u.Path) {
-		return nil, fmt.Errorf("output to %q: want file:///path: %w", uri, errdefs.ErrInvalidArgument)
+	if err != nil || u.Host != "" || !path.IsAbs(u.Path) {
+		return nil, fmt.Errorf("output to %q: want a scheme and an absolute path, such as file:///path: %w", uri, errdefs.ErrInvalidArgument)
 	}
-	if err := os.MkdirAll(filepath.Dir(u.Path), 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(u.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	return &sink{w: f}, nil
+	return u, nil
 }
 
 // write delivers p, however long the reader takes. It must not hold the lock while

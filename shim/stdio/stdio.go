@@ -4,7 +4,11 @@
 // A sandbox never gets a FIFO or a file of the host: it gets the ends of pipes, or a
 // pty, and the shim copies. So a reader that goes away cannot hurt the program, and
 // what a program wrote before it ended can be waited for (Drain) before its end is
-// told.
+// told. A client that comes back finds its FIFO as it left it, so a full one makes the
+// program wait; a logger has no such right (loggerPipe).
+//
+// A logger is a program of the host that whoever may create containers may name, as
+// with every runtime of containerd: the name is as good as root.
 //
 // The life of an IO: Open, hand Files to the process, Started (or Close if that
 // fails), Feed when the process may run, Drain when it has ended, then Close.
@@ -23,10 +27,18 @@ import (
 )
 
 // Config names the streams of a process. An empty name is /dev/null; others are the
-// path of a FIFO, or for output journal:///path?max=BYTES or file:///path.
+// path of a FIFO, or for output one of
+//
+//	file:///path                         appended to
+//	binary:///path?key=value             a logger: this program with the arguments key and value
+//	binary-v2:///path?key=value          likewise, with a stricter sign of being ready
+//	journal:///path?max=BYTES            brigd's
+//
+// If both outputs name the same logger, one process takes both.
 type Config struct {
 	Stdin, Stdout, Stderr string
-	Terminal              bool // one pty is all three; Stderr is not used
+	Terminal              bool   // one pty is all three; Stderr is not used
+	ID, Namespace         string // what a logger is told
 }
 
 // IO is the streams of one process.
@@ -34,6 +46,7 @@ type IO struct {
 	files [3]*os.File // the process's ends
 	in    *input      // nil: /dev/null
 	out   []*output
+	logs  []*logger
 	tty   *os.File // the pty's master; nil: pipes
 
 	starting, closing sync.Once
@@ -60,10 +73,10 @@ func (s *IO) openPipes(ctx context.Context, c Config) (err error) {
 	}
 	var shared *output
 	for i, uri := range []string{c.Stdout, c.Stderr} {
-		if i == 1 && uri == c.Stdout && shared != nil {
+		if i == 1 && uri == c.Stdout && shared != nil && !isLogger(uri) {
 			s.files[2], err = dup(s.files[1]) // one stream under two names
 		} else {
-			s.files[i+1], shared, err = openOutput(ctx, uri)
+			s.files[i+1], shared, err = openOutput(uri, func() (*sink, error) { return s.openSink(ctx, c, i) })
 			if shared != nil {
 				s.out = append(s.out, shared)
 			}
@@ -97,12 +110,33 @@ func (s *IO) openMaster(ctx context.Context, c Config) error {
 			return fmt.Errorf("stdin: %w", err)
 		}
 	}
-	to, err := openSink(ctx, c.Stdout)
+	c.Stderr = ""
+	to, err := s.openSink(ctx, c, 0)
 	if err != nil {
 		return fmt.Errorf("stdout: %w", err)
 	}
 	s.out = []*output{newOutput(s.tty, to)}
 	return nil
+}
+
+// openSink of stream 0, stdout, or 1, stderr.
+func (s *IO) openSink(ctx context.Context, c Config, stream int) (*sink, error) {
+	outputs := [2]string{c.Stdout, c.Stderr}
+	uri := outputs[stream]
+	if !isLogger(uri) {
+		return openSink(ctx, uri)
+	}
+	for _, l := range s.logs {
+		if l.uri == uri {
+			return l.sink(stream), nil
+		}
+	}
+	l, err := openLogger(ctx, uri, c, [2]bool{outputs[0] == uri, outputs[1] == uri})
+	if err != nil {
+		return nil, err
+	}
+	s.logs = append(s.logs, l)
+	return l.sink(stream), nil
 }
 
 // Files are what the process gets as descriptors 0, 1 and 2.
@@ -168,8 +202,9 @@ func (s *IO) Resize(width, height uint16) error {
 // Drain waits, after the process has ended, until all it wrote is delivered, and
 // then ends the streams for their readers. It does not wait for other processes that
 // inherited them: a stream that is empty and stays so for a moment is over, and what
-// such a process writes later is read and dropped. A reader that does not read makes
-// Drain return when ctx ends; copying goes on until Close.
+// such a process writes later is read and dropped. Loggers have ended by then. A
+// reader that does not read, or a logger that does not end, makes Drain return when
+// ctx ends; copying goes on until Close.
 func (s *IO) Drain(ctx context.Context) {
 	for _, o := range s.out {
 		o.to.readerMayGo()
@@ -188,6 +223,9 @@ func (s *IO) Drain(ctx context.Context) {
 		if done || time.Since(quietSince) >= moment {
 			for _, o := range s.out {
 				o.to.end()
+			}
+			for _, l := range s.logs {
+				l.wait(ctx)
 			}
 			return
 		}
@@ -219,6 +257,7 @@ func (s *IO) Detach() {
 	for _, o := range s.out {
 		o.to.end()
 	}
+	s.stopLogs()
 }
 
 // Close ends all streams.
@@ -231,10 +270,17 @@ func (s *IO) Close() {
 		for _, o := range s.out {
 			o.close()
 		}
+		s.stopLogs()
 		if s.tty != nil {
 			s.tty.Close()
 		}
 	})
+}
+
+func (s *IO) stopLogs() {
+	for _, l := range s.logs {
+		l.stop()
+	}
 }
 
 func (s *IO) closeFiles() {

@@ -241,7 +241,10 @@ func TestRefused(t *testing.T) {
 		config Config
 		is     func(error) bool
 	}{
-		{Config{Stdout: "binary:///bin/logger"}, errdefs.IsNotImplemented},
+		{Config{Stdout: "npipe:///x"}, errdefs.IsNotImplemented},
+		{Config{Stdout: "binary://logger"}, errdefs.IsInvalidArgument},
+		{Config{Stderr: "binary-v2://host/bin/logger"}, errdefs.IsInvalidArgument},
+		{Config{Stdout: "file://" + mkfifo(t)}, func(err error) bool { return errors.Is(err, unix.ENXIO) }},
 		{Config{Stdout: plain}, errdefs.IsInvalidArgument},
 		{Config{Stdin: plain}, errdefs.IsInvalidArgument},
 		{Config{Stderr: "journal:///x"}, errdefs.IsInvalidArgument},
@@ -254,6 +257,23 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+func TestReaderThatGoesHurtsNobody(t *testing.T) {
+	out := mkfifo(t)
+	r, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, Config{Stdout: out, Stderr: out})
+	cmd := start(t, s, "echo one; read x </dev/null; echo two; echo three >&2")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the program: %v", err)
+	}
+	drain(t, s)
+}
+
 func TestFileAndOneStreamForBoth(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "logs", "out")
 	s := open(t, Config{Stdout: "file://" + path, Stderr: "file://" + path})
@@ -263,5 +283,13 @@ func TestFileAndOneStreamForBoth(t *testing.T) {
 	drain(t, s)
 	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, []byte("out\nerr\n")) {
 		t.Errorf("%q, %v", b, err)
+	}
+	s = open(t, Config{Stdout: "file://" + path})
+	if err := start(t, s, "echo more").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s)
+	if b, err := os.ReadFile(path); err != nil || !bytes.HasSuffix(b, []byte("err\nmore\n")) {
+		t.Errorf("not appended: %q, %v", b, err)
 	}
 }

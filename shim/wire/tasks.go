@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"brig/shim/bundle"
-	"brig/shim/stdio"
 	"brig/shim/task"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
@@ -67,7 +66,7 @@ func (v Tasks) create(ctx context.Context, r *taskapi.CreateTaskRequest) (pid in
 	}
 	return v.shim.Create(ctx, task.CreateRequest{
 		ID: r.ID, Bundle: bundle.Bundle(r.Bundle), Rootfs: rootfs, Config: cfg,
-		Streams: stdio.Config{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
+		Streams: streams(ctx, r.ID, r),
 	})
 }
 
@@ -84,13 +83,12 @@ func (v Tasks) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.Sta
 }
 
 // Exec records a process to be started.
-func (v Tasks) Exec(_ context.Context, r *taskapi.ExecProcessRequest) (*emptypb.Empty, error) {
+func (v Tasks) Exec(ctx context.Context, r *taskapi.ExecProcessRequest) (*emptypb.Empty, error) {
 	var spec specs.Process
 	if err := decodeJSON(r.Spec, &spec); err != nil {
 		return nil, errgrpc.ToGRPC(fmt.Errorf("process of exec %s: %w: %w", r.ExecID, err, errdefs.ErrInvalidArgument))
 	}
-	return empty, errgrpc.ToGRPC(v.shim.AddExec(r.ID, r.ExecID, &spec,
-		stdio.Config{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal}))
+	return empty, errgrpc.ToGRPC(v.shim.AddExec(r.ID, r.ExecID, &spec, streams(ctx, r.ExecID, r)))
 }
 
 // Kill sends a signal.
