@@ -35,6 +35,7 @@ func TestConfigIsTheDefaults(t *testing.T) {
 	}
 	want := config.Defaults()
 	want.Network.AllowPrivate, want.Network.NodeAddresses, want.Network.DNS = []string{}, []string{}, []string{}
+	want.Runsc.AllowedAnnotations = []string{}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config.toml differs from the defaults (-defaults +file):\n%s", diff)
 	}

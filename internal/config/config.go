@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,10 @@ type Runsc struct {
 	Platform string `toml:"platform"`
 	// DebugLog is a directory for runsc's debug logs; empty: none.
 	DebugLog string `toml:"debug_log"`
+	// AllowedAnnotations are the dev.gvisor.* keys that reach runsc from whoever
+	// creates a container. All others are dropped: with them runsc opens files and
+	// sockets of the host.
+	AllowedAnnotations []string `toml:"allowed_annotations"`
 }
 
 // Containerd says which containerd brigd talks to.
@@ -226,6 +231,11 @@ func (c *Config) Validate() error {
 	if c.Runsc.Platform != "systrap" && c.Runsc.Platform != "kvm" {
 		bad("runsc.platform %q: want systrap or kvm", c.Runsc.Platform)
 	}
+	for _, key := range c.Runsc.AllowedAnnotations {
+		if err := checkAnnotation(key); err != nil {
+			bad("runsc.allowed_annotations %q: %w", key, err)
+		}
+	}
 	if c.Network.Pool != "" {
 		p, err := netip.ParsePrefix(c.Network.Pool)
 		if err != nil || !p.Addr().Is4() || p != p.Masked() || p.Bits() > 28 || p.Bits() < 8 {
@@ -265,4 +275,22 @@ func (c *Config) Validate() error {
 		bad("sandboxes.journal_bytes %d: at least 65536", c.Sandboxes.JournalBytes)
 	}
 	return errors.Join(errs...)
+}
+
+// ownAnnotations belong to brig, which accounts for cgroups, root filesystems and
+// checkpoints and would lose track of them.
+var ownAnnotations = []string{
+	"dev.gvisor.spec.cgroup-parent", "dev.gvisor.spec.rootfs.", "dev.gvisor.tar.rootfs.",
+	"dev.gvisor.internal.checkpoint.", "dev.gvisor.internal.fscheckpoint.", "dev.gvisor.flag.overlay2",
+}
+
+func checkAnnotation(key string) error {
+	own := func(prefix string) bool { return strings.HasPrefix(key, prefix) }
+	switch {
+	case !strings.HasPrefix(key, "dev.gvisor."):
+		return errors.New("want a key that begins with dev.gvisor.")
+	case slices.ContainsFunc(ownAnnotations, own):
+		return errors.New("that is brig's own to decide")
+	}
+	return nil
 }

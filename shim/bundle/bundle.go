@@ -52,10 +52,11 @@ type Exit struct {
 	OOM  bool      `json:"oom,omitempty"`
 }
 
-// Spec reads containerd's config.json.
+// Spec reads containerd's config.json. A field that this version does not know is an
+// error: what runsc gets is written from what was read, and would lack it.
 func (b Bundle) Spec() (*specs.Spec, error) {
 	var s specs.Spec
-	if err := readJSON(filepath.Join(string(b), "config.json"), &s); err != nil {
+	if err := readJSON(filepath.Join(string(b), "config.json"), &s, true); err != nil {
 		return nil, fmt.Errorf("read OCI spec: %w", err)
 	}
 	return &s, nil
@@ -71,7 +72,7 @@ func (b Bundle) WriteSpec(s *specs.Spec) error {
 
 // Record reads the record; os.ErrNotExist if no create began.
 func (b Bundle) Record() (r Record, err error) {
-	if err := readJSON(filepath.Join(b.Dir(), "record.json"), &r); err != nil {
+	if err := readJSON(filepath.Join(b.Dir(), "record.json"), &r, false); err != nil {
 		return Record{}, fmt.Errorf("read record: %w", err)
 	}
 	return r, nil
@@ -96,7 +97,7 @@ func (b Bundle) RemoveRecord() error {
 
 // Exit reads how the program ended; os.ErrNotExist if that is not on record.
 func (b Bundle) Exit() (e Exit, err error) {
-	if err := readJSON(filepath.Join(b.Dir(), "exit.json"), &e); err != nil {
+	if err := readJSON(filepath.Join(b.Dir(), "exit.json"), &e, false); err != nil {
 		return Exit{}, fmt.Errorf("read exit status: %w", err)
 	}
 	return e, nil
@@ -106,17 +107,6 @@ func (b Bundle) Exit() (e Exit, err error) {
 func (b Bundle) WriteExit(e Exit) error {
 	if err := writeJSON(filepath.Join(b.Dir(), "exit.json"), e); err != nil {
 		return fmt.Errorf("write exit status: %w", err)
-	}
-	return nil
-}
-
-func readJSON(path string, v any) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }

@@ -1,55 +1,51 @@
 package bundle
 
 import (
-	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"brig/internal/sandbox"
-
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // Host is what Normalize needs to know of where it runs.
 type Host struct {
 	Bundle       Bundle
-	Sandbox      string // that the container joins, by runsc's name; empty: it makes one
-	BlockNetwork bool   // the sandbox will have no network, so it needs no namespace
+	BlockNetwork bool // the sandbox will have no network, so it needs no namespace
 	// LowestOOMScore is the lowest oom_score_adj that this process may give. runsc
 	// fails a start, after the program has begun to run, if it may not set the score.
 	LowestOOMScore int
+	// AllowedAnnotations are the dev.gvisor.* keys that the operator lets through.
+	AllowedAnnotations []string
+	// Sandbox is runsc's id of the sandbox that the container joins; empty: it is the
+	// root container of a new one.
+	Sandbox string
+	// SandboxPID is the sentry's, as containerd was told it. The namespaces of a
+	// container that joins are named by it.
+	SandboxPID int
 }
 
-// Normalize returns the spec that runsc is given, or an error for what this version
-// can neither honour nor leave out. in is not changed; the same input gives the same
-// output.
+// Normalize returns the spec that runsc is given, or an error for what can neither be
+// honoured nor left out without harm; docs/spec.md has the whole list. in is not
+// changed; the same input gives the same output.
 func Normalize(in *specs.Spec, host Host) (*specs.Spec, error) {
-	if in.Process == nil || in.Root == nil || in.Root.Path == "" || in.Linux == nil {
-		return nil, fmt.Errorf("OCI spec without process, root or linux section: %w", errdefs.ErrInvalidArgument)
-	}
-	if in.Hooks != nil && len(in.Hooks.StartContainer) > 0 {
-		return nil, fmt.Errorf("startContainer hooks: runsc would silently skip them: %w", errdefs.ErrNotImplemented)
-	}
-	if err := checkLinux(in.Linux, host); err != nil {
+	if err := check(in, host); err != nil {
 		return nil, err
 	}
-	if of := SandboxOf(in); of != "" && host.Sandbox == "" {
-		return nil, fmt.Errorf("a container of sandbox %s, which this shim does not have: %w", of, errdefs.ErrNotFound)
-	}
-	annotations, err := annotationsForRunsc(in.Annotations)
+	annotations, err := annotationsForRunsc(in.Annotations, host)
 	if err != nil {
 		return nil, err
 	}
-	if host.Sandbox != "" {
-		annotations = joined(annotations, host.Sandbox)
+	filter, err := seccompForRunsc(in.Linux.Seccomp)
+	if err != nil {
+		return nil, err
 	}
-	out, root, process := *in, *in.Root, *in.Process
-	out.Annotations, out.Root, out.Process = annotations, &root, &process
-	if !filepath.IsAbs(root.Path) {
-		root.Path = filepath.Join(string(host.Bundle), root.Path)
+	out, root, process, linux := *in, *in.Root, *in.Process, *in.Linux
+	out.Annotations, out.Root, out.Process, out.Linux = annotations, &root, &process, &linux
+	out.Mounts, linux.Seccomp = mountsForRunsc(in.Mounts, host.Bundle), filter
+	root.Path = host.Bundle.absolute(root.Path)
+	if name, ok := in.Linux.Sysctl[domainname]; ok {
+		out.Domainname = name
 	}
 	if adj := process.OOMScoreAdj; adj != nil && *adj < host.LowestOOMScore {
 		process.OOMScoreAdj = &host.LowestOOMScore
@@ -57,45 +53,81 @@ func Normalize(in *specs.Spec, host Host) (*specs.Spec, error) {
 	return &out, nil
 }
 
-func checkLinux(l *specs.Linux, host Host) error {
-	network := func(ns specs.LinuxNamespace) bool { return ns.Type == specs.NetworkNamespace }
-	if !host.BlockNetwork && host.Sandbox == "" && !slices.ContainsFunc(l.Namespaces, network) {
-		return fmt.Errorf("the host's network: a sandbox needs a network namespace of its own, or %s: %w",
-			sandbox.AnnotationBlockNetwork, errdefs.ErrInvalidArgument)
+// absolute resolves a path of config.json.
+func (b Bundle) absolute(path string) string {
+	if filepath.IsAbs(path) {
+		return path
 	}
-	if r := l.Resources; r != nil && r.Pids != nil && r.Pids.Limit != nil && *r.Pids.Limit > 0 {
-		return fmt.Errorf("a limit of processes: on the host it would count the sandbox kernel's threads: %w",
-			errdefs.ErrNotImplemented)
-	}
-	return nil
+	return filepath.Join(string(b), path)
 }
 
-var brigAnnotations = []string{
-	sandbox.AnnotationBlockNetwork, sandbox.AnnotationCIDRAllowlist, sandbox.AnnotationDomainAllowlist,
-	sandbox.AnnotationInboundCIDRAllowlist,
-}
-
-// Annotations come from whoever may create containers. With those below runsc
-// changes its flags, opens files and sockets of the host, or joins a sandbox that
-// already runs.
-var runscAnnotations = []string{"dev.gvisor.", "io.kubernetes.cri.", "io.kubernetes.cri-o."}
-
-// annotationsForRunsc drops brig's own and runsc's. The rest stay: hooks read them.
-func annotationsForRunsc(in map[string]string) (map[string]string, error) {
-	out := maps.Clone(in)
-	for _, key := range slices.Sorted(maps.Keys(in)) {
-		switch {
-		case key == sandbox.AnnotationGPU:
-			return nil, fmt.Errorf("annotation %s: this version has no GPUs: %w", key, errdefs.ErrNotImplemented)
-		case strings.HasPrefix(key, sandbox.AnnotationPrefix) && !slices.Contains(brigAnnotations, key):
-			return nil, fmt.Errorf("unknown annotation %s: brig knows %s: %w",
-				key, strings.Join(brigAnnotations, ", "), errdefs.ErrInvalidArgument)
+// mountsForRunsc writes the recursive options as the plain ones: a bind mount is one
+// filesystem to the sandbox's kernel, whatever is mounted below its source, so that
+// ro covers all of it. runsc ignores rro, and lets the program write.
+func mountsForRunsc(in []specs.Mount, b Bundle) []specs.Mount {
+	out := slices.Clone(in)
+	for i := range out {
+		m := &out[i]
+		if isBind(m) {
+			m.Source = b.absolute(m.Source)
 		}
-		for _, prefix := range append([]string{sandbox.AnnotationPrefix}, runscAnnotations...) {
-			if strings.HasPrefix(key, prefix) {
-				delete(out, key)
+		m.Options = slices.Clone(m.Options)
+		for j, o := range m.Options {
+			if plain, ok := recursiveOptions[o]; ok {
+				m.Options[j] = plain
 			}
 		}
 	}
-	return out, nil
+	return out
+}
+
+// seccompForRunsc writes a filter in the words that runsc's --oci-seccomp knows. It has
+// one error number, EPERM. ENOSYS matters: with it the engines' default filters hide
+// clone3, and the C library falls back to clone for no other. The trace action is
+// ENOSYS to a program that nobody traces.
+func seccompForRunsc(in *specs.LinuxSeccomp) (*specs.LinuxSeccomp, error) {
+	if in == nil {
+		return nil, nil
+	}
+	if in.ListenerPath != "" {
+		return nil, unsupported("linux.seccomp.listenerPath", "there is nobody in the sandbox's kernel who would ask")
+	}
+	out := *in
+	out.Syscalls = slices.Clone(in.Syscalls)
+	var err error
+	if out.DefaultAction, err = action(in.DefaultAction, nil); err != nil {
+		return nil, err
+	}
+	out.DefaultErrnoRet = nil
+	for i := range out.Syscalls {
+		s := &out.Syscalls[i]
+		if s.Action, err = action(s.Action, s.ErrnoRet); err != nil {
+			return nil, err
+		}
+		s.ErrnoRet = nil
+		for _, arg := range s.Args {
+			if arg.Index > 5 {
+				return nil, invalid("linux.seccomp", "argument %d of a system call, which has six, from 0", arg.Index)
+			}
+		}
+	}
+	return &out, nil
+}
+
+func action(a specs.LinuxSeccompAction, errno *uint) (specs.LinuxSeccompAction, error) {
+	switch a {
+	case specs.ActErrno:
+		if errno != nil && *errno == uint(unix.ENOSYS) {
+			return specs.ActTrace, nil
+		}
+		return a, nil
+	case specs.ActLog:
+		return specs.ActAllow, nil
+	case specs.ActKillThread, specs.ActKillProcess:
+		return specs.ActKill, nil
+	case specs.ActAllow, specs.ActKill, specs.ActTrap, specs.ActTrace:
+		return a, nil
+	default:
+		return "", unsupported("linux.seccomp", "action "+string(a))
+	}
 }

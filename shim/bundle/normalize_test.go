@@ -24,7 +24,7 @@ func TestNormalize(t *testing.T) {
 				"brig/cidr-allowlist":"","nerdctl/name":"n"}`,
 			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"annotations":{"nerdctl/name":"n"}`},
 		{name: "joining a sandbox", in: bare + `,"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"x"}`,
-			out: "error: a container of sandbox x, which this shim does not have"},
+			out: "error: io.kubernetes.cri.container-type=container: a container of a sandbox that this shim does not have"},
 		{name: "unknown brig annotation", in: bare + `,"annotations":{"brig/blok-network":"true"}`,
 			out: "error: unknown annotation brig/blok-network: brig knows brig/block-network, brig/cidr-allowlist,"},
 		{name: "GPU", in: bare + `,"annotations":{"brig/gpu":"1"}`, out: "error: annotation brig/gpu: this version has no GPUs"},
@@ -41,11 +41,19 @@ func TestNormalize(t *testing.T) {
 			out: strings.NewReplacer(`"rootfs"`, `"/b/rootfs"`, `"cwd"`, `"oomScoreAdj":-5,"cwd"`).Replace(bare)},
 		{name: "OOM score above", in: strings.Replace(bare, `"cwd"`, `"oomScoreAdj":100,"cwd"`, 1),
 			out: strings.NewReplacer(`"rootfs"`, `"/b/rootfs"`, `"cwd"`, `"oomScoreAdj":100,"cwd"`).Replace(bare)},
+		{name: "an annotation that the operator allows", in: bare + `,"annotations":{"dev.gvisor.flag.strace":"true","dev.gvisor.flag.debug":"true"}`,
+			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"annotations":{"dev.gvisor.flag.strace":"true"}`},
+		{name: "a source relative to the bundle", in: bare + `,"mounts":[{"destination":"/d","type":"bind","source":"d","options":["rro"]}]`,
+			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"mounts":[{"destination":"/d","type":"bind","source":"/b/d","options":["ro"]}]`},
+		{name: "docker's --domainname", in: strings.Replace(bare, `"linux":{`, `"linux":{"sysctl":{"kernel.domainname":"d"},`, 1),
+			out: strings.NewReplacer(`"rootfs"`, `"/b/rootfs"`, `"linux":{`, `"linux":{"sysctl":{"kernel.domainname":"d"},`).Replace(bare) + `,"domainname":"d"`},
 		{name: "nothing", in: ``, out: "error: OCI spec without process"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in, untouched := parse(t, c.in), parse(t, c.in)
-			out, err := Normalize(in, Host{Bundle: "/b", BlockNetwork: c.block, LowestOOMScore: -5})
+			out, err := Normalize(in, Host{
+				Bundle: "/b", BlockNetwork: c.block, LowestOOMScore: -5, AllowedAnnotations: []string{"dev.gvisor.flag.strace"},
+			})
 			if diff := cmp.Diff(untouched, in); diff != "" {
 				t.Errorf("the input was changed:\n%s", diff)
 			}

@@ -13,27 +13,17 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// The annotations by which containerd's CRI plugin tells the containers of a pod, and
-// by which runsc is told.
-const (
-	containerTypeAnnotation = "io.kubernetes.cri.container-type"
-	sandboxIDAnnotation     = "io.kubernetes.cri.sandbox-id"
-
-	typeSandbox   = "sandbox"
-	typeContainer = "container"
-)
-
 // IsPod tells that the container is made for others to join it.
 func IsPod(spec *specs.Spec) bool {
-	return spec.Annotations[containerTypeAnnotation] == typeSandbox
+	return spec.Annotations[containerType] == typeSandbox
 }
 
 // SandboxOf returns the sandbox that the container says it joins; empty: it does not.
 func SandboxOf(spec *specs.Spec) string {
-	if spec.Annotations[containerTypeAnnotation] != typeContainer {
+	if spec.Annotations[containerType] != typeContainer {
 		return ""
 	}
-	return spec.Annotations[sandboxIDAnnotation]
+	return spec.Annotations[sandboxID]
 }
 
 // Pod is a sandbox without a program of its own, made for containers to join.
@@ -187,13 +177,4 @@ func (b Bundle) AddPodMounts(spec *specs.Spec) {
 			spec.Mounts[i].Source, spec.Mounts[i].Options = b.shmSource(), strings.Split(shmOptions, ",")
 		}
 	}
-}
-
-// joined says to runsc which sandbox a container joins.
-func joined(annotations map[string]string, sandbox string) map[string]string {
-	if annotations == nil {
-		annotations = make(map[string]string)
-	}
-	annotations[containerTypeAnnotation], annotations[sandboxIDAnnotation] = typeContainer, sandbox
-	return annotations
 }

@@ -98,7 +98,7 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 	if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
 		return nil, err
 	}
-	normal, err = bundle.Normalize(t.spec, bundle.Host{Bundle: t.request.Bundle, BlockNetwork: b.block, LowestOOMScore: lowestOOMScore()})
+	normal, err = bundle.Normalize(t.spec, t.host())
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +109,13 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 	}
 	b.control = runsc.NewControl(t.runsc.Root, b.id())
 	return normal, nil
+}
+
+func (t *Task) host() bundle.Host {
+	return bundle.Host{
+		Bundle: t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
+		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations,
+	}
 }
 
 func (t *Task) checkTerminal() error {

@@ -64,9 +64,9 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	t.id, t.runsc = runsc.JoinedID(t.request.ID), b.root.runsc
-	return bundle.Normalize(t.spec, bundle.Host{
-		Bundle: t.request.Bundle, Sandbox: b.id(), BlockNetwork: b.block, LowestOOMScore: lowestOOMScore(),
-	})
+	host := t.host()
+	host.Sandbox, host.SandboxPID = b.id(), b.pid()
+	return bundle.Normalize(t.spec, host)
 }
 
 // sameWishes: there is one policy in a sandbox. A container that joins may repeat what
