@@ -12,14 +12,14 @@ import (
 type Failure struct {
 	Op      string // create, start, delete
 	ID      string // of the sandbox
-	Message string // the last useful line that runsc wrote
+	Message string // the cause, as runsc wrote it
 	Log     string // the end of all it wrote
 	Err     error  // the exit status, or why it did not run
 }
 
 func newFailure(op, id string, err error, logged, stderr string) *Failure {
 	f := &Failure{Op: op, ID: id, Err: err, Log: strings.TrimSpace(logged + stderr)}
-	if f.Message = lastLine(logged); f.Message == "" {
+	if f.Message = cause(logged); f.Message == "" {
 		f.Message = lastLine(stderr)
 	}
 	return f
@@ -44,18 +44,25 @@ func (f *Failure) Format(s fmt.State, verb rune) {
 	}
 }
 
-// lastLine finds the message of the last line of runsc's JSON log, or the last
-// line itself where that is not JSON.
+// cause finds the first error in runsc's JSON log, whose entries no newline separates.
+// runsc, its gofer and the sentry write to one log: the first to fail says why, and
+// the others that a child of theirs is gone. Without such an entry it is the last line.
+func cause(logged string) string {
+	entries := json.NewDecoder(strings.NewReader(logged[max(0, strings.Index(logged, `{"msg":`)):]))
+	for {
+		var entry struct{ Msg, Level string }
+		if entries.Decode(&entry) != nil {
+			return lastLine(logged)
+		}
+		if entry.Level == "error" && entry.Msg != "" {
+			return strings.TrimSpace(entry.Msg)
+		}
+	}
+}
+
 func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	last := strings.TrimSpace(lines[len(lines)-1])
-	var entry struct {
-		Msg string `json:"msg"`
-	}
-	if json.Unmarshal([]byte(last), &entry) == nil && entry.Msg != "" {
-		return strings.TrimSpace(entry.Msg)
-	}
-	return last
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
 // tailBytes bounds what is kept of a log: its end says why runsc stopped.

@@ -121,6 +121,21 @@ func TestLongLogsAreCut(t *testing.T) {
 	}
 }
 
+// TestTheCauseIsTold: three processes write to one log, and the first knows why.
+func TestTheCauseIsTold(t *testing.T) {
+	for _, c := range []struct{ logged, want string }{
+		{`{"msg":"a warning","level":"warning"}{"msg":"open /nope: no such file","level":"error","time":"t"}` +
+			`{"msg":"waiting for sandbox to start: EOF","level":"error"}`, "open /nope: no such file"},
+		{`cut off"}{"msg":"why\n","level":"error"}`, "why"},
+		{"panic: oh\ngoroutine 1", "goroutine 1"},
+		{"", ""},
+	} {
+		if got := cause(c.logged); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.logged, got, c.want)
+		}
+	}
+}
+
 // TestASandboxKeepsItsRunsc: an upgrade turns the configured link elsewhere.
 func TestASandboxKeepsItsRunsc(t *testing.T) {
 	dir := t.TempDir()
