@@ -78,6 +78,7 @@ func (r *Runsc) args(logFile string) []string {
 		"--platform=" + r.Platform,
 		"--network=" + string(r.Network),
 		"--overlay2=" + r.Overlay,
+		"--oci-seccomp", // without it runsc ignores a spec's filter; with no filter it changes nothing
 	}
 	if r.SystemdCgroup {
 		args = append(args, "--systemd-cgroup")

@@ -25,12 +25,12 @@ func TestCommandLines(t *testing.T) {
 		args []string
 		want string
 	}{
-		{r, "start", nil, common + " --log=/b/runsc-start.log --log-format=json --platform=systrap --network=sandbox --overlay2=none start web"},
-		{r, "delete", []string{"--force"}, common + " --log=/b/runsc-delete.log --log-format=json --platform=systrap --network=sandbox --overlay2=none delete --force web"},
+		{r, "start", nil, common + " --log=/b/runsc-start.log --log-format=json --platform=systrap --network=sandbox --overlay2=none --oci-seccomp start web"},
+		{r, "delete", []string{"--force"}, common + " --log=/b/runsc-delete.log --log-format=json --platform=systrap --network=sandbox --overlay2=none --oci-seccomp delete --force web"},
 		{r, "create", CreateOptions{Bundle: "/b", PIDFile: "/b/pid"}.args(), common +
-			" --log=/b/runsc-create.log --log-format=json --platform=systrap --network=sandbox --overlay2=none create --bundle=/b --pid-file=/b/pid web"},
+			" --log=/b/runsc-create.log --log-format=json --platform=systrap --network=sandbox --overlay2=none --oci-seccomp create --bundle=/b --pid-file=/b/pid web"},
 		{systemd, "create", CreateOptions{Bundle: "/b", PIDFile: "/b/pid"}.args(), common +
-			" --log=/b/runsc-create.log --log-format=json --platform=systrap --network=none --overlay2=root:self --systemd-cgroup" +
+			" --log=/b/runsc-create.log --log-format=json --platform=systrap --network=none --overlay2=root:self --oci-seccomp --systemd-cgroup" +
 			" --debug --debug-log=/var/log/brig/ create --bundle=/b --pid-file=/b/pid web"},
 	} {
 		got := strings.Join(c.r.command(t.Context(), "/b", c.op, "web", c.args...).Args, " ")
