@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"brig/shim/rootfs"
+
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -42,7 +44,8 @@ func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootap
 	if err := errors.Join(os.WriteFile(addressFile, []byte(address), 0o600), spawn(namespace, p, socket)); err != nil {
 		return nil, errors.Join(err, containerd.RemoveSocket(address))
 	}
-	return &bootapi.BootstrapResult{Version: 3, Protocol: "ttrpc", Address: address}, nil
+	result := &bootapi.BootstrapResult{Version: 3, Protocol: "ttrpc", Address: address}
+	return result, result.AddExtension(rootfs.Capabilities())
 }
 
 // listen takes over the socket of a shim that is dead, never that of a living one.

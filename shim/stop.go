@@ -12,6 +12,7 @@ import (
 
 	"brig/internal/config"
 	"brig/shim/bundle"
+	"brig/shim/rootfs"
 	"brig/shim/runsc"
 	"brig/shim/task"
 
@@ -37,7 +38,7 @@ func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, er
 	if _, err := b.Record(); errors.Is(err, os.ErrNotExist) && isFreed(b) {
 		return status, removeSocket(b) // containerd asks after every delete
 	}
-	if err := errors.Join(sweep(ctx, b, namespace, id), task.Unmount(b), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
+	if err := errors.Join(sweep(ctx, b, namespace, id), rootfs.Unmount(b.Rootfs()), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
 		// containerd removes the bundle when this verb succeeds, and asks again only
 		// when it restarts: say what is left rather than fail.
 		fmt.Fprintf(os.Stderr, "clean up after a dead shim: %v\n", err)

@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,13 +9,12 @@ import (
 	"brig/internal/undo"
 	"brig/shim/bundle"
 	"brig/shim/cgroup"
+	"brig/shim/rootfs"
 	"brig/shim/runsc"
 	"brig/shim/stdio"
 
-	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // Create makes a task, ready to be started, or leaves nothing behind. The first makes
@@ -145,7 +143,7 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) (bundle.Record, er
 	if err := bundle.CheckProgram(normal); err != nil {
 		return bundle.Record{}, err
 	}
-	t.runsc.Overlay = overlay(normal)
+	t.runsc.Overlay = rootfs.Overlay(normal.Root, t.kept())
 	record := bundle.Record{
 		Namespace: t.sandbox.shim.opts.Namespace, ID: t.request.ID,
 		Container: t.id, Joined: !t.isRoot(), Runsc: t.runsc,
@@ -160,43 +158,16 @@ func (t *Task) mountRootfs(steps *undo.Stack) error {
 	if len(t.request.Rootfs) == 0 {
 		return nil
 	}
-	rootfs := t.request.Bundle.Rootfs()
-	if err := os.Mkdir(rootfs, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	steps.Push("unmount root filesystem", func(context.Context) error { return Unmount(t.request.Bundle) })
-	if err := mount.All(t.request.Rootfs, rootfs); err != nil {
-		return fmt.Errorf("mount root filesystem: %w", err)
-	}
-	return nil
+	dir := t.request.Bundle.Rootfs()
+	steps.Push("unmount root filesystem", func(context.Context) error { return rootfs.Unmount(dir) })
+	return rootfs.Mount(t.request.Rootfs, dir)
 }
 
-// Unmount takes the root filesystem of a bundle away, also if something still uses
-// it: the sandbox is gone, and what is left in use goes with its last user.
-func Unmount(b bundle.Bundle) error {
-	err := mount.UnmountRecursive(b.Rootfs(), 0)
-	if err != nil {
-		err = mount.UnmountRecursive(b.Rootfs(), unix.MNT_DETACH)
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("unmount root filesystem: %w", err)
-	}
-	return nil
-}
-
-// overlay chooses where the sandbox's writes to its root go. In the root filesystem
-// itself ("self": one sparse file on the snapshot, gone with the sandbox) they are
-// page cache, which the kernel can write back; in memory they would count as the
-// program's against its limit. That remains for a root that cannot be written.
-func overlay(spec *specs.Spec) string {
-	switch {
-	case spec.Root.Readonly:
-		return "none"
-	case unix.Access(spec.Root.Path, unix.W_OK) == nil:
-		return "root:self"
-	default:
-		return "root:memory"
-	}
+// kept tells that somebody may read the root when the program has ended: commit, diff
+// and cp do. brigd and Kubernetes throw it away.
+func (t *Task) kept() bool {
+	b := t.sandbox
+	return !b.pod && b.shim.opts.Namespace != b.config.Containerd.Namespace
 }
 
 // isSystemdPath recognises slice:prefix:name, which means a unit rather than a path.

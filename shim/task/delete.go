@@ -8,6 +8,7 @@ import (
 
 	"brig/shim/bundle"
 	"brig/shim/cgroup"
+	"brig/shim/rootfs"
 	"brig/shim/runsc"
 
 	"github.com/containerd/errdefs"
@@ -109,7 +110,7 @@ func (t *Task) free(ctx context.Context) error {
 		}
 	}
 	if len(t.request.Rootfs) > 0 {
-		err = errors.Join(err, Unmount(t.request.Bundle))
+		err = errors.Join(err, rootfs.Unmount(t.request.Bundle.Rootfs()))
 	}
 	if err == nil {
 		err = t.request.Bundle.RemoveRecord()
