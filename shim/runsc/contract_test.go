@@ -74,11 +74,17 @@ func boot(t *testing.T, argv ...string) (r Runsc, id, dir string, sentry *os.Pro
 
 func start(t *testing.T, argv ...string) (c *Control, id string, sentry *os.Process) {
 	t.Helper()
-	r, id, dir, sentry := boot(t, argv...)
+	c, _, id, _, sentry = startIn(t, argv...)
+	return c, id, sentry
+}
+
+func startIn(t *testing.T, argv ...string) (c *Control, r Runsc, id, dir string, sentry *os.Process) {
+	t.Helper()
+	r, id, dir, sentry = boot(t, argv...)
 	if err := r.Start(t.Context(), id, dir, nil); err != nil {
 		t.Fatalf("%+v", err)
 	}
-	return NewControl(r.Root, id), id, sentry
+	return NewControl(r.Root, id), r, id, dir, sentry
 }
 
 func ended(t *testing.T, sentry *os.Process) unix.WaitStatus {

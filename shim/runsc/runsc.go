@@ -1,7 +1,7 @@
 // Package runsc drives gVisor's runtime for one sandbox.
 //
-// What makes or unmakes processes (create, start, delete) is runsc's command line:
-// it needs runsc's own privileges, its gofer and its lock. Everything else (exec,
+// What makes or unmakes processes (create, start, checkpoint, restore, delete) is
+// runsc's command line: it needs runsc's own privileges, its gofer and its lock. Everything else (exec,
 // wait, signal, pause) is a call on the sentry's control socket, a millisecond
 // instead of a process start. No runsc process outlives the call that made it.
 //
