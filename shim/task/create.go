@@ -65,6 +65,10 @@ func (t *Task) create(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := t.planRestore(ctx, normal); err != nil {
+		return err
+	}
+	t.args = normal.Process.Args
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
 	record, err := t.prepare(&steps, normal)
@@ -144,6 +148,11 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) (bundle.Record, er
 		return bundle.Record{}, err
 	}
 	t.runsc.Overlay = rootfs.Overlay(normal.Root, t.kept())
+	if t.runsc.Overlay == "root:self" && len(t.request.Rootfs) > 0 {
+		if err := removeFilestores(b.Rootfs()); err != nil {
+			return bundle.Record{}, err
+		}
+	}
 	record := bundle.Record{
 		Namespace: t.sandbox.shim.opts.Namespace, ID: t.request.ID,
 		Container: t.id, Joined: !t.isRoot(), Runsc: t.runsc,

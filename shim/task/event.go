@@ -26,6 +26,8 @@ type (
 	EventPaused struct{ ID string }
 	// EventResumed tells that it runs again.
 	EventResumed struct{ ID string }
+	// EventCheckpointed tells that an image of the sandbox is complete.
+	EventCheckpointed struct{ ID, Path string }
 	// EventOOM tells that the kernel killed the sandbox at its memory limit.
 	EventOOM struct{ ID string }
 	// EventExited tells how the program (empty ExecID) or an exec ended.
@@ -42,12 +44,13 @@ type (
 	}
 )
 
-func (EventCreated) event()     {}
-func (EventStarted) event()     {}
-func (EventExecAdded) event()   {}
-func (EventExecStarted) event() {}
-func (EventPaused) event()      {}
-func (EventResumed) event()     {}
-func (EventOOM) event()         {}
-func (EventExited) event()      {}
-func (EventDeleted) event()     {}
+func (EventCreated) event()      {}
+func (EventStarted) event()      {}
+func (EventExecAdded) event()    {}
+func (EventExecStarted) event()  {}
+func (EventPaused) event()       {}
+func (EventResumed) event()      {}
+func (EventCheckpointed) event() {}
+func (EventOOM) event()          {}
+func (EventExited) event()       {}
+func (EventDeleted) event()      {}

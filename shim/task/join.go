@@ -51,6 +51,9 @@ func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, e
 // planJoined decides everything that can be decided without a side effect.
 func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	b := t.sandbox
+	if t.request.Checkpoint != "" {
+		return nil, fmt.Errorf("restore one container of a pod: an image holds a whole sandbox: %w", errdefs.ErrInvalidArgument)
+	}
 	if err := t.checkTerminal(); err != nil {
 		return nil, err
 	}

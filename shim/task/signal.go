@@ -161,9 +161,7 @@ func (s *Shim) freeze(ctx context.Context, id string, to State, call func(*runsc
 	if state, _ := t.init.look(); state != from {
 		return fmt.Errorf("the sandbox is %s, not %s: %w", state, from, errdefs.ErrFailedPrecondition)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	if err := call(t.sandbox.control, ctx); err != nil {
+	if err := t.surely(ctx, call); err != nil {
 		return err
 	}
 	if err := t.init.move(to); err != nil {
@@ -171,4 +169,12 @@ func (s *Shim) freeze(ctx context.Context, id string, to State, call func(*runsc
 	}
 	t.emit(told)
 	return nil
+}
+
+// surely calls also for a caller that has gone. The sentry counts pauses: one that it
+// has taken must be known here, and one resume too many would end it.
+func (t *Task) surely(ctx context.Context, call func(*runsc.Control, context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	defer cancel()
+	return call(t.sandbox.control, ctx)
 }

@@ -54,9 +54,12 @@ func (t *Task) start(ctx context.Context) error {
 	return nil
 }
 
-// launch runs runsc start. A container that joins gets its streams now.
+// launch starts the program. A container that joins gets its streams now.
 func (t *Task) launch(ctx context.Context) error {
 	bundle := t.request.Bundle.Dir()
+	if t.request.Checkpoint != "" {
+		return t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint)
+	}
 	if t.isRoot() {
 		return t.runsc.Start(ctx, t.id, bundle, nil)
 	}

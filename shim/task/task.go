@@ -39,6 +39,9 @@ type CreateRequest struct {
 	Rootfs  []mount.Mount // empty: the spec's root is used as it is
 	Streams stdio.Config
 	Config  *config.Config // of a container that joins, the sandbox's counts
+	// Checkpoint is the path of an image to start from; empty: the spec's program. It
+	// must stay until the start.
+	Checkpoint string
 }
 
 // Task is one container of a sandbox.
@@ -47,6 +50,7 @@ type Task struct {
 	request CreateRequest
 	spec    *specs.Spec // as containerd gave it
 	id      string      // runsc's name of the container
+	args    []string    // the program's, which a checkpoint may have brought
 	runsc   runsc.Runsc
 
 	init *process
@@ -57,6 +61,7 @@ type Task struct {
 	mu       sync.Mutex
 	over     bool          // the program has ended, and its end is about to be told
 	deleting bool          // a delete is under way
+	saving   bool          // a checkpoint is under way
 	starting chan struct{} // closed when the start under way has ended; nil: none yet
 	code     uint32        // valid when ended is closed
 	execs    map[string]*process

@@ -72,7 +72,7 @@ func setUp(t *testing.T, argv ...string) *fixture {
 		Linux:   &specs.Linux{CgroupsPath: "/" + id},
 	}
 	t.Cleanup(func() {
-		if _, err := f.get(id); err == nil {
+		if id := f.request.ID; f.PID(id) != 0 {
 			f.Kill(context.Background(), id, "", unix.SIGKILL, false)
 			f.Wait(context.Background(), id, "")
 			f.Delete(context.Background(), id)

@@ -45,6 +45,7 @@ func configuration(any *anypb.Any) (*config.Config, error) {
 		}
 		return load(config.Path(o.ConfigPath))
 	case *options.Options:
+		o.CriuImagePath, o.CriuWorkPath = "", ""   // a checkpoint to restore: it is in the request, too
 		o.TaskApiAddress, o.TaskApiVersion = "", 0 //nolint:staticcheck // containerd 2.x still sets them
 		if !proto.Equal(o, new(options.Options)) {
 			return nil, fmt.Errorf("runtime options: runc's have no meaning here, leave them empty: %w", errdefs.ErrInvalidArgument)

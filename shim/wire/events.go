@@ -29,6 +29,8 @@ func message(e task.Event) any {
 		return &events.TaskPaused{ContainerID: e.ID}
 	case task.EventResumed:
 		return &events.TaskResumed{ContainerID: e.ID}
+	case task.EventCheckpointed:
+		return &events.TaskCheckpointed{ContainerID: e.ID, Checkpoint: e.Path}
 	case task.EventOOM:
 		return &events.TaskOOM{ContainerID: e.ID}
 	case task.EventExited:

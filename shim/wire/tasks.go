@@ -53,8 +53,8 @@ func (v Tasks) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*taska
 }
 
 func (v Tasks) create(ctx context.Context, r *taskapi.CreateTaskRequest) (pid int, err error) {
-	if r.Checkpoint != "" || r.ParentCheckpoint != "" {
-		return 0, fmt.Errorf("restore from a checkpoint: %w", errdefs.ErrNotImplemented)
+	if r.ParentCheckpoint != "" {
+		return 0, fmt.Errorf("a checkpoint with a parent: %w", errdefs.ErrNotImplemented)
 	}
 	cfg, err := configuration(r.Options)
 	if err != nil {
@@ -65,7 +65,7 @@ func (v Tasks) create(ctx context.Context, r *taskapi.CreateTaskRequest) (pid in
 		rootfs[i] = mount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options}
 	}
 	return v.shim.Create(ctx, task.CreateRequest{
-		ID: r.ID, Bundle: bundle.Bundle(r.Bundle), Rootfs: rootfs, Config: cfg,
+		ID: r.ID, Bundle: bundle.Bundle(r.Bundle), Rootfs: rootfs, Config: cfg, Checkpoint: r.Checkpoint,
 		Streams: streams(ctx, r.ID, r),
 	})
 }
@@ -184,9 +184,13 @@ func (v Tasks) Shutdown(context.Context, *taskapi.ShutdownRequest) (*emptypb.Emp
 	return empty, nil
 }
 
-// Checkpoint is not supported by this version.
-func (v Tasks) Checkpoint(context.Context, *taskapi.CheckpointTaskRequest) (*emptypb.Empty, error) {
-	return nil, unsupported("checkpoint")
+// Checkpoint writes the sandbox to an image.
+func (v Tasks) Checkpoint(ctx context.Context, r *taskapi.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	exit, err := checkpointOptions(r.Options)
+	if err != nil {
+		return nil, errgrpc.ToGRPC(err)
+	}
+	return empty, errgrpc.ToGRPC(v.shim.Checkpoint(ctx, r.ID, r.Path, exit))
 }
 
 // Update is not supported by this version.

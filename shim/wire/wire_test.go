@@ -45,6 +45,7 @@ func TestEvents(t *testing.T) {
 		{task.EventExecStarted{ID: "a", ExecID: "x", PID: 5}, "/tasks/exec-started", &events.TaskExecStarted{ContainerID: "a", ExecID: "x", Pid: 5}},
 		{task.EventPaused{ID: "a"}, "/tasks/paused", &events.TaskPaused{ContainerID: "a"}},
 		{task.EventResumed{ID: "a"}, "/tasks/resumed", &events.TaskResumed{ContainerID: "a"}},
+		{task.EventCheckpointed{ID: "a", Path: "/i"}, "/tasks/checkpointed", &events.TaskCheckpointed{ContainerID: "a", Checkpoint: "/i"}},
 		{task.EventOOM{ID: "a"}, "/tasks/oom", &events.TaskOOM{ContainerID: "a"}},
 		{task.EventExited{ID: "a", PID: 5, Exit: exit}, "/tasks/exit",
 			&events.TaskExit{ContainerID: "a", ID: "a", Pid: 5, ExitStatus: 3, ExitedAt: protobuf.ToTimestamp(at)}},
@@ -77,6 +78,7 @@ func TestConfiguration(t *testing.T) {
 		{"an unknown key", &runtimeoptions.Options{ConfigBody: []byte(`nodes = "inline"`)}, `error: unknown key "nodes"`},
 		{"a path to nothing", &runtimeoptions.Options{ConfigPath: path + ".not"}, "error: read configuration"},
 		{"runc's, empty", &options.Options{}, "file"},
+		{"runc's, with a checkpoint", &options.Options{CriuImagePath: "/i", CriuWorkPath: "/w"}, "file"},
 		{"runc's", &options.Options{BinaryName: "runc"}, "error: runc's have no meaning here"},
 		{"another type", &types.Mount{}, "error: "},
 	} {
@@ -108,15 +110,15 @@ func TestWithoutATask(t *testing.T) {
 		"kill":   func() error { _, err := v.Kill(ctx, &taskapi.KillRequest{ID: "a"}); return err },
 		"wait":   func() error { _, err := v.Wait(ctx, &taskapi.WaitRequest{ID: "a"}); return err },
 		"delete": func() error { _, err := v.Delete(ctx, &taskapi.DeleteRequest{ID: "a"}); return err },
-		"pids":   func() error { _, err := v.Pids(ctx, &taskapi.PidsRequest{ID: "a"}); return err },
+		"checkpoint": func() error {
+			_, err := v.Checkpoint(ctx, &taskapi.CheckpointTaskRequest{ID: "a", Path: "/i"})
+			return err
+		},
+		"pids": func() error { _, err := v.Pids(ctx, &taskapi.PidsRequest{ID: "a"}); return err },
 	} {
 		if err := errgrpc.ToNative(call()); !errdefs.IsNotFound(err) {
 			t.Errorf("%s: %v; want not found", name, err)
 		}
-	}
-	_, err := v.Checkpoint(ctx, &taskapi.CheckpointTaskRequest{ID: "a"})
-	if err := errgrpc.ToNative(err); !errdefs.IsNotImplemented(err) {
-		t.Errorf("checkpoint: %v", err)
 	}
 	if c, err := v.Connect(ctx, &taskapi.ConnectRequest{ID: "a"}); err != nil || int(c.ShimPid) != os.Getpid() || c.TaskPid != 0 {
 		t.Errorf("connect: %v, %v", c, err)

@@ -1,0 +1,64 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"brig/shim/checkpoint"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// planRestore settles, before anything is made, whether the image can be restored.
+// The program is the image's, whatever the spec says; all else that runsc can compare
+// (user, capabilities, mounts, …) must be the same and is compared at the start.
+func (t *Task) planRestore(ctx context.Context, normal *specs.Spec) error {
+	if t.request.Checkpoint == "" {
+		return nil
+	}
+	image, err := checkpoint.Open(t.request.Checkpoint)
+	if err != nil {
+		return err
+	}
+	build, err := t.runsc.Version(ctx)
+	if err != nil {
+		return err
+	}
+	if err := image.Restorable(build); err != nil {
+		return err
+	}
+	normal.Process.Args = image.Args
+	return nil
+}
+
+// filestore is how runsc names the file that keeps a sandbox's writes to its root.
+const filestore = ".gvisor.filestore."
+
+// removeFilestores takes away what a snapshot of a live sandbox's root has of runsc's:
+// it is nobody's any more, and runsc refuses a root that has one of its own name.
+func removeFilestores(rootfs string) error {
+	root, err := os.OpenRoot(rootfs)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	dir, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, filestore) {
+			if err := root.Remove(name); err != nil {
+				return fmt.Errorf("remove what another sandbox left in the root: %w", err)
+			}
+		}
+	}
+	return nil
+}
