@@ -127,6 +127,8 @@ func (n *Node) Start() error {
 	defer log.Close()
 	n.brigd = n.Command(context.Background(), filepath.Join(n.Bin, "brigd"), "--standalone", n.Dir)
 	n.brigd.Stderr = log
+	// containerd unpacks checkpoints there and leaves them.
+	n.brigd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+n.Dir)
 	stdout, err := n.brigd.StdoutPipe()
 	if err != nil {
 		return err
