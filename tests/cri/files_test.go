@@ -105,14 +105,19 @@ func TestReadonlyRoot(t *testing.T) {
 	})
 }
 
-// TestUser: the ids and groups that the pod's author names.
+// TestUser: the ids and groups that the pod's author names, under the strictest of
+// Kubernetes' pod security standards.
 func TestUser(t *testing.T) {
 	under(t, all, func(t *testing.T, n *node, handler string) {
 		p := n.run(t, handler)
 		c := p.startWith(func(c *cri.ContainerConfig) {
 			s := c.GetLinux().GetSecurityContext()
+			s.Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}}
 			s.RunAsUser, s.RunAsGroup, s.SupplementalGroups = &cri.Int64Value{Value: 1234}, &cri.Int64Value{Value: 2345}, []int64{3456}
 			s.NoNewPrivs = true
+			if handler != runc { // the one that is built for tests knows no seccomp
+				s.Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
+			}
 		}, "user", "sh", "-c", "id -u; id -g; id -G")
 		if got := c.output(); got != "1234\n2345\n2345 3456\n" {
 			t.Errorf("the ids are %q", got)

@@ -157,8 +157,6 @@ sandbox = "{{.Pause}}"
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
-enable_unprivileged_ports = false
-enable_unprivileged_icmp = false
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["{{.Bin}}", "{{.Bin}}/deps/cni"]
 conf_dir = "{{.Dir}}/cni/plain"
