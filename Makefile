@@ -24,7 +24,7 @@ REQUIRE := root,net,runsc
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## brig's own static binaries, in bin/
@@ -92,6 +92,10 @@ demo: root build deps ## a throwaway node, the README's example on it, everythin
 .PHONY: bench
 bench: root build deps ## brig beside the runc shim on this machine, as ratios; as root
 	go run ./tests/bench
+
+.PHONY: conformance
+conformance: root packages build deps ## containerd's own client suite against the shim; as root
+	go run ./tests/conformance
 
 .PHONY: dist
 dist: build deps ## an archive of the binaries with checksums, for install.sh --from

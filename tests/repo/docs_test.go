@@ -161,7 +161,7 @@ func TestMakeHelps(t *testing.T) {
 			shown = append(shown, fields[0])
 		}
 	}
-	for _, want := range strings.Fields("help build deps check test demo bench dist fmt generate clean") {
+	for _, want := range strings.Fields("help build deps check test demo bench conformance dist fmt generate clean") {
 		if !slices.Contains(shown, want) {
 			t.Errorf("make help does not tell of %s:\n%s", want, out)
 		}
