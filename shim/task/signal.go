@@ -46,6 +46,9 @@ func (t *Task) signal(ctx context.Context, p *process, sig unix.Signal, all bool
 		to = runsc.All
 	}
 	err := t.sandbox.control.Signal(ctx, t.id, pid, sig, to)
+	if err == nil {
+		return nil // and the process may be gone by now
+	}
 	var remote *runsc.RemoteError
 	if errors.As(err, &remote) && p.execID == "" {
 		select { // a sentry that does not know its program is about to end with it

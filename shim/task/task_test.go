@@ -386,6 +386,24 @@ func TestPauseAndKill(t *testing.T) {
 	f.told("Created", "Started", "Paused", "Resumed", "Paused", `Exited "" 137`, "Deleted 137")
 }
 
+// TestAKillThatWorkedIsNoError, however soon the process is gone.
+func TestAKillThatWorkedIsNoError(t *testing.T) {
+	f := setUp(t, "/bin/sleep", "1000")
+	f.must(f.create())
+	f.must(f.start())
+	id := f.request.ID
+	for i := range 50 {
+		execID := fmt.Sprint(i)
+		f.must(f.AddExec(id, execID, &specs.Process{Args: []string{"/bin/sleep", "1000"}, Cwd: "/"}, stdio.Config{}))
+		_, err := f.StartExec(t.Context(), id, execID)
+		f.must(err)
+		f.must(f.Kill(t.Context(), id, execID, unix.SIGKILL, false))
+		if code := f.wait(execID); code != killed {
+			t.Errorf("exec %d: %d, want %d", i, code, killed)
+		}
+	}
+}
+
 func TestTheSentryDies(t *testing.T) {
 	f := setUp(t, "/bin/sleep", "1000")
 	f.must(f.create())
