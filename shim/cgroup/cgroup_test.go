@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,53 +15,64 @@ func TestFind(t *testing.T) {
 		hybrid = v1 + "27 30 0:24 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
 		nested = "26 30 0:23 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 	)
+	memory := map[string]string{"memory": "/sys/fs/cgroup/memory/brig/a"}
+	both := map[string]string{"memory": "/sys/fs/cgroup/memory/brig/a", "cpu": "/sys/fs/cgroup/cpu/brig/a", "cpuacct": "/sys/fs/cgroup/cpu/brig/a"}
 	for _, c := range []struct {
-		name, membership, mounts string
-		want                     Group
-		err                      error
+		name, membership, own, mounts string
+		want                          Group
+		err                           error
 	}{
-		{"v1", "4:memory:/brig/a\n3:cpu,cpuacct:/brig/a\n", v1, Group{memory: "/sys/fs/cgroup/memory/brig/a"}, nil},
-		{"hybrid", "4:memory:/brig/a\n0::/b\n", hybrid, Group{memory: "/sys/fs/cgroup/memory/brig/a"}, nil},
-		{"v2", "0::/brig/a:b\n", v2, Group{memory: "/sys/fs/cgroup/brig/a:b", unified: true}, nil},
-		{"in a container", "4:memory:/docker/abc/brig/a\n", nested, Group{memory: "/sys/fs/cgroup/memory/brig/a"}, nil},
-		{"out of sight", "4:memory:/else\n", nested, Group{}, errNoMount},
-		{"nothing", "", "", Group{unified: true}, errNoMount},
+		{"v1", "4:memory:/brig/a\n3:cpu,cpuacct:/brig/a\n", "4:memory:/\n3:cpu,cpuacct:/\n", v1, Group{folders: both}, nil},
+		{"v1, processor shared", "4:memory:/brig/a\n3:cpu,cpuacct:/\n", "4:memory:/\n3:cpu,cpuacct:/\n", v1, Group{folders: memory}, nil},
+		{"v1, shared", "4:memory:/brig\n", "4:memory:/brig\n", v1, Group{}, ErrShared},
+		{"hybrid", "4:memory:/brig/a\n0::/b\n", "0::/\n", hybrid, Group{folders: memory}, nil},
+		{"a controller that nobody mounts", "4:memory:/brig/a\n5:pids:/brig/a\n", "", v1, Group{folders: memory}, nil},
+		{"v2", "0::/brig/a:b\n", "0::/brig\n", v2, Group{unified: "/sys/fs/cgroup/brig/a:b"}, nil},
+		{"v2, shared", "0::/system.slice/containerd.service\n", "0::/system.slice/containerd.service\n", v2, Group{}, ErrShared},
+		{"in a container", "4:memory:/docker/abc/brig/a\n", "", nested, Group{folders: memory}, nil},
+		{"out of sight", "4:memory:/else\n", "", nested, Group{}, errNoMount},
+		{"nothing", "", "", "", Group{}, errNoMount},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, err := find(c.membership, c.mounts); got != c.want || !errors.Is(err, c.err) {
+			got, err := find(c.membership, c.own, c.mounts)
+			if got.unified != c.want.unified || !maps.Equal(got.folders, c.want.folders) || !errors.Is(err, c.err) {
 				t.Errorf("got %+v, %v; want %+v, %v", got, err, c.want, c.err)
 			}
 		})
 	}
 }
 
-func TestOOMKills(t *testing.T) {
+// fake is a group of plain files, on v1 with all controllers in one folder.
+func fake(t *testing.T, unified bool, files map[string]string) Group {
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{
-		"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
-		"memory.events":      "low 0\nhigh 0\nmax 9\noom 3\noom_kill 1\noom_group_kill 1\n",
-	} {
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n, err := (Group{memory: dir}).OOMKills(); n != 2 || err != nil {
+	if unified {
+		return Group{unified: dir}
+	}
+	return Group{folders: map[string]string{"memory": dir, "cpu": dir, "cpuacct": dir, "cpuset": dir, "blkio": dir}}
+}
+
+func TestOOMKills(t *testing.T) {
+	v1 := fake(t, false, map[string]string{"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"})
+	if n, err := v1.OOMKills(); n != 2 || err != nil {
 		t.Errorf("v1: %d, %v; want 2", n, err)
 	}
-	if n, err := (Group{memory: dir, unified: true}).OOMKills(); n != 1 || err != nil {
+	v2 := fake(t, true, map[string]string{"memory.events": "low 0\nhigh 0\nmax 9\noom 3\noom_kill 1\noom_group_kill 1\n"})
+	if n, err := v2.OOMKills(); n != 1 || err != nil {
 		t.Errorf("v2: %d, %v; want 1", n, err)
 	}
-	if _, err := (Group{memory: dir + "/gone"}).OOMKills(); err == nil {
-		t.Error("no error for a group that is gone")
+	if _, err := fake(t, true, nil).OOMKills(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a group that is gone: %v", err)
 	}
 }
 
 func TestOfThisProcess(t *testing.T) {
-	g, err := Of(os.Getpid())
-	if err != nil {
-		t.Skip("requires a mounted memory controller:", err)
-	}
-	if _, err := os.Stat(g.memory); err != nil {
-		t.Error(err)
+	if _, err := Of(os.Getpid()); !errors.Is(err, ErrShared) {
+		t.Errorf("this process's group is shared with itself: %v", err)
 	}
 }
