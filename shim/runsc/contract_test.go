@@ -24,6 +24,12 @@ import (
 // boot makes a sandbox whose root is the host's, read-only.
 func boot(t *testing.T, argv ...string) (r Runsc, id, dir string, sentry *os.Process) {
 	t.Helper()
+	return bootSpec(t, func(*specs.Spec) {}, argv...)
+}
+
+// bootSpec is boot with a spec that differs.
+func bootSpec(t *testing.T, edit func(*specs.Spec), argv ...string) (r Runsc, id, dir string, sentry *os.Process) {
+	t.Helper()
 	bin := require.Runsc(t)
 	// As the shim does: what runsc leaves becomes this process's child.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -36,6 +42,7 @@ func boot(t *testing.T, argv ...string) (r Runsc, id, dir string, sentry *os.Pro
 		Root:    &specs.Root{Path: "/", Readonly: true},
 		Linux:   &specs.Linux{CgroupsPath: "/" + id, Namespaces: []specs.LinuxNamespace{{Type: specs.NetworkNamespace}}},
 	}
+	edit(&spec)
 	data, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
