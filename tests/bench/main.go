@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,27 +27,34 @@ func main() {
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	rounds := flags.Int("n", 50, "rounds of every variant")
-	bin := flags.String("bin", "bin", "folder of brig's binaries, with deps/ in it")
+	o := options{crowd: 10}
+	flags.IntVar(&o.rounds, "n", 50, "rounds of every variant")
+	flags.StringVar(&o.bin, "bin", "bin", "folder of brig's binaries, with deps/ in it")
+	flags.StringVar(&o.only, "only", "", "the measures whose name holds this; empty: all")
+	gvisor := flags.Bool("gvisor", true, "build gVisor's own shim, and measure it too")
 	jsonPath := flags.String("json", "", "also write everything to this file")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the order and the bootstrap")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *rounds < 1 {
-		return fmt.Errorf("-n %d: at least 1", *rounds)
+	if o.rounds < 1 {
+		return fmt.Errorf("-n %d: at least 1", o.rounds)
 	}
-	dir, err := os.MkdirTemp("", "brig-bench-")
-	if err != nil {
+	var err error
+	if o.dir, err = os.MkdirTemp("", "brig-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	absolute, err := filepath.Abs(*bin)
-	if err != nil {
+	defer os.RemoveAll(o.dir)
+	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
+	}
+	if *gvisor {
+		if o.peer, err = buildPeer(ctx, o.dir, progress); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(progress, "bench: seed %d\n", *seed)
-	r, err := benchmark(ctx, absolute, dir, *rounds, rand.New(rand.NewPCG(*seed, 0)), progress)
+	r, err := benchmark(ctx, o, rand.New(rand.NewPCG(*seed, 0)), progress)
 	if err != nil {
 		return err
 	}
@@ -58,64 +66,86 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	return r.writeTable(out)
 }
 
-// benchmark runs every measure on a throwaway node under dir.
-func benchmark(ctx context.Context, bin, dir string, rounds int, rng *rand.Rand, progress io.Writer) (_ *report, err error) {
-	about, err := describeMachine(bin)
+// options of a run.
+type options struct {
+	bin    string // brig's binaries, with deps/ in it
+	dir    string // where the throwaway node keeps everything
+	peer   string // gVisor's own shim; empty: without it
+	rounds int
+	crowd  int    // how many idle sandboxes at once, where memory is measured
+	only   string // part of a measure's name
+}
+
+// measures in the order of the report. One of them may yield several series of
+// a variant.
+var measures = []struct {
+	name string
+	run  func(context.Context, *testNode, options, *rand.Rand, io.Writer) ([]series, error)
+}{
+	{"create → first output", measureCreate},
+	{"exec round trip", measureExec},
+	{"idle sandbox", measureIdle},
+}
+
+// benchmark runs the measures on a throwaway node.
+func benchmark(ctx context.Context, o options, rng *rand.Rand, progress io.Writer) (_ *report, err error) {
+	about, err := describeMachine(o.bin)
 	if err != nil {
 		return nil, err
 	}
-	node, err := startNode(ctx, bin, dir)
+	node, err := startNode(ctx, o)
 	defer func() { err = errors.Join(err, node.close()) }()
 	if err != nil {
 		return nil, err
 	}
 	r := &report{Machine: about}
-	for _, measured := range []func(context.Context, *testNode, int, *rand.Rand, io.Writer) (string, []series, error){
-		measureCreate, measureExec,
-	} {
-		name, all, err := measured(ctx, node, rounds, rng, progress)
-		if err != nil {
-			return nil, err
+	for _, m := range measures {
+		if !strings.Contains(m.name, o.only) {
+			continue
 		}
-		r.add(rng, name, all)
+		all, err := m.run(ctx, node, o, rng, progress)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		r.add(rng, all)
 	}
 	return r, nil
 }
 
-func measureCreate(ctx context.Context, n *testNode, rounds int, rng *rand.Rand, progress io.Writer) (string, []series, error) {
-	brig, runc := n.runtimes()
-	m := measure{name: "create → first output", variants: []variant{
-		{name: "runc shim", once: n.createToOutput(runc)},
-		{name: "brig shim", ours: true, once: n.createToOutput(brig)},
-		{name: "brigd, network and policy", ours: true, once: n.agentCreateToOutput},
-	}}
-	all, err := m.run(ctx, rng, rounds, progress)
-	return m.name, all, err
+func measureCreate(ctx context.Context, n *testNode, o options, rng *rand.Rand, progress io.Writer) ([]series, error) {
+	runtimes, err := n.runtimes()
+	if err != nil {
+		return nil, err
+	}
+	m := measure{name: "create → first output"}
+	for _, r := range runtimes {
+		m.variants = append(m.variants, variant{name: r.name, ours: r.ours, once: n.createToOutput(r)})
+	}
+	m.variants = append(m.variants, variant{name: "brigd, network and policy", ours: true, once: n.agentCreateToOutput})
+	return m.run(ctx, rng, o.rounds, progress)
 }
 
-func measureExec(ctx context.Context, n *testNode, rounds int, rng *rand.Rand, progress io.Writer) (_ string, _ []series, err error) {
+func measureExec(ctx context.Context, n *testNode, o options, rng *rand.Rand, progress io.Writer) (_ []series, err error) {
+	runtimes, err := n.runtimes()
+	if err != nil {
+		return nil, err
+	}
 	m := measure{name: "exec round trip"}
-	brig, runc := n.runtimes()
-	for _, peer := range []struct {
-		name string
-		shimRuntime
-		ours bool
-	}{{"runc shim", runc, false}, {"brig shim", brig, true}} {
-		task, remove, err := n.idle(ctx, peer.shimRuntime)
+	for _, r := range runtimes {
+		task, remove, err := n.idle(ctx, r)
 		if err != nil {
-			return m.name, nil, fmt.Errorf("%s: %w", peer.name, err)
+			return nil, fmt.Errorf("%s: %w", r.name, err)
 		}
 		defer func() { err = errors.Join(err, remove()) }()
-		m.variants = append(m.variants, variant{name: peer.name, ours: peer.ours, once: n.execRoundTrip(task)})
+		m.variants = append(m.variants, variant{name: r.name, ours: r.ours, once: n.execRoundTrip(task)})
 	}
 	id, err := n.agentIdle(ctx)
 	if err != nil {
-		return m.name, nil, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, n.removeSandbox(ctx, id)) }()
 	m.variants = append(m.variants, variant{name: "brigd", ours: true, once: n.agentExec(id)})
-	all, err := m.run(ctx, rng, rounds, progress)
-	return m.name, all, err
+	return m.run(ctx, rng, o.rounds, progress)
 }
 
 func writeFile(path string, write func(io.Writer) error) error {

@@ -24,36 +24,48 @@ type measure struct {
 	variants []variant
 }
 
-// series is what one variant yielded.
+// series is what one variant of a measure yielded.
 type series struct {
-	variant
-	millis   []float64
+	measure  string
+	variant  string
+	unit     string
+	ours     bool
+	samples  []float64
 	failures []error
 }
 
-// run does rounds of every variant, shuffled anew in each round, after one round
-// that is not counted: it loads what the later ones find in the page cache.
+// run does rounds of every variant after one round that is not counted: it loads
+// what the later ones find in the page cache.
 func (m measure) run(ctx context.Context, rng *rand.Rand, rounds int, progress io.Writer) ([]series, error) {
 	all := make([]series, len(m.variants))
 	for i, v := range m.variants {
-		all[i].variant = v
+		all[i] = series{measure: m.name, variant: v.name, unit: "ms", ours: v.ours}
 	}
-	for round := range rounds + 1 {
-		for _, i := range rng.Perm(len(all)) {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			took, err := all[i].once(ctx)
-			switch {
-			case round == 0:
-			case err != nil:
-				all[i].failures = append(all[i].failures, err)
-			default:
-				all[i].millis = append(all[i].millis, float64(took)/float64(time.Millisecond))
-			}
+	err := interleave(ctx, rng, len(all), 1+rounds, m.name, progress, func(i, round int) {
+		took, err := m.variants[i].once(ctx)
+		switch {
+		case round == 0:
+		case err != nil:
+			all[i].failures = append(all[i].failures, err)
+		default:
+			all[i].samples = append(all[i].samples, float64(took)/float64(time.Millisecond))
 		}
-		fmt.Fprintf(progress, "\r%s: round %d of %d", m.name, round, rounds)
+	})
+	return all, err
+}
+
+// interleave calls do for each of n variants in each round, in an order shuffled anew
+// in each round.
+func interleave(ctx context.Context, rng *rand.Rand, n, rounds int, name string, progress io.Writer, do func(variant, round int)) error {
+	for round := range rounds {
+		for _, i := range rng.Perm(n) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			do(i, round)
+		}
+		fmt.Fprintf(progress, "\r%s: %d of %d", name, round+1, rounds)
 	}
 	fmt.Fprintln(progress)
-	return all, nil
+	return nil
 }

@@ -31,6 +31,7 @@ const benchNamespace = "bench"
 type testNode struct {
 	bin        string
 	dir        string
+	peer       string // path of gVisor's shim; empty: without it
 	brigd      *exec.Cmd
 	containerd *client.Client
 	image      client.Image
@@ -40,14 +41,14 @@ type testNode struct {
 
 // startNode starts bin/brigd --standalone and imports the image twice: into
 // brigd's namespace and into the peers'. close must be called even on an error.
-func startNode(ctx context.Context, bin, dir string) (*testNode, error) {
-	n := &testNode{bin: bin, dir: dir}
+func startNode(ctx context.Context, o options) (*testNode, error) {
+	n := &testNode{bin: o.bin, dir: o.dir, peer: o.peer}
 	if err := n.startBrigd(ctx); err != nil {
 		return n, err
 	}
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "brig.sock"))
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.dir, "brig.sock"))
 		},
 		Protocols: new(http.Protocols),
 	}
@@ -57,10 +58,10 @@ func startNode(ctx context.Context, bin, dir string) (*testNode, error) {
 	n.exec = brigv1connect.NewExecClient(api, "http://brig")
 
 	var err error
-	if n.containerd, err = client.New(filepath.Join(dir, "containerd.sock")); err != nil {
+	if n.containerd, err = client.New(filepath.Join(n.dir, "containerd.sock")); err != nil {
 		return n, fmt.Errorf("connect to containerd: %w", err)
 	}
-	archive := filepath.Join(dir, "image.tar")
+	archive := filepath.Join(n.dir, "image.tar")
 	build := exec.CommandContext(ctx, "go", "run", "brig/tests/image", "-o", archive, "-ref", imageName)
 	if out, err := build.CombinedOutput(); err != nil {
 		return n, fmt.Errorf("build the image: %w\n%s", err, out)

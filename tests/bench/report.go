@@ -15,9 +15,10 @@ type row struct {
 	Variant  string  `json:"variant"`
 	N        int     `json:"n"`
 	Failures int     `json:"failures"`
-	Median   float64 `json:"median_ms"`
-	P90      float64 `json:"p90_ms"`
-	P99      float64 `json:"p99_ms"`
+	Unit     string  `json:"unit"`
+	Median   float64 `json:"median"`
+	P90      float64 `json:"p90"`
+	P99      float64 `json:"p99"`
 	// Against is the peer's name and Ratio ours over the peer's; none for peers.
 	Against string   `json:"against,omitempty"`
 	Ratio   interval `json:"ratio,omitzero"`
@@ -27,23 +28,24 @@ type row struct {
 type report struct {
 	Machine machine              `json:"machine"`
 	Rows    []row                `json:"rows"`
-	Samples map[string][]float64 `json:"samples_ms"`
+	Samples map[string][]float64 `json:"samples"`
 	Errors  []string             `json:"errors,omitempty"`
 }
 
-// add a measure's series: each of ours gets a row against each peer.
-func (r *report) add(rng *rand.Rand, name string, all []series) {
+// add series: each of ours gets a row against each peer in the same measure.
+func (r *report) add(rng *rand.Rand, all []series) {
 	if r.Samples == nil {
 		r.Samples = map[string][]float64{}
 	}
 	for _, s := range all {
-		r.Samples[name+" / "+s.name] = s.millis
+		name := s.measure + " / " + s.variant
+		r.Samples[name] = s.samples
 		for _, err := range s.failures {
-			r.Errors = append(r.Errors, fmt.Sprintf("%s / %s: %v", name, s.name, err))
+			r.Errors = append(r.Errors, fmt.Sprintf("%s: %v", name, err))
 		}
-		sorted := slices.Sorted(slices.Values(s.millis))
+		sorted := slices.Sorted(slices.Values(s.samples))
 		base := row{
-			Measure: name, Variant: s.name, N: len(sorted), Failures: len(s.failures),
+			Measure: s.measure, Variant: s.variant, N: len(sorted), Failures: len(s.failures), Unit: s.unit,
 			Median: quantile(sorted, 0.5), P90: quantile(sorted, 0.9), P99: quantile(sorted, 0.99),
 		}
 		if !s.ours {
@@ -51,11 +53,11 @@ func (r *report) add(rng *rand.Rand, name string, all []series) {
 			continue
 		}
 		for _, peer := range all {
-			if peer.ours {
+			if peer.ours || peer.measure != s.measure {
 				continue
 			}
 			against := base
-			against.Against, against.Ratio = peer.name, ratio(rng, s.millis, peer.millis)
+			against.Against, against.Ratio = peer.variant, ratio(rng, s.samples, peer.samples)
 			r.Rows = append(r.Rows, against)
 		}
 	}
@@ -66,7 +68,7 @@ func (r *report) add(rng *rand.Rand, name string, all []series) {
 func (r *report) writeTable(w io.Writer) error {
 	fmt.Fprintln(w, r.Machine)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "measure\tvariant\tn\tfailed\tmedian ms\tp90\tp99\tratio\tagainst")
+	fmt.Fprintln(t, "measure\tvariant\tn\tfailed\tmedian\tp90\tp99\tratio\tagainst")
 	for _, x := range r.Rows {
 		p99, versus := "-", "\t"
 		if x.N >= 200 {
@@ -75,7 +77,8 @@ func (r *report) writeTable(w io.Writer) error {
 		if x.Against != "" {
 			versus = fmt.Sprintf("%.2f (%.2f – %.2f)\t%s", x.Ratio.Value, x.Ratio.Low, x.Ratio.High, x.Against)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.1f\t%.1f\t%s\t%s\n", x.Measure, x.Variant, x.N, x.Failures, x.Median, x.P90, p99, versus)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.1f %s\t%.1f\t%s\t%s\n",
+			x.Measure, x.Variant, x.N, x.Failures, x.Median, x.Unit, x.P90, p99, versus)
 	}
 	if err := t.Flush(); err != nil {
 		return err
