@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,7 @@ const maxSpec = 16 << 20
 // never end.
 func readJSON(path string, v any, strict bool) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ELOOP {
+	if errors.Is(err, unix.ELOOP) {
 		return fmt.Errorf("%s is a link, want a regular file: %w", path, errdefs.ErrInvalidArgument)
 	} else if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}

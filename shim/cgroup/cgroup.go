@@ -67,11 +67,16 @@ var ErrShared = errors.New("the sandbox has no cgroup of its own")
 
 // Of finds the group of a process. It must be asked while the process lives.
 func Of(pid int) (Group, error) {
-	membership, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
-	own, err := os.ReadFile("/proc/self/cgroup")
+	return locate(strconv.Itoa(pid), string(own))
+}
+
+// locate finds the group of a process, apart from what it shares with own.
+func locate(pid, own string) (Group, error) {
+	membership, err := os.ReadFile(filepath.Join("/proc", pid, "cgroup"))
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
@@ -79,9 +84,9 @@ func Of(pid int) (Group, error) {
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
-	g, err := find(string(membership), string(own), string(mounts))
+	g, err := find(string(membership), own, string(mounts))
 	if err != nil {
-		return Group{}, fmt.Errorf("find cgroup of process %d: %w", pid, err)
+		return Group{}, fmt.Errorf("find cgroup of process %s: %w", pid, err)
 	}
 	return g, nil
 }

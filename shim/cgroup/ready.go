@@ -18,14 +18,14 @@ const graceTime = 4 * time.Millisecond
 // error where it cannot be done: a create is slower then.
 func ReadyToMove() (stop func()) {
 	done := make(chan struct{})
-	if own, err := Of(os.Getpid()); err == nil && !own.unified {
+	if own, err := locate("self", ""); err == nil && !own.Unified() {
 		go own.move(done)
 	}
 	return func() { close(done) }
 }
 
 func (g Group) move(done chan struct{}) {
-	f, err := os.OpenFile(filepath.Join(g.memory, "cgroup.procs"), os.O_WRONLY, 0)
+	f, err := os.OpenFile(filepath.Join(g.folders["memory"], "cgroup.procs"), os.O_WRONLY, 0)
 	if err != nil {
 		return
 	}

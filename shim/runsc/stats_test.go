@@ -23,7 +23,7 @@ func TestContractUsage(t *testing.T) {
 	if u, err := c.Usage(t.Context(), id); err != nil || u.Tasks != 0 {
 		t.Errorf("before the start: %+v, %v", u, err)
 	}
-	if err := r.Start(t.Context(), id, dir); err != nil {
+	if err := r.Start(t.Context(), id, dir, nil); err != nil {
 		t.Fatalf("%+v", err)
 	}
 	for _, state := range []string{"running", "paused"} {
@@ -59,7 +59,7 @@ func TestContractUpdate(t *testing.T) {
 	limit := int64(512 << 20)
 	memory := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
 	r, id, dir, _ := bootSpec(t, func(s *specs.Spec) { s.Linux.Resources = memory }, "/bin/sleep", "1000")
-	if err := r.Start(t.Context(), id, dir); err != nil {
+	if err := r.Start(t.Context(), id, dir, nil); err != nil {
 		t.Fatalf("%+v", err)
 	}
 	limit = 256 << 20

@@ -428,7 +428,7 @@ func (s *sharedNode) close() error {
 	if s.name == "" {
 		return nil
 	}
-	return errors.Join(s.node.stop(), netns.Delete(s.name))
+	return errors.Join(s.stop(), netns.Delete(s.name))
 }
 
 // cniCache is where containerd's CNI library keeps results, whatever it is told. It
