@@ -47,12 +47,16 @@ bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
 		github.com/containerd/containerd/v2/cmd/ctr \
 		github.com/containernetworking/cni/cnitool
+	@mkdir -p bin/deps/cni
+	cd tools/containerd && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../bin/deps/cni/ \
+		github.com/containernetworking/plugins/plugins/main/ptp \
+		github.com/containernetworking/plugins/plugins/ipam/host-local
 	cd tools/containerd && go build -trimpath -ldflags "-s -w" -o ../../bin/deps/ github.com/opencontainers/runc
 	@touch $@
 
 # The suites that drive a whole node; all other packages are tested by any user.
-SUITES := ./tests/bench ./tests/e2e ./tests/isolation
-UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|e2e|isolation)$$')
+SUITES := ./tests/bench ./tests/cri ./tests/e2e ./tests/isolation
+UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|cri|e2e|isolation)$$')
 
 .PHONY: lint
 lint: ## format, vet and the linter, all at zero

@@ -114,7 +114,8 @@ func (n *node) serveImages() error {
 }
 
 // files of the node, by their paths below its directory. brig's own network and a plain
-// one differ in the folder that a handler reads.
+// one differ in the folder that a handler reads. The handler brig is the one that is
+// shipped.
 var files = map[string]string{
 	"config.toml": `
 node = "{{.Name}}"
@@ -138,6 +139,7 @@ idle = "{{.Bin}}/brig-idle"
 }`,
 	"containerd.toml": `
 version = 3
+imports = ["{{.Root}}/deploy/containerd-system.toml"]
 root = "{{.Dir}}/root"
 state = "{{.Dir}}/state"
 temp = "{{.Dir}}/tmp"
@@ -167,10 +169,6 @@ runtime_type = "io.containerd.runc.v2"
 BinaryName = "{{.Bin}}/deps/runc"
 Root = "{{.Dir}}/runc"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig]
-runtime_type = "io.containerd.brig.v1"
-sandboxer = "shim"
-disable_pause_image_pull = true
-pod_annotations = ["brig/*"]
 cni_conf_dir = "{{.Dir}}/cni/brig"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig-plain]
 runtime_type = "io.containerd.brig.v1"
@@ -196,7 +194,7 @@ func (n *node) write() error {
 			return err
 		}
 		err = template.Must(template.New(name).Parse(text)).Execute(f, map[string]string{
-			"Name": n.name, "Dir": n.dir, "Bin": n.bin, "Pause": strings.Replace(n.busybox, "/busybox:", "/pause:", 1),
+			"Name": n.name, "Dir": n.dir, "Bin": n.bin, "Root": filepath.Dir(n.bin), "Pause": strings.Replace(n.busybox, "/busybox:", "/pause:", 1),
 		})
 		if err := errors.Join(err, f.Close()); err != nil {
 			return err
