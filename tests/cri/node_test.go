@@ -392,16 +392,29 @@ func (n *node) clear() error {
 	for _, path := range n.mounts() {
 		_ = syscall.Unmount(path, syscall.MNT_DETACH)
 	}
-	own, _ := filepath.Glob("/sys/fs/cgroup/*" + n.cgroupParent())
-	for _, path := range append(n.cgroups(), append(own, "/sys/fs/cgroup"+n.cgroupParent())...) {
-		_ = syscall.Rmdir(strings.TrimSuffix(path, "/"))
-	}
+	n.clearCgroups()
 	cfg, err := config.Load(filepath.Join(n.dir, "config.toml"))
 	if err != nil {
 		return err
 	}
 	err = netns.Do(n.netns, func() error { return transit.Remove(context.Background(), &cfg) })
 	return errors.Join(err, os.RemoveAll(cfg.RunDir))
+}
+
+// clearCgroups tries for a while: what was killed leaves them in its own time.
+func (n *node) clearCgroups() {
+	for range 20 {
+		own, _ := filepath.Glob("/sys/fs/cgroup/*" + n.cgroupParent())
+		own = append(own, "/sys/fs/cgroup"+n.cgroupParent())
+		busy := false
+		for _, path := range append(n.cgroups(), own...) {
+			busy = errors.Is(syscall.Rmdir(strings.TrimSuffix(path, "/")), syscall.EBUSY) || busy
+		}
+		if !busy {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // sharedNode is a node in a namespace that has nothing but loopback.
