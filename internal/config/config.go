@@ -288,7 +288,7 @@ func checkAnnotation(key string) error {
 	own := func(prefix string) bool { return strings.HasPrefix(key, prefix) }
 	switch {
 	case !strings.HasPrefix(key, "dev.gvisor."):
-		return errors.New("want a key that begins with \"dev.gvisor.\"")
+		return errors.New("want a key dev.gvisor.…")
 	case slices.ContainsFunc(ownAnnotations, own):
 		return errors.New("that is brig's own to decide")
 	}

@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		{"unmanaged", "[network]\nunmanaged = \"maybe\"", `network.unmanaged "maybe": want allow or refuse`},
 		{"dns", "[network]\ndns = [\"resolver\"]", `network.dns "resolver"`},
 		{"an annotation for runsc", "[runsc]\nallowed_annotations = [\"dev.gvisor.flag.host-uds\"]", ""},
-		{"an annotation that is not runsc's", "[runsc]\nallowed_annotations = [\"io.kubernetes.cri.sandbox-id\"]", "want a key that begins with"},
+		{"an annotation that is not runsc's", "[runsc]\nallowed_annotations = [\"io.kubernetes.cri.sandbox-id\"]", "want a key dev.gvisor.…"},
 		{"an annotation of brig's", "[runsc]\nallowed_annotations = [\"dev.gvisor.spec.rootfs.source\"]", "brig's own"},
 		{"timeout above its ceiling", "[sandboxes]\nmax_timeout = \"1m\"", "at most max_timeout"},
 	} {

@@ -85,14 +85,14 @@ func flatten(t *testing.T, spec *specs.Spec) map[string]string {
 		switch v := v.(type) {
 		case map[string]any:
 			for key, child := range v {
-				walk(path+"/"+key, child)
+				walk(path+"."+key, child)
 			}
 		case []any:
 			for i, child := range v {
-				walk(fmt.Sprintf("%s/%d", path, i), child)
+				walk(fmt.Sprintf("%s.%d", path, i), child)
 			}
 		default:
-			leaves[path] = fmt.Sprint(v)
+			leaves[strings.TrimPrefix(path, ".")] = fmt.Sprint(v)
 		}
 	}
 	walk("", tree)
