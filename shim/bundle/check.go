@@ -195,7 +195,7 @@ func checkResources(r *specs.LinuxResources) error {
 	switch {
 	case r == nil:
 		return nil
-	case r.Pids != nil && r.Pids.Limit != nil && *r.Pids.Limit > 0:
+	case r.Pids != nil && r.Pids.Limit != nil && *r.Pids.Limit > 0, r.Unified["pids.max"] != "":
 		return fmt.Errorf("a limit of processes: on the host it would count the sandbox kernel's threads: %w",
 			errdefs.ErrNotImplemented)
 	case r.CPU != nil && (r.CPU.Burst != nil || r.CPU.Idle != nil && *r.CPU.Idle != 0):

@@ -49,6 +49,7 @@ func TestRefusals(t *testing.T) {
 		{"linux", `"sysctl":{"kernel.shmmax":"1"}`, "linux.sysctl: runsc does not set kernel.shmmax"},
 		{"linux", `"sysctl":{"net.ipv4.ip_unprivileged_port_start":"80"}`, `linux.sysctl: net.ipv4.ip_unprivileged_port_start="80" cannot be had`},
 		{"linux", `"devices":[{"path":"/dev/sda","type":"b","major":8}]`, "linux.devices: /dev/sda: a sandbox has no devices"},
+		{"linux", `"resources":{"unified":{"pids.max":"5"}}`, "a limit of processes"},
 		{"linux", `"resources":{"cpu":{"idle":1}}`, "linux.resources.cpu"},
 		{"linux", `"resources":{"memory":{"disableOOMKiller":true}}`, "linux.resources.memory.disableOOMKiller"},
 		{"linux", `"resources":{"rdma":{"mlx5_1":{}}}`, "linux.resources.rdma"},

@@ -22,10 +22,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Capabilities say which of containerd's own mount types and transforms the shim does
-// in its place: none. To say so, rather than nothing, spares containerd a start of this
-// program to ask for them.
-func Capabilities() *apitypes.MountCapabilities { return new(apitypes.MountCapabilities) }
+// Capabilities say which of containerd's own mounts the shim does in its place: a lone
+// EROFS image, such as a view of an image of one layer. containerd would mount that
+// elsewhere and give the shim nothing. What something is stacked on, and every
+// transform, stays containerd's.
+func Capabilities() *apitypes.MountCapabilities {
+	return &apitypes.MountCapabilities{Types: []string{"erofs"}}
+}
 
 // Mount makes dir and mounts everything there, each at its target below dir, or leaves
 // nothing mounted.

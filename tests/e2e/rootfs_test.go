@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -124,5 +125,39 @@ func TestMountsOfTheRoot(t *testing.T) {
 		if _, err := os.Stat(file); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestErofs: a lone image, which the shim mounts, and one under an overlay, where
+// containerd does. createContainer hooks run either way.
+func TestErofs(t *testing.T) {
+	t.Parallel()
+	n := useCtr(t)
+	dir := t.TempDir()
+	img, upper, work, hooked := filepath.Join(dir, "image"), filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "hooked")
+	if out, err := exec.CommandContext(t.Context(), "mkfs.erofs", img, rootfsFolder(t)).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.erofs (of erofs-utils): %v\n%s", err, out)
+	}
+	if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	layer := mount.Mount{Type: "erofs", Source: img, Options: []string{"ro", "loop"}}
+	for name, mounts := range map[string][]mount.Mount{
+		"erofs-lone": {layer},
+		"erofs-under": {layer, {Type: "format/overlay", Source: "overlay",
+			Options: []string{"lowerdir={{ mount 0 }}", "upperdir=" + upper, "workdir=" + work}}},
+	} {
+		s := spec(t, "rootfs", name, func(s *specs.Spec) {
+			s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/touch", Args: []string{"touch", hooked + name}}}}
+		}, "sh", "-c", "echo a > /file && cat /file")
+		if status := clientRun(t, n.Node, s, name, mounts); status != 0 {
+			t.Errorf("%s: status %d", name, status)
+		}
+		if _, err := os.Stat(hooked + name); err != nil {
+			t.Errorf("%s: the hook did not run: %v", name, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(upper, "file")); err != nil {
+		t.Error(err)
 	}
 }

@@ -76,7 +76,17 @@ func spec(t *testing.T, rootfs, name string, edit func(*specs.Spec), argv ...str
 // specRun is `ctr run --rm` of containerd's default spec, edited.
 func specRun(t *testing.T, n *node.Node, rootfs, name string, edit func(*specs.Spec), argv ...string) node.Result {
 	t.Helper()
-	data, err := json.Marshal(spec(t, rootfs, name, edit, argv...))
+	file := specFile(t, spec(t, rootfs, name, edit, argv...))
+	r := n.Ctr(t, ctrNamespace, "run", "--rm", "--runtime", "io.containerd.brig.v1", "--config", file, name)
+	if r.Code != 0 {
+		n.Ctr(t, ctrNamespace, "containers", "rm", name)
+	}
+	return r
+}
+
+func specFile(t *testing.T, s *specs.Spec) string {
+	t.Helper()
+	data, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,11 +94,7 @@ func specRun(t *testing.T, n *node.Node, rootfs, name string, edit func(*specs.S
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := n.Ctr(t, ctrNamespace, "run", "--rm", "--runtime", "io.containerd.brig.v1", "--config", file, name)
-	if r.Code != 0 {
-		n.Ctr(t, ctrNamespace, "containers", "rm", name)
-	}
-	return r
+	return file
 }
 
 // TestRefusedSpecs: a reason in one line, at once, and nothing left.
@@ -141,20 +147,34 @@ func TestLargeSpec(t *testing.T) {
 	}
 }
 
-// TestSeccomp: a filter holds for the program, and the engines' default one lets a
-// threaded program run.
+// TestSeccomp: a filter holds for the program and for every exec, and the engines'
+// default one lets a threaded program run.
 func TestSeccomp(t *testing.T) {
 	t.Parallel()
 	n := useCtr(t)
-	r := specRun(t, n.Node, rootfsFolder(t), "seccomp", func(s *specs.Spec) {
+	noMkdir := spec(t, rootfsFolder(t), "seccomp", func(s *specs.Spec) {
 		s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{
 			{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno},
 		}}
-	}, "sh", "-c", "touch /tmp-file && mkdir /tmp-folder")
-	if r.Code == 0 || !strings.Contains(r.Stderr, "Operation not permitted") {
+	}, "sh", "-c", "touch /file && mkdir /folder; sleep 1000")
+	r := n.Ctr(t, ctrNamespace, "run", "-d", "--runtime", "io.containerd.brig.v1", "--config", specFile(t, noMkdir), "seccomp")
+	t.Cleanup(func() {
+		n.Ctr(t, ctrNamespace, "tasks", "rm", "-f", "seccomp")
+		n.Ctr(t, ctrNamespace, "containers", "rm", "seccomp")
+	})
+	if r.Code != 0 {
+		t.Fatal(r)
+	}
+	eventually(t, 10*time.Second, func() error {
+		if r := n.Ctr(t, ctrNamespace, "tasks", "exec", "--exec-id", "look", "seccomp", "ls", "/file"); r.Code != 0 {
+			return errors.New(r.String())
+		}
+		return nil
+	})
+	r = n.Ctr(t, ctrNamespace, "tasks", "exec", "--exec-id", "e", "seccomp", "sh", "-c", "ls -d /folder; mkdir /another")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "/folder: No such file") || !strings.Contains(r.Stderr, "Operation not permitted") {
 		t.Errorf("mkdir is forbidden: %s", r)
 	}
-	n.Ctr(t, ctrNamespace, "containers", "rm", "seccomp")
 
 	python := importPython(t, n.Node)
 	program := "import threading; t = threading.Thread(target=print, args=['from a thread']); t.start(); t.join()"
