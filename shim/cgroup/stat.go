@@ -9,31 +9,10 @@ import (
 	"strconv"
 	"strings"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
-
-// Metrics is one reading in the form that containerd's users decode: one of the two is
-// set, by the host's mode.
-type Metrics struct {
-	V1 *v1.Metrics
-	V2 *v2.Metrics
-}
-
-// Empty metrics in the host's mode, for a sandbox without a group of its own.
-func Empty() Metrics {
-	var fs unix.Statfs_t
-	if unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
-		return Metrics{V2: &v2.Metrics{Pids: new(v2.PidsStat), CPU: new(v2.CPUStat), Memory: new(v2.MemoryStat)}}
-	}
-	return Metrics{V1: &v1.Metrics{
-		Pids: new(v1.PidsStat), CPU: &v1.CPUStat{Usage: new(v1.CPUUsage), Throttling: new(v1.Throttle)},
-		Memory: &v1.MemoryStat{Usage: new(v1.MemoryEntry)},
-	}}
-}
 
 // Stat reads the group. The pids are left out: the host would count the threads of the
 // sandbox's kernel. What a kernel does not account for is zero.

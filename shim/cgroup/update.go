@@ -9,32 +9,45 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // Update holds the group to the limits of r, all of them or none: what cannot be
 // written undoes what was. A field that is missing or zero leaves a limit as it is. The
 // kernel decides what a limit below the present use means, and its refusal is the error.
 //
-// What cannot be changed is not looked at; Unchangeable refuses it.
-func (g Group) Update(r *specs.LinuxResources) error {
+// What cannot be changed is not looked at; Unchangeable refuses it. undo takes the
+// update back.
+func (g Group) Update(r *specs.LinuxResources) (undo func() error, err error) {
 	wanted, err := g.plan(r)
 	if err != nil {
-		return fmt.Errorf("update limits: %w", err)
+		return nil, fmt.Errorf("update limits: %w", err)
 	}
 	var before, after settings
 	for _, s := range wanted {
 		now, err := g.read(s.file)
 		if err != nil {
-			return fmt.Errorf("update limits: %w", err)
+			return nil, fmt.Errorf("update limits: %w", err)
 		}
 		if now != s.value {
 			before, after = append(before, setting{s.file, now}), append(after, s)
 		}
 	}
 	if err := g.apply(after); err != nil {
-		return fmt.Errorf("update limits: %w", errors.Join(err, g.apply(before)))
+		return nil, fmt.Errorf("update limits: %w", errors.Join(classify(err), g.apply(before)))
 	}
-	return nil
+	return func() error { return g.apply(before) }, nil
+}
+
+// classify a refusal of the kernel's.
+func classify(err error) error {
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("%w: more is in use: %w", err, errdefs.ErrFailedPrecondition)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return err
 }
 
 // apply writes settings in order. The kernel refuses some because of others that are

@@ -11,7 +11,6 @@ import (
 
 	"brig/internal/require"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -86,45 +85,6 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func TestUnchangeable(t *testing.T) {
-	made := &specs.LinuxResources{
-		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
-		Memory:  &specs.LinuxMemory{Limit: p[int64](5), Swappiness: p[uint64](7)},
-		Unified: map[string]string{"memory.oom.group": "1"},
-	}
-	for _, c := range []struct {
-		name   string
-		wanted specs.LinuxResources
-		want   string // in the error; empty: none
-	}{
-		{"CRI's whole spec again", specs.LinuxResources{
-			Devices: made.Devices, Unified: map[string]string{"memory.oom.group": "1", "memory.high": "5"},
-			Memory: &specs.LinuxMemory{Limit: p[int64](6), Swap: p[int64](6), Swappiness: p[uint64](7)},
-			CPU:    &specs.LinuxCPU{Shares: p[uint64](2), Quota: p[int64](1000), Period: p[uint64](1000)},
-		}, ""},
-		{"docker's zeros", specs.LinuxResources{
-			BlockIO: &specs.LinuxBlockIO{Weight: p[uint16](0)}, Pids: &specs.LinuxPids{Limit: p[int64](0)},
-			CPU: &specs.LinuxCPU{}, Memory: &specs.LinuxMemory{DisableOOMKiller: p(false)},
-		}, ""},
-		{"any number of processes", specs.LinuxResources{Pids: &specs.LinuxPids{Limit: p[int64](-1)}}, ""},
-		{"processes", specs.LinuxResources{Pids: &specs.LinuxPids{Limit: p[int64](5)}}, "change pids/limit"},
-		{"disks", specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: p[uint16](5)}}, "change blockIO/weight"},
-		{"huge pages", specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 1}}}, "change hugepageLimits"},
-		{"devices", specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true}}}, "change devices"},
-		{"RDMA", specs.LinuxResources{Rdma: map[string]specs.LinuxRdma{"a": {HcaHandles: p[uint32](1)}}}, "change rdma/a"},
-		{"network classes", specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: p[uint32](1)}}, "change network/classID"},
-		{"real time", specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimeRuntime: p[int64](1)}}, "change cpu/realtimeRuntime"},
-		{"another swappiness", specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: p[uint64](8)}}, "change memory/swappiness"},
-		{"dying one by one", specs.LinuxResources{Unified: map[string]string{"memory.oom.group": "0"}}, "change unified/memory.oom.group"},
-		{"a file elsewhere", specs.LinuxResources{Unified: map[string]string{"../../cpu.max": "1"}}, "change unified/../../cpu.max"},
-	} {
-		err := Unchangeable(made, &c.wanted)
-		if c.want == "" && err != nil || c.want != "" && (!errdefs.IsNotImplemented(err) || !strings.HasPrefix(err.Error(), c.want+":")) {
-			t.Errorf("%s: %v; want %q", c.name, err, c.want)
-		}
-	}
-}
-
 // TestUpdateOnTheHost has the kernel decide.
 func TestUpdateOnTheHost(t *testing.T) {
 	require.Root(t)
@@ -158,7 +118,7 @@ func TestUpdateOnTheHost(t *testing.T) {
 	}
 	// Down and up: in each direction another order is right.
 	for _, memory := range []int64{64 << 20, 32 << 20, 128 << 20} {
-		if err := g.Update(limits(memory, 25000)); err != nil {
+		if _, err := g.Update(limits(memory, 25000)); err != nil {
 			t.Fatal(err)
 		}
 		want := []string{"512", "50000", "25000", fmt.Sprint(memory), fmt.Sprint(memory)}
@@ -167,15 +127,22 @@ func TestUpdateOnTheHost(t *testing.T) {
 		}
 	}
 	before := look()
-	if err := g.Update(limits(64<<20, 10)); err == nil || !strings.Contains(err.Error(), "cpu.cfs_quota_us") {
+	if _, err := g.Update(limits(64<<20, 10)); err == nil || !strings.Contains(err.Error(), "cpu.cfs_quota_us") {
 		t.Errorf("a quota below the kernel's least: %v", err)
 	}
 	if got := look(); !slices.Equal(got, before) {
 		t.Errorf("after a refused update: %v, before it %v", got, before)
 	}
+	undo, err := g.Update(limits(64<<20, 30000))
+	if err == nil {
+		err = undo()
+	}
+	if got := look(); err != nil || !slices.Equal(got, before) {
+		t.Errorf("after an undone update: %v (%v), before it %v", got, err, before)
+	}
 	bad := limits(64<<20, 30000)
 	bad.CPU.Cpus = "4096"
-	if err := g.Update(bad); err == nil || !strings.Contains(err.Error(), "cpuset.cpus") {
+	if _, err := g.Update(bad); err == nil || !strings.Contains(err.Error(), "cpuset.cpus") {
 		t.Errorf("a processor that is not there: %v", err)
 	}
 	if got := look(); !slices.Equal(got, before) {

@@ -25,6 +25,27 @@ var changeable = map[string][]string{
 // Callers send whole specs (CRI) and zeros for what they do not mean (docker), so what
 // is empty, and what the sandbox was made with, is no request.
 func Unchangeable(made, wanted *specs.LinuxResources) error {
+	return changes(made, wanted, func(change string, changeable bool) error {
+		if !changeable {
+			return fmt.Errorf("change %s: of a running sandbox only limits of processor and memory can be changed: %w",
+				change, errdefs.ErrNotImplemented)
+		}
+		return nil
+	})
+}
+
+// Unchanged refuses a change of those limits that Update would change.
+func Unchanged(made, wanted *specs.LinuxResources) error {
+	return changes(made, wanted, func(change string, changeable bool) error {
+		if changeable {
+			return fmt.Errorf("change %s: %w", change, errdefs.ErrNotImplemented)
+		}
+		return nil
+	})
+}
+
+// changes calls f for each field of wanted that differs from made.
+func changes(made, wanted *specs.LinuxResources, f func(change string, changeable bool) error) error {
 	was, err := fields(made)
 	if err != nil {
 		return err
@@ -34,10 +55,12 @@ func Unchangeable(made, wanted *specs.LinuxResources) error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if is[name] == was[name] {
+			continue
+		}
 		section, field, _ := strings.Cut(name, "/")
-		if !slices.Contains(changeable[section], field) && is[name] != was[name] {
-			return fmt.Errorf("change %s: of a running sandbox only limits of processor and memory can be changed: %w",
-				strings.TrimSuffix(name, "/"), errdefs.ErrNotImplemented)
+		if err := f(strings.TrimSuffix(name, "/"), slices.Contains(changeable[section], field)); err != nil {
+			return err
 		}
 	}
 	return nil
