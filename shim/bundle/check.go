@@ -192,16 +192,21 @@ func checkDevices(list []specs.LinuxDevice) error {
 
 // checkResources: runsc sets the rest in the sandbox's cgroup, or fails.
 func checkResources(r *specs.LinuxResources) error {
-	switch {
-	case r == nil:
+	if r == nil {
 		return nil
-	case r.Pids != nil && r.Pids.Limit != nil && *r.Pids.Limit > 0, r.Unified["pids.max"] != "":
+	}
+	processes, counted := r.Unified["pids.max"]
+	together, told := r.Unified["memory.oom.group"]
+	switch {
+	case r.Pids != nil && r.Pids.Limit != nil && *r.Pids.Limit > 0, counted && processes != "max":
 		return fmt.Errorf("a limit of processes: on the host it would count the sandbox kernel's threads: %w",
 			errdefs.ErrNotImplemented)
 	case r.CPU != nil && (r.CPU.Burst != nil || r.CPU.Idle != nil && *r.CPU.Idle != 0):
 		return unsupported("linux.resources.cpu", "runsc sets neither burst nor idle")
 	case r.Memory != nil && r.Memory.DisableOOMKiller != nil && *r.Memory.DisableOOMKiller:
 		return unsupported("linux.resources.memory.disableOOMKiller", "a sandbox out of memory would hang for ever")
+	case told && together != "1":
+		return unsupported("linux.resources.unified.memory.oom.group", "the processes of a sandbox have one memory, and die together")
 	case len(r.Rdma) > 0:
 		return unsupported("linux.resources.rdma", "runsc does not set it")
 	}

@@ -52,6 +52,8 @@ func TestRefusals(t *testing.T) {
 		{"linux", `"resources":{"unified":{"pids.max":"5"}}`, "a limit of processes"},
 		{"linux", `"resources":{"cpu":{"idle":1}}`, "linux.resources.cpu"},
 		{"linux", `"resources":{"memory":{"disableOOMKiller":true}}`, "linux.resources.memory.disableOOMKiller"},
+		{"linux", `"resources":{"unified":{"pids.max":"5"}}`, "a limit of processes"},
+		{"linux", `"resources":{"unified":{"memory.oom.group":"0"}}`, "linux.resources.unified.memory.oom.group"},
 		{"linux", `"resources":{"rdma":{"mlx5_1":{}}}`, "linux.resources.rdma"},
 		{"linux", `"seccomp":{"defaultAction":"SCMP_ACT_NOTIFY"}`, "linux.seccomp: action SCMP_ACT_NOTIFY"},
 		{"linux", `"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s"}`, "linux.seccomp.listenerPath"},

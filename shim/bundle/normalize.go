@@ -43,6 +43,7 @@ func Normalize(in *specs.Spec, host Host) (*specs.Spec, error) {
 	out, root, process, linux := *in, *in.Root, *in.Process, *in.Linux
 	out.Annotations, out.Root, out.Process, out.Linux = annotations, &root, &process, &linux
 	out.Mounts, linux.Seccomp = mountsForRunsc(in.Mounts, host.Bundle), filter
+	linux.Resources = limitsForRunsc(in.Linux.Resources)
 	root.Path = host.Bundle.absolute(root.Path)
 	if name, ok := in.Linux.Sysctl[domainname]; ok {
 		out.Domainname = name

@@ -11,6 +11,10 @@ import (
 
 const bare = `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"},"linux":{"namespaces":[{"type":"network"}]}`
 
+func limited(resources string) string {
+	return strings.Replace(bare, `"linux":{`, `"linux":{"resources":{`+resources+`},`, 1)
+}
+
 func TestNormalize(t *testing.T) {
 	for _, c := range []struct {
 		name, in, out string // out "error: …" is a part of the error
@@ -31,8 +35,12 @@ func TestNormalize(t *testing.T) {
 		{name: "startContainer hook", in: bare + `,"hooks":{"startContainer":[{"path":"/h"}]}`, out: "error: startContainer hooks"},
 		{name: "other hooks", in: bare + `,"hooks":{"createRuntime":[{"path":"/h"}]}`,
 			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"hooks":{"createRuntime":[{"path":"/h"}]}`},
-		{name: "limit of processes", in: strings.Replace(bare, `"linux":{`, `"linux":{"resources":{"pids":{"limit":5}},`, 1),
+		{name: "limit of processes", in: limited(`"pids":{"limit":5}`),
 			out: "error: a limit of processes"},
+		{name: "no limit of processes", in: limited(`"pids":{"limit":-1},"unified":{"pids.max":"max"}`),
+			out: strings.Replace(limited(`"unified":{"pids.max":"max"}`), `"rootfs"`, `"/b/rootfs"`, 1)},
+		{name: "limits that are zero", in: limited(`"pids":{"limit":0},"cpu":{"shares":0,"quota":0,"period":0,"cpus":"0"},"memory":{"limit":5,"swap":0,"reservation":0}`),
+			out: strings.Replace(limited(`"cpu":{"cpus":"0"},"memory":{"limit":5}`), `"rootfs"`, `"/b/rootfs"`, 1)},
 		{name: "host network", in: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`,
 			out: "error: the host's network"},
 		{name: "host network, but blocked", in: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`, block: true,
@@ -63,7 +71,11 @@ func TestNormalize(t *testing.T) {
 				}
 				return
 			}
-			if diff := cmp.Diff(parse(t, c.out), out); err != nil || diff != "" {
+			want := parse(t, c.out)
+			if want.Linux.Resources == nil {
+				want.Linux.Resources = new(specs.LinuxResources)
+			}
+			if diff := cmp.Diff(want, out); err != nil || diff != "" {
 				t.Errorf("error %v, -want +got:\n%s", err, diff)
 			}
 		})
