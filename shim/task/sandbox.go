@@ -33,6 +33,9 @@ type Sandbox struct {
 	sentry  *os.Process
 	group   *cgroup.Group // nil: not known
 	ooms    int           // kills in the group before the sandbox was made
+	shares  shares        // of the group's time
+
+	updating sync.Mutex // one update of the limits at a time
 
 	joined sync.WaitGroup // containers that have joined and whose Exited is not told
 
@@ -76,6 +79,9 @@ func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, record bundle.Rec
 		return fmt.Errorf("adopt the sentry: %w", err)
 	}
 	b.account()
+	if _, err := b.hold(resources(b.root.spec)); err != nil {
+		return err
+	}
 	return nil
 }
 

@@ -124,24 +124,6 @@ func (s *Shim) Wait(ctx context.Context, id, execID string) (Exit, error) {
 	return p.wait(ctx)
 }
 
-// Processes lists the execs that run; the program itself has the empty id and comes
-// first.
-func (s *Shim) Processes(id string) (pid int, execIDs []string, err error) {
-	t, err := s.get(id)
-	if err != nil {
-		return 0, nil, err
-	}
-	execIDs = []string{""}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for execID, p := range t.execs {
-		if state, _ := p.look(); state == Running {
-			execIDs = append(execIDs, execID)
-		}
-	}
-	return t.sandbox.pid(), execIDs, nil
-}
-
 // CloseStdin ends the input of a process.
 func (s *Shim) CloseStdin(id, execID string) error {
 	_, p, err := s.find(id, execID)

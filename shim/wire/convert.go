@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/runtimeoptions/v1"
-	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/proto"
@@ -61,20 +60,4 @@ func load(path string) (*config.Config, error) {
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	return &cfg, nil
-}
-
-func processInfos(pid uint32, execIDs []string) ([]*tasktypes.ProcessInfo, error) {
-	var out []*tasktypes.ProcessInfo
-	for _, execID := range execIDs {
-		info := &tasktypes.ProcessInfo{Pid: pid}
-		if execID != "" {
-			details, err := typeurl.MarshalAnyToProto(&options.ProcessDetails{ExecID: execID})
-			if err != nil {
-				return nil, err
-			}
-			info.Info = details
-		}
-		out = append(out, info)
-	}
-	return out, nil
 }

@@ -119,16 +119,6 @@ func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSa
 	return &sandboxapi.ShutdownSandboxResponse{}, nil
 }
 
-// SandboxMetrics is not supported by this version.
-func (v Sandboxes) SandboxMetrics(context.Context, *sandboxapi.SandboxMetricsRequest) (*sandboxapi.SandboxMetricsResponse, error) {
-	return nil, unsupported("statistics")
-}
-
-// UpdateSandbox is not supported by this version.
-func (v Sandboxes) UpdateSandbox(context.Context, *sandboxapi.UpdateSandboxRequest) (*sandboxapi.UpdateSandboxResponse, error) {
-	return nil, unsupported("update of a sandbox")
-}
-
 // podRequest refuses what a pod may not have: anything of the node's.
 func podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
 	cfg, err := load(config.Path(""))

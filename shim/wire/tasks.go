@@ -138,16 +138,6 @@ func (v Tasks) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi.D
 	return &taskapi.DeleteResponse{Pid: uint32(pid), ExitStatus: exit.Code, ExitedAt: protobuf.ToTimestamp(exit.At)}, nil
 }
 
-// Pids lists the processes of the sandbox.
-func (v Tasks) Pids(_ context.Context, r *taskapi.PidsRequest) (*taskapi.PidsResponse, error) {
-	pid, execIDs, err := v.shim.Processes(r.ID)
-	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
-	}
-	processes, err := processInfos(uint32(pid), execIDs)
-	return &taskapi.PidsResponse{Processes: processes}, errgrpc.ToGRPC(err)
-}
-
 // CloseIO closes the shim's end of stdin.
 func (v Tasks) CloseIO(_ context.Context, r *taskapi.CloseIORequest) (*emptypb.Empty, error) {
 	if !r.Stdin {
@@ -191,18 +181,4 @@ func (v Tasks) Checkpoint(ctx context.Context, r *taskapi.CheckpointTaskRequest)
 		return nil, errgrpc.ToGRPC(err)
 	}
 	return empty, errgrpc.ToGRPC(v.shim.Checkpoint(ctx, r.ID, r.Path, exit))
-}
-
-// Update is not supported by this version.
-func (v Tasks) Update(context.Context, *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
-	return nil, unsupported("update of limits")
-}
-
-// Stats is not supported by this version.
-func (v Tasks) Stats(context.Context, *taskapi.StatsRequest) (*taskapi.StatsResponse, error) {
-	return nil, unsupported("statistics")
-}
-
-func unsupported(what string) error {
-	return errgrpc.ToGRPC(fmt.Errorf("%s: this version of brig does not support it: %w", what, errdefs.ErrNotImplemented))
 }

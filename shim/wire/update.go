@@ -1,0 +1,76 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"brig/shim/wire/pod"
+
+	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// Update changes a task's limits. Annotations are for other runtimes; brig's count when
+// a sandbox is made.
+func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
+	wanted, err := limits(r.Resources)
+	if err == nil {
+		err = v.shim.Update(ctx, r.ID, wanted)
+	}
+	return empty, errgrpc.ToGRPC(err)
+}
+
+// limits refuses a type or a field that this version does not know: it would be dropped.
+func limits(encoded *anypb.Any) (*specs.LinuxResources, error) {
+	if encoded == nil {
+		return nil, fmt.Errorf("an update of nothing: %w", errdefs.ErrInvalidArgument)
+	}
+	if !strings.HasSuffix(encoded.TypeUrl, "/LinuxResources") {
+		return nil, fmt.Errorf("an update of type %s: %w", encoded.TypeUrl, errdefs.ErrInvalidArgument)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(encoded.Value))
+	decoder.DisallowUnknownFields()
+	r := new(specs.LinuxResources)
+	if err := decoder.Decode(r); err != nil {
+		return nil, fmt.Errorf("limits: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return r, nil
+}
+
+// updatedResources is the extension in which containerd's CRI plugin passes a pod's new
+// limits.
+const updatedResources = "updated-resources"
+
+// UpdateSandbox changes a pod's limits. Nothing else of a sandbox can change.
+func (v Sandboxes) UpdateSandbox(ctx context.Context, r *sandboxapi.UpdateSandboxRequest) (*sandboxapi.UpdateSandboxResponse, error) {
+	return &sandboxapi.UpdateSandboxResponse{}, errgrpc.ToGRPC(v.update(ctx, r))
+}
+
+func (v Sandboxes) update(ctx context.Context, r *sandboxapi.UpdateSandboxRequest) error {
+	for _, field := range r.Fields {
+		if name, _, _ := strings.Cut(field, "."); name != "extensions" && name != "labels" {
+			return fmt.Errorf("update of a sandbox's %s: %w", field, errdefs.ErrNotImplemented)
+		}
+	}
+	encoded := r.GetSandbox().GetExtensions()[updatedResources]
+	if encoded == nil {
+		return nil
+	}
+	var updated struct{ Overhead, Resources *pod.Resources }
+	if err := json.Unmarshal(encoded.Value, &updated); err != nil {
+		return fmt.Errorf("limits of a pod: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	wanted := podResources(updated.Resources, updated.Overhead)
+	if wanted == nil {
+		return nil
+	}
+	return v.shim.UpdatePod(ctx, r.SandboxID, wanted)
+}
