@@ -107,6 +107,9 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 	}
 	t.runsc = runsc.For(cfg, b.shim.opts.Namespace, b.id())
 	t.runsc.SystemdCgroup = isSystemdPath(normal.Linux.CgroupsPath)
+	if t.request.SystemdCgroup && !t.runsc.SystemdCgroup {
+		return nil, fmt.Errorf("cgroups path %q: the runtime options ask for systemd's form, slice:prefix:name: %w", normal.Linux.CgroupsPath, errdefs.ErrInvalidArgument)
+	}
 	if b.block {
 		t.runsc.Network = runsc.NetworkNone
 	}

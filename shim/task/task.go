@@ -39,6 +39,9 @@ type CreateRequest struct {
 	Rootfs  []mount.Mount // empty: the spec's root is used as it is
 	Streams stdio.Config
 	Config  *config.Config // of a container that joins, the sandbox's counts
+	// SystemdCgroup insists on a cgroups path that means a unit of systemd. One that
+	// does is recognised without it.
+	SystemdCgroup bool
 	// Checkpoint is the path of an image to start from; empty: the spec's program. It
 	// must stay until the start.
 	Checkpoint string

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"brig/internal/config"
 	"brig/shim/bundle"
 	"brig/shim/task"
 	"brig/shim/wire/pod"
@@ -121,7 +120,7 @@ func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSa
 
 // podRequest refuses what a pod may not have: anything of the node's.
 func podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
-	cfg, err := load(config.Path(""))
+	opts, err := withConfig("")
 	if err != nil {
 		return task.PodRequest{}, err
 	}
@@ -147,7 +146,7 @@ func podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
 	if dns := c.GetDnsConfig(); dns != nil {
 		p.DNS = &bundle.DNS{Servers: dns.Servers, Searches: dns.Searches, Options: dns.Options}
 	}
-	return task.PodRequest{Pod: p, Bundle: bundle.Bundle(r.BundlePath), Config: cfg}, nil
+	return task.PodRequest{Pod: p, Bundle: bundle.Bundle(r.BundlePath), Config: opts.Config}, nil
 }
 
 // podConfig is empty where the caller is no CRI.

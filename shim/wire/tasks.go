@@ -56,7 +56,7 @@ func (v Tasks) create(ctx context.Context, r *taskapi.CreateTaskRequest) (pid in
 	if r.ParentCheckpoint != "" {
 		return 0, fmt.Errorf("a checkpoint with a parent: %w", errdefs.ErrNotImplemented)
 	}
-	cfg, err := configuration(r.Options)
+	opts, err := ParseOptions(r.Options)
 	if err != nil {
 		return 0, err
 	}
@@ -65,8 +65,8 @@ func (v Tasks) create(ctx context.Context, r *taskapi.CreateTaskRequest) (pid in
 		rootfs[i] = mount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options}
 	}
 	return v.shim.Create(ctx, task.CreateRequest{
-		ID: r.ID, Bundle: bundle.Bundle(r.Bundle), Rootfs: rootfs, Config: cfg, Checkpoint: r.Checkpoint,
-		Streams: streams(ctx, r.ID, r),
+		ID: r.ID, Bundle: bundle.Bundle(r.Bundle), Rootfs: rootfs, Config: opts.Config, SystemdCgroup: opts.SystemdCgroup,
+		Checkpoint: r.Checkpoint, Streams: streams(ctx, r.ID, r),
 	})
 }
 

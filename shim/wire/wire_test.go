@@ -2,27 +2,20 @@ package wire
 
 import (
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"brig/internal/config"
 	"brig/shim/stdio"
 	"brig/shim/task"
 
 	"github.com/containerd/containerd/api/events"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/containerd/api/types/runc/options"
-	"github.com/containerd/containerd/api/types/runtimeoptions/v1"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/protobuf"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
-	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 func TestEvents(t *testing.T) {
@@ -57,45 +50,6 @@ func TestEvents(t *testing.T) {
 		topic, got := Event(c.event)
 		if topic != c.topic || !proto.Equal(got.(proto.Message), c.want) {
 			t.Errorf("%T: %s %v; want %s %v", c.event, topic, got, c.topic, c.want)
-		}
-	}
-}
-
-func TestConfiguration(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "config.toml")
-	if err := os.WriteFile(path, []byte(`node = "file"`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(config.EnvPath, path)
-	for _, c := range []struct {
-		name string
-		opts any
-		node string // "error: …": a part of the error
-	}{
-		{"none", nil, "file"},
-		{"a path", &runtimeoptions.Options{ConfigPath: path}, "file"},
-		{"an inline body", &runtimeoptions.Options{ConfigBody: []byte(`node = "inline"`)}, "inline"},
-		{"an unknown key", &runtimeoptions.Options{ConfigBody: []byte(`nodes = "inline"`)}, `error: unknown key "nodes"`},
-		{"a path to nothing", &runtimeoptions.Options{ConfigPath: path + ".not"}, "error: read configuration"},
-		{"runc's, empty", &options.Options{}, "file"},
-		{"runc's, with a checkpoint", &options.Options{CriuImagePath: "/i", CriuWorkPath: "/w"}, "file"},
-		{"runc's", &options.Options{BinaryName: "runc"}, "error: runc's have no meaning here"},
-		{"another type", &types.Mount{}, "error: "},
-	} {
-		var encoded *anypb.Any
-		if c.opts != nil {
-			var err error
-			if encoded, err = typeurl.MarshalAnyToProto(c.opts); err != nil {
-				t.Fatal(err)
-			}
-		}
-		cfg, err := configuration(encoded)
-		if want, isError := strings.CutPrefix(c.node, "error: "); isError {
-			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %v; want an error with %q", c.name, err, want)
-			}
-		} else if err != nil || cfg.Node != c.node {
-			t.Errorf("%s: %+v, %v; want node %s", c.name, cfg, err, c.node)
 		}
 	}
 }
