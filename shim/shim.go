@@ -8,21 +8,16 @@ package shim
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"time"
 
-	"brig/internal/config"
 	"brig/internal/sandbox"
 	"brig/internal/version"
 	"brig/shim/events"
 	"brig/shim/task"
 	"brig/shim/wire"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	containerd "github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/containerd/v2/pkg/shutdown"
@@ -31,8 +26,6 @@ import (
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
-	"github.com/containerd/typeurl/v2"
-	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
 // Run is the whole program. It ends the process itself where containerd's package
@@ -46,7 +39,7 @@ func Run(ctx context.Context, gate task.Gate) {
 	})
 	// No reaper: every child is waited for by whoever started or adopted it. One that
 	// collects all children would take their status from under os/exec.
-	containerdversion.Version = version.Version // what -v prints
+	containerdversion.Version, containerdversion.Revision = version.Version, version.Revision() // what -v prints
 	containerd.RunShim(ctx, manager{gate}, func(c *containerd.Config) { c.NoReaper = true })
 }
 
@@ -100,24 +93,3 @@ type manager struct{ gate task.Gate }
 
 // Name of the runtime.
 func (manager) Name() string { return sandbox.Runtime }
-
-// Info tells what the runtime can do.
-func (manager) Info(ctx context.Context, _ io.Reader) (*types.RuntimeInfo, error) {
-	info := &types.RuntimeInfo{
-		Name:    sandbox.Runtime,
-		Version: &types.RuntimeVersion{Version: version.Version},
-	}
-	cfg, err := config.Load(config.Path(""))
-	if err != nil {
-		return nil, err
-	}
-	out, err := exec.CommandContext(ctx, cfg.Runsc.Path, "features").Output()
-	if err != nil {
-		return nil, fmt.Errorf("features of %s: %w", cfg.Runsc.Path, err)
-	}
-	if info.Features, err = typeurl.MarshalAnyToProto(new(features.Features)); err != nil {
-		return nil, err
-	}
-	info.Features.Value = out // runsc's own JSON
-	return info, nil
-}

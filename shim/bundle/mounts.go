@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +35,14 @@ var recursiveOptions = map[string]string{
 	"rnodev": "nodev", "rdev": "dev", "rnoatime": "noatime", "ratime": "atime", "rrelatime": "relatime",
 	"rnorelatime": "norelatime", "rstrictatime": "strictatime", "rnostrictatime": "nostrictatime",
 	"rdiratime": "diratime", "rnodiratime": "nodiratime",
+}
+
+// MountOptions that a mount of any type may have, sorted.
+func MountOptions() []string {
+	options := slices.Collect(maps.Keys(recursiveOptions))
+	options = append(options, mountOptions...)
+	slices.Sort(options)
+	return options
 }
 
 func checkMounts(in *specs.Spec) error {
