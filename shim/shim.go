@@ -8,6 +8,7 @@ package shim
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -31,6 +32,12 @@ import (
 // Run is the whole program. It ends the process itself where containerd's package
 // does so.
 func Run(ctx context.Context, gate task.Gate) {
+	if done, err := startLegacy(ctx, manager{gate}); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", sandbox.Runtime, err)
+		os.Exit(1)
+	} else if done {
+		return
+	}
 	registry.Register(&plugin.Registration{
 		Type:     plugins.TTRPCPlugin,
 		ID:       "task",

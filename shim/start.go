@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,21 +9,30 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
+	"brig/shim/cgroup"
 	"brig/shim/rootfs"
 
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	containerd "github.com/containerd/containerd/v2/pkg/shim"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
+
+// newestTask is the newest version of the Task API that is served.
+const newestTask = 3
 
 // addressFile, in the bundle, tells containerd's package and the delete verb which
 // socket to remove.
 const addressFile = "address"
 
-// Start makes the process that serves the sandbox and tells where it does.
+// Start makes the process that serves the sandbox, unless its pod has one, and tells
+// where it does.
 func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootapi.BootstrapResult, err error) {
 	namespace, err := namespaces.NamespaceRequired(ctx)
 	if err != nil {
@@ -32,9 +42,20 @@ func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootap
 	if dir == "" {
 		dir = filepath.Join(defaults.DefaultStateDir, "s")
 	}
-	address, err := containerd.CreateSocketAddress(ctx, dir, p.GetContainerdGrpcAddress(), p.GetInstanceID(), false)
+	pod, err := podOf(".")
 	if err != nil {
 		return nil, err
+	}
+	address, err := containerd.CreateSocketAddress(ctx, dir, p.GetContainerdGrpcAddress(), cmp.Or(pod, p.GetInstanceID()), false)
+	if err != nil {
+		return nil, err
+	}
+	result := &bootapi.BootstrapResult{Version: taskVersion(p), Protocol: "ttrpc", Address: address}
+	if pod != "" {
+		if !containerd.CanConnect(address) {
+			return nil, fmt.Errorf("the shim of pod %s: %w", pod, errdefs.ErrNotFound)
+		}
+		return result, os.WriteFile(addressFile, []byte(address), 0o600)
 	}
 	socket, err := listen(address)
 	if err != nil {
@@ -44,7 +65,6 @@ func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootap
 	if err := errors.Join(os.WriteFile(addressFile, []byte(address), 0o600), spawn(namespace, p, socket)); err != nil {
 		return nil, errors.Join(err, containerd.RemoveSocket(address))
 	}
-	result := &bootapi.BootstrapResult{Version: 3, Protocol: "ttrpc", Address: address}
 	return result, result.AddExtension(rootfs.Capabilities())
 }
 
@@ -85,13 +105,45 @@ func spawn(namespace string, p *bootapi.BootstrapParams, socket *os.File) error 
 		args = append(args, "-debug")
 	}
 	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+p.GetContainerdTtrpcAddress()) // where events go
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	if err := launch(cmd); err != nil {
 		return fmt.Errorf("start server: %w", err)
+	}
+	if err := place(p, cmd.Process.Pid); err != nil {
+		return errors.Join(err, cmd.Process.Kill())
+	}
+	return cmd.Process.Release()
+}
+
+// launch starts cmd in a scheduling domain of its own where containerd wants that: no
+// stranger's thread shares a core with those of the sandbox, which inherit the domain.
+func launch(cmd *exec.Cmd) error {
+	if os.Getenv("SCHED_CORE") == "" {
+		return cmd.Start()
+	}
+	runtime.LockOSThread() // the domain is the thread's
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SCHED_CORE, unix.PR_SCHED_CORE_CREATE, 0, unix.PR_SCHED_CORE_SCOPE_THREAD_GROUP, 0); err != nil {
+		return fmt.Errorf("make a core scheduling domain: %w", err)
+	}
+	return cmd.Start()
+}
+
+// place moves the server to where its caller wants it.
+func place(p *bootapi.BootstrapParams, pid int) error {
+	var runc options.Options
+	if _, err := p.FindExtension(&runc); err != nil {
+		return fmt.Errorf("runtime options: %w", err)
+	}
+	if runc.GetShimCgroup() != "" {
+		if err := cgroup.Join(runc.GetShimCgroup(), pid); err != nil {
+			return fmt.Errorf("place the shim: %w", err)
+		}
 	}
 	// A shim that dies early for want of memory leaves a sandbox without a nurse, so
 	// it asks for mercy, where it may.
-	_ = containerd.AdjustOOMScore(cmd.Process.Pid)
-	return cmd.Process.Release()
+	_ = containerd.AdjustOOMScore(pid)
+	return nil
 }

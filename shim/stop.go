@@ -85,9 +85,11 @@ func (m manager) release(ctx context.Context, namespace, id string) error {
 	return m.gate.Release(ctx, &cfg, namespace, id)
 }
 
+// removeSocket leaves that of a living shim, which serves the other containers of a
+// pod: this verb is also for one of them that could not be made.
 func removeSocket(b bundle.Bundle) error {
 	address, err := containerd.ReadAddress(filepath.Join(string(b), addressFile))
-	if err == nil {
+	if err == nil && !containerd.CanConnect(address) {
 		err = containerd.RemoveSocket(address)
 	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, containerd.ErrNoAddress) {

@@ -1,0 +1,31 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"brig/shim/bundle"
+
+	"github.com/containerd/errdefs"
+)
+
+// A containerd that knows version 3 of the Task API finds the shim of a pod by itself.
+// Others ask for a shim for every container of it, and are told the pod's.
+
+// podOf is the pod that the container with this bundle belongs to; empty: none, or it
+// is the pod's own. A sandbox that is made by the Sandbox API has no spec.
+func podOf(b bundle.Bundle) (string, error) {
+	spec, err := b.Spec()
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil || spec.Annotations["io.kubernetes.cri.container-type"] != "container" {
+		return "", err
+	}
+	pod := spec.Annotations["io.kubernetes.cri.sandbox-id"]
+	if pod == "" {
+		return "", fmt.Errorf("a container of no pod, says its spec: %w", errdefs.ErrInvalidArgument)
+	}
+	return pod, nil
+}
