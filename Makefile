@@ -54,9 +54,17 @@ bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum
 	cd tools/containerd && go build -trimpath -ldflags "-s -w" -o ../../bin/deps/ github.com/opencontainers/runc
 	@touch $@
 
+# The containerds before the one of the node, each from the newest of its module.
+OLDER := 2.2 2.1 1.7
+
+bin/deps/containerd-%/.built: tools/containerd-%/go.mod tools/containerd-%/go.sum
+	@mkdir -p $(@D)
+	cd tools/containerd-$* && CGO_ENABLED=0 go build -trimpath -tags no_btrfs,no_zfs -ldflags "-s -w" -o ../../$(@D)/ tool
+	@touch $@
+
 # The suites that drive a whole node; all other packages are tested by any user.
 SUITES := ./tests/bench ./tests/cri ./tests/e2e ./tests/isolation
-UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|cri|e2e|isolation)$$')
+UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|compat|cri|e2e|isolation)$$')
 
 .PHONY: lint
 lint: ## format, vet and the linter, all at zero
@@ -88,6 +96,10 @@ packages:
 		command -v apt-get >/dev/null || { echo "install these first: "$$missing; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
+
+.PHONY: compat
+compat: root packages build deps $(OLDER:%=bin/deps/containerd-%/.built) ## the shim under every containerd that it is made for; as root
+	BRIG_REQUIRE=root,runsc,containerds go test -count=1 -timeout 20m ./tests/compat
 
 .PHONY: demo
 demo: root build deps ## a throwaway node, the README's example on it, everything removed; as root

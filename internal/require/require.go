@@ -14,7 +14,7 @@ import (
 )
 
 // Env lists the requirements that must not be missing, separated by commas: root,
-// net, runsc.
+// net, runsc, containerds.
 const Env = "BRIG_REQUIRE"
 
 // Root needs uid 0 with its capabilities.
@@ -45,6 +45,19 @@ func Runsc(t testing.TB) string {
 	for _, program := range []string{"deps/runsc", "deps/gvisor-bin/gvisor_sentry"} {
 		if _, err := os.Stat(filepath.Join(bin, program)); err != nil {
 			missing(t, "runsc", "run `make build deps`")
+		}
+	}
+	return bin
+}
+
+// Containerds needs what Runsc needs and the older containerds that `make compat`
+// builds, too. It returns the repository's bin folder.
+func Containerds(t testing.TB) string {
+	t.Helper()
+	bin := Runsc(t)
+	for _, version := range []string{"1.7", "2.1", "2.2"} {
+		if _, err := os.Stat(filepath.Join(bin, "deps", "containerd-"+version, "ctr")); err != nil {
+			missing(t, "containerds", "run `make compat`")
 		}
 	}
 	return bin
