@@ -218,14 +218,14 @@ func checkResources(r *specs.LinuxResources) error {
 // Those of other processes are out of its reach, but for the network and the user
 // namespace, which the sentry and its gofer run in.
 func checkNamespaces(l *specs.Linux, host Host) error {
-	network := false
+	has := make(map[specs.LinuxNamespaceType]bool)
 	for _, ns := range l.Namespaces {
+		has[ns.Type] = true
 		own := host.Sandbox != "" && ns.Path == fmt.Sprintf("/proc/%d/ns/%s", host.SandboxPID, ns.Type)
 		switch {
 		case hasNUL(ns.Path):
 			return invalid("linux.namespaces", "a NUL character")
 		case ns.Type == specs.NetworkNamespace:
-			network = true
 		case ns.Type == specs.UserNamespace:
 			if err := checkUserNamespace(l, ns, host); err != nil {
 				return err
@@ -236,9 +236,17 @@ func checkNamespaces(l *specs.Linux, host Host) error {
 			return unsupported("linux.namespaces", fmt.Sprintf("the %s namespace %s is not the sandbox's", ns.Type, ns.Path))
 		}
 	}
-	if !network && host.Sandbox == "" && !host.BlockNetwork {
+	if host.Sandbox != "" {
+		return nil
+	}
+	if !has[specs.NetworkNamespace] && !host.BlockNetwork {
 		return fmt.Errorf("the host's network: a sandbox needs a network namespace of its own, or %s: %w",
 			sandbox.AnnotationBlockNetwork, errdefs.ErrInvalidArgument)
+	}
+	for _, shared := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace} {
+		if !has[shared] {
+			return unsupported("linux.namespaces", fmt.Sprintf("the host's %s namespace: a sandbox sees nothing of it, do not ask for it", shared))
+		}
 	}
 	return nil
 }

@@ -87,9 +87,9 @@ func TestRefusals(t *testing.T) {
 // refuse.
 func TestHarmless(t *testing.T) {
 	for _, fields := range []string{
-		`{"linux":{"namespaces":[{"type":"network"}]}}`, // the host's other namespaces
-		`{"linux":{"namespaces":[{"type":"network"},{"type":"time"},{"type":"cgroup"}]}}`,
-		`{"linux":{"namespaces":[{"type":"network"},{"type":"user"}],"uidMappings":[{"hostID":9,"size":9}],"gidMappings":[{"hostID":9,"size":9}]}}`,
+		`{"linux":{"namespaces":[{"type":"network"},{"type":"pid"},{"type":"ipc"}]}}`, // the host's other namespaces
+		`{"linux":{"namespaces":[{"type":"network"},{"type":"pid"},{"type":"ipc"},{"type":"time"},{"type":"cgroup"}]}}`,
+		`{"linux":{"namespaces":[{"type":"network"},{"type":"pid"},{"type":"ipc"},{"type":"user"}],"uidMappings":[{"hostID":9,"size":9}],"gidMappings":[{"hostID":9,"size":9}]}}`,
 		`{"linux":{"personality":{"domain":"LINUX"},"rootfsPropagation":"rslave"}}`,
 		`{"linux":{"devices":[{"path":"/dev/fuse","type":"c","major":10,"minor":229},{"path":"/fifo","type":"p"}]}}`,
 		`{"linux":{"sysctl":{"fs.nr_open":"1024","net.ipv6.conf.all.disable_ipv6":"1","net.ipv4.ping_group_range":"0\t2147483647"}}}`,

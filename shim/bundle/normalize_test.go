@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-const bare = `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"},"linux":{"namespaces":[{"type":"network"}]}`
+const bare = `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"},"linux":{"namespaces":[{"type":"network"},{"type":"pid"},{"type":"ipc"}]}`
 
 func limited(resources string) string {
 	return strings.Replace(bare, `"linux":{`, `"linux":{"resources":{`+resources+`},`, 1)
@@ -43,8 +43,8 @@ func TestNormalize(t *testing.T) {
 			out: strings.Replace(limited(`"cpu":{"cpus":"0"},"memory":{"limit":5}`), `"rootfs"`, `"/b/rootfs"`, 1)},
 		{name: "host network", in: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`,
 			out: "error: the host's network"},
-		{name: "host network, but blocked", in: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`, block: true,
-			out: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{}`},
+		{name: "host network, but blocked", in: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{"namespaces":[{"type":"pid"},{"type":"ipc"}]}`, block: true,
+			out: `"process":{"args":["sh"],"cwd":"/"},"root":{"path":"/r"},"linux":{"namespaces":[{"type":"pid"},{"type":"ipc"}]}`},
 		{name: "OOM score below what may be set", in: strings.Replace(bare, `"cwd"`, `"oomScoreAdj":-999,"cwd"`, 1),
 			out: strings.NewReplacer(`"rootfs"`, `"/b/rootfs"`, `"cwd"`, `"oomScoreAdj":-5,"cwd"`).Replace(bare)},
 		{name: "OOM score above", in: strings.Replace(bare, `"cwd"`, `"oomScoreAdj":100,"cwd"`, 1),

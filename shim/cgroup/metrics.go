@@ -65,15 +65,18 @@ func (m Metrics) SetTasks(n uint64) {
 }
 
 // Part is what one of several containers has of the whole: its time and its memory,
-// under the limits that all share. What the host cannot tell apart is left out.
+// under the limits that all share, and the kills at those, of which all die. What else
+// the host cannot tell apart is left out.
 func (m Metrics) Part(cpu, memory uint64) Metrics {
 	part := empty(m.V2 != nil)
 	if part.V2 != nil {
 		part.V2.CPU.UsageUsec = cpu / 1000
 		part.V2.Memory.Usage, part.V2.Memory.UsageLimit = memory, m.V2.Memory.UsageLimit
+		part.V2.MemoryEvents = &v2.MemoryEvents{OomKill: m.V2.GetMemoryEvents().GetOomKill()}
 		return part
 	}
 	part.V1.CPU.Usage.Total = cpu
 	part.V1.Memory.Usage = &v1.MemoryEntry{Usage: memory, Limit: m.V1.Memory.Usage.Limit}
+	part.V1.MemoryOomControl = &v1.MemoryOomControl{OomKill: m.V1.GetMemoryOomControl().GetOomKill()}
 	return part
 }

@@ -69,7 +69,7 @@ func setUp(t *testing.T, argv ...string) *fixture {
 		Version: specs.Version,
 		Process: &specs.Process{Args: argv, Cwd: "/", Env: []string{"PATH=/usr/bin:/bin"}},
 		Root:    &specs.Root{Path: "/", Readonly: true},
-		Linux:   &specs.Linux{CgroupsPath: "/" + id},
+		Linux:   &specs.Linux{CgroupsPath: "/" + id, Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}}},
 	}
 	t.Cleanup(func() {
 		if id := f.request.ID; f.PID(id) != 0 {
