@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -150,5 +151,26 @@ func TestUpdateResources(t *testing.T) {
 			}
 		}
 		t.Errorf("the limits of the pod's cgroups are %v, want %d among them", p.limits(), limit)
+	})
+}
+
+// TestUpdatePod is how a kubelet resizes a pod in place.
+func TestUpdatePod(t *testing.T) {
+	under(t, []string{brig, brigPlain}, func(t *testing.T, n *node, handler string) {
+		p := n.run(t, handler)
+		c := p.start("one", "sleep", "1000")
+		const limit, overhead = 300 << 20, 20 << 20
+		_, err := n.UpdatePodSandboxResources(call(t), &cri.UpdatePodSandboxResourcesRequest{
+			PodSandboxId: p.id,
+			Resources:    &cri.LinuxContainerResources{MemoryLimitInBytes: limit, CpuQuota: 50000, CpuPeriod: 100000},
+			Overhead:     &cri.LinuxContainerResources{MemoryLimitInBytes: overhead},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.wantRunning()
+		if limits := p.limits(); !slices.Contains(limits, limit+overhead) {
+			t.Errorf("the limits of the pod's cgroups are %v, want %d among them", limits, limit+overhead)
+		}
 	})
 }
