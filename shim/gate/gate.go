@@ -109,19 +109,24 @@ func Check(ctx context.Context, cfg *config.Config, r Request) error {
 		return err
 	}
 	if len(all.foreign) == 0 {
-		return alone(w, ns)
+		err = alone(w)
+	} else {
+		err = locked(ctx, cfg, func(ctx context.Context, node *transit.Node) error {
+			return check(ctx, cfg, node, r, w, ns)
+		})
 	}
-	return locked(ctx, cfg, func(ctx context.Context, node *transit.Node) error {
-		return check(ctx, cfg, node, r, w, ns)
-	})
+	if err != nil {
+		return err
+	}
+	return ns.raiseLoopback()
 }
 
 // alone is for a sandbox that has no interface but loopback.
-func alone(w wish, ns *namespace) error {
+func alone(w wish) error {
 	if w.list {
 		return refuse("the sandbox has no network on which its annotations could be enforced: start it with `ctr run --cni` under brig's CNI list, or with `brig create`")
 	}
-	return ns.raiseLoopback()
+	return nil
 }
 
 // blocked is for a sandbox whose namespace runsc made, empty, and whose sentry uses no
@@ -171,7 +176,7 @@ func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Reques
 		return err
 	}
 	if len(found.ours)+len(found.foreign) == 0 {
-		return alone(w, ns)
+		return alone(w)
 	}
 	if err := claim(cfg, r, ns.inode); err != nil {
 		return err

@@ -41,6 +41,7 @@ func TestGateNetworks(t *testing.T) {
 	got.row("ours, block", said(ours.start(map[string]string{"brig/block-network": "true"})))
 	got.row("ours, no word: bound", bound(w, ours))
 	got.row("ours, list", said(ours.start(allow("203.0.113.0/24"))))
+	got.row("ours: loopback is up", linkState(w, ours.ns, "lo"))
 	got.row("ours, the same list", said(ours.start(allow("203.0.113.0/24", "203.0.113.7/32"))))
 	got.row("ours, another list", said(ours.start(allow("8.8.8.0/24")), "another policy in force"))
 	got.row("ours, open over a list", said(ours.start(map[string]string{"brig/block-network": "false"}), "another policy in force"))
@@ -50,6 +51,7 @@ func TestGateNetworks(t *testing.T) {
 	foreign := w.bare("foreign")
 	w.ip(foreign.ns, "link add eth0 type veth peer name brg000000000000 netns "+w.host)
 	got.row("foreign", said(foreign.start(nil)))
+	got.row("foreign: loopback is up", linkState(w, foreign.ns, "lo"))
 	got.row("foreign, list", said(foreign.start(allow("203.0.113.0/24")), "not of brig's network, so its annotations cannot be enforced"))
 	w.cfg.Network.Unmanaged = "refuse"
 	got.row("foreign, refused by configuration", said(foreign.start(nil), "network.unmanaged"))
@@ -71,12 +73,14 @@ no link, block                     start
 ours, block                        start
 ours, no word: bound               
 ours, list                         start
+ours: loopback is up               up
 ours, the same list                start
 ours, another list                 another policy in force
 ours, open over a list             another policy in force
 ours, bound, no word               start
 ours, bound, block                 was to have no network
 foreign                            start
+foreign: loopback is up            up
 foreign, list                      not of brig's network, so its annotations cannot be enforced
 foreign, refused by configuration  network.unmanaged
 mixed                              go round
