@@ -15,7 +15,6 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/pkg/protobuf"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -44,14 +43,14 @@ func (v Sandboxes) CreateSandbox(_ context.Context, r *sandboxapi.CreateSandboxR
 	if err == nil {
 		err = v.shim.CreatePod(request)
 	}
-	return &sandboxapi.CreateSandboxResponse{}, errgrpc.ToGRPC(err)
+	return &sandboxapi.CreateSandboxResponse{}, failure(err)
 }
 
 // StartSandbox boots it.
 func (v Sandboxes) StartSandbox(ctx context.Context, r *sandboxapi.StartSandboxRequest) (*sandboxapi.StartSandboxResponse, error) {
 	s, err := v.shim.StartPod(ctx, r.SandboxID)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	return &sandboxapi.StartSandboxResponse{Pid: uint32(s.PID), CreatedAt: protobuf.ToTimestamp(s.Created)}, nil
 }
@@ -63,14 +62,14 @@ func (v Sandboxes) Platform(context.Context, *sandboxapi.PlatformRequest) (*sand
 
 // StopSandbox ends the sandbox; its status can be asked for until it is shut down.
 func (v Sandboxes) StopSandbox(ctx context.Context, r *sandboxapi.StopSandboxRequest) (*sandboxapi.StopSandboxResponse, error) {
-	return &sandboxapi.StopSandboxResponse{}, errgrpc.ToGRPC(v.shim.StopPod(ctx, r.SandboxID))
+	return &sandboxapi.StopSandboxResponse{}, failure(v.shim.StopPod(ctx, r.SandboxID))
 }
 
 // WaitSandbox answers when the sandbox has ended.
 func (v Sandboxes) WaitSandbox(ctx context.Context, r *sandboxapi.WaitSandboxRequest) (*sandboxapi.WaitSandboxResponse, error) {
 	exit, err := v.shim.WaitPod(ctx, r.SandboxID)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	return &sandboxapi.WaitSandboxResponse{ExitStatus: exit.Code, ExitedAt: protobuf.ToTimestamp(exit.At)}, nil
 }
@@ -79,7 +78,7 @@ func (v Sandboxes) WaitSandbox(ctx context.Context, r *sandboxapi.WaitSandboxReq
 func (v Sandboxes) SandboxStatus(_ context.Context, r *sandboxapi.SandboxStatusRequest) (*sandboxapi.SandboxStatusResponse, error) {
 	s, err := v.shim.PodStatus(r.SandboxID)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	out := &sandboxapi.SandboxStatusResponse{
 		SandboxID: r.SandboxID, Pid: uint32(s.PID), State: "SANDBOX_NOTREADY", CreatedAt: protobuf.ToTimestamp(s.Created),
@@ -99,7 +98,7 @@ func (v Sandboxes) PingSandbox(_ context.Context, r *sandboxapi.PingRequest) (*s
 	if err == nil && !s.Ready {
 		err = fmt.Errorf("sandbox %s does not run: %w", r.SandboxID, errdefs.ErrUnavailable)
 	}
-	return &sandboxapi.PingResponse{}, errgrpc.ToGRPC(err)
+	return &sandboxapi.PingResponse{}, failure(err)
 }
 
 // answerTime is how long the shim outlives its last answer, which the end of the process
@@ -110,7 +109,7 @@ const answerTime = 100 * time.Millisecond
 func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSandboxRequest) (*sandboxapi.ShutdownSandboxResponse, error) {
 	// containerd shuts down what it has failed to create, too.
 	if err := v.shim.ShutdownPod(ctx, r.SandboxID); err != nil && !errdefs.IsNotFound(err) {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	if v.shim.Empty() {
 		time.AfterFunc(answerTime, v.shutdown)

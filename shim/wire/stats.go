@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/containerd/api/types/runc/options"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/pkg/protobuf"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -20,7 +19,7 @@ import (
 // Stats reads a task's metrics.
 func (v Tasks) Stats(ctx context.Context, r *taskapi.StatsRequest) (*taskapi.StatsResponse, error) {
 	data, err := metrics(v.shim.Stats(ctx, r.ID))
-	return &taskapi.StatsResponse{Stats: data}, errgrpc.ToGRPC(err)
+	return &taskapi.StatsResponse{Stats: data}, failure(err)
 }
 
 // SandboxMetrics reads those of a whole pod.
@@ -28,7 +27,7 @@ func (v Sandboxes) SandboxMetrics(ctx context.Context, r *sandboxapi.SandboxMetr
 	data, err := metrics(v.shim.PodStats(ctx, r.SandboxID))
 	return &sandboxapi.SandboxMetricsResponse{
 		Metrics: &types.Metric{ID: r.SandboxID, Timestamp: protobuf.ToTimestamp(time.Now()), Data: data},
-	}, errgrpc.ToGRPC(err)
+	}, failure(err)
 }
 
 func metrics(m cgroup.Metrics, err error) (*anypb.Any, error) {
@@ -43,14 +42,14 @@ func metrics(m cgroup.Metrics, err error) (*anypb.Any, error) {
 func (v Tasks) Pids(ctx context.Context, r *taskapi.PidsRequest) (*taskapi.PidsResponse, error) {
 	pid, execIDs, err := v.shim.Processes(ctx, r.ID)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	out := new(taskapi.PidsResponse)
 	for _, execID := range execIDs {
 		info := &tasktypes.ProcessInfo{Pid: uint32(pid)}
 		if execID != "" {
 			if info.Info, err = typeurl.MarshalAnyToProto(&options.ProcessDetails{ExecID: execID}); err != nil {
-				return nil, errgrpc.ToGRPC(err)
+				return nil, failure(err)
 			}
 		}
 		out.Processes = append(out.Processes, info)

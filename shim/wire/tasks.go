@@ -15,7 +15,6 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/protobuf"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -49,7 +48,7 @@ func (v Tasks) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*taska
 	if errdefs.IsNotImplemented(err) {
 		err = errdefs.ErrFailedPrecondition.WithMessage(err.Error())
 	}
-	return &taskapi.CreateTaskResponse{Pid: uint32(pid)}, errgrpc.ToGRPC(err)
+	return &taskapi.CreateTaskResponse{Pid: uint32(pid)}, failure(err)
 }
 
 func (v Tasks) create(ctx context.Context, r *taskapi.CreateTaskRequest) (pid int, err error) {
@@ -79,28 +78,28 @@ func (v Tasks) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.Sta
 	} else {
 		pid, err = v.shim.StartExec(ctx, r.ID, r.ExecID)
 	}
-	return &taskapi.StartResponse{Pid: uint32(pid)}, errgrpc.ToGRPC(err)
+	return &taskapi.StartResponse{Pid: uint32(pid)}, failure(err)
 }
 
 // Exec records a process to be started.
 func (v Tasks) Exec(ctx context.Context, r *taskapi.ExecProcessRequest) (*emptypb.Empty, error) {
 	var spec specs.Process
 	if err := decodeJSON(r.Spec, &spec); err != nil {
-		return nil, errgrpc.ToGRPC(fmt.Errorf("process of exec %s: %w: %w", r.ExecID, err, errdefs.ErrInvalidArgument))
+		return nil, failure(fmt.Errorf("process of exec %s: %w: %w", r.ExecID, err, errdefs.ErrInvalidArgument))
 	}
-	return empty, errgrpc.ToGRPC(v.shim.AddExec(r.ID, r.ExecID, &spec, streams(ctx, r.ExecID, r)))
+	return empty, failure(v.shim.AddExec(r.ID, r.ExecID, &spec, streams(ctx, r.ExecID, r)))
 }
 
 // Kill sends a signal.
 func (v Tasks) Kill(ctx context.Context, r *taskapi.KillRequest) (*emptypb.Empty, error) {
-	return empty, errgrpc.ToGRPC(v.shim.Kill(ctx, r.ID, r.ExecID, unix.Signal(r.Signal), r.All))
+	return empty, failure(v.shim.Kill(ctx, r.ID, r.ExecID, unix.Signal(r.Signal), r.All))
 }
 
 // Wait answers when the process has ended.
 func (v Tasks) Wait(ctx context.Context, r *taskapi.WaitRequest) (*taskapi.WaitResponse, error) {
 	exit, err := v.shim.Wait(ctx, r.ID, r.ExecID)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	return &taskapi.WaitResponse{ExitStatus: exit.Code, ExitedAt: protobuf.ToTimestamp(exit.At)}, nil
 }
@@ -109,7 +108,7 @@ func (v Tasks) Wait(ctx context.Context, r *taskapi.WaitRequest) (*taskapi.WaitR
 func (v Tasks) State(_ context.Context, r *taskapi.StateRequest) (*taskapi.StateResponse, error) {
 	s, err := v.shim.Status(r.ID, r.ExecID)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	return &taskapi.StateResponse{
 		ID: s.ID, Bundle: s.Bundle, Pid: uint32(s.PID), ExecID: r.ExecID,
@@ -133,7 +132,7 @@ func (v Tasks) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi.D
 		pid, exit, err = v.shim.DeleteExec(r.ID, r.ExecID)
 	}
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
 	return &taskapi.DeleteResponse{Pid: uint32(pid), ExitStatus: exit.Code, ExitedAt: protobuf.ToTimestamp(exit.At)}, nil
 }
@@ -143,22 +142,22 @@ func (v Tasks) CloseIO(_ context.Context, r *taskapi.CloseIORequest) (*emptypb.E
 	if !r.Stdin {
 		return empty, nil
 	}
-	return empty, errgrpc.ToGRPC(v.shim.CloseStdin(r.ID, r.ExecID))
+	return empty, failure(v.shim.CloseStdin(r.ID, r.ExecID))
 }
 
 // ResizePty sets the size of a terminal.
 func (v Tasks) ResizePty(ctx context.Context, r *taskapi.ResizePtyRequest) (*emptypb.Empty, error) {
-	return empty, errgrpc.ToGRPC(v.shim.Resize(ctx, r.ID, r.ExecID, uint16(r.Width), uint16(r.Height)))
+	return empty, failure(v.shim.Resize(ctx, r.ID, r.ExecID, uint16(r.Width), uint16(r.Height)))
 }
 
 // Pause freezes the sandbox.
 func (v Tasks) Pause(ctx context.Context, r *taskapi.PauseRequest) (*emptypb.Empty, error) {
-	return empty, errgrpc.ToGRPC(v.shim.Pause(ctx, r.ID))
+	return empty, failure(v.shim.Pause(ctx, r.ID))
 }
 
 // Resume thaws it.
 func (v Tasks) Resume(ctx context.Context, r *taskapi.ResumeRequest) (*emptypb.Empty, error) {
-	return empty, errgrpc.ToGRPC(v.shim.Resume(ctx, r.ID))
+	return empty, failure(v.shim.Resume(ctx, r.ID))
 }
 
 // Connect tells the pids of shim and task; a pod's id is as good as a task's.
@@ -178,7 +177,7 @@ func (v Tasks) Shutdown(context.Context, *taskapi.ShutdownRequest) (*emptypb.Emp
 func (v Tasks) Checkpoint(ctx context.Context, r *taskapi.CheckpointTaskRequest) (*emptypb.Empty, error) {
 	exit, err := checkpointOptions(r.Options)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, failure(err)
 	}
-	return empty, errgrpc.ToGRPC(v.shim.Checkpoint(ctx, r.ID, r.Path, exit))
+	return empty, failure(v.shim.Checkpoint(ctx, r.ID, r.Path, exit))
 }

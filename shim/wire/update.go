@@ -12,7 +12,6 @@ import (
 	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -25,7 +24,7 @@ func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*empty
 	if err == nil {
 		err = v.shim.Update(ctx, r.ID, wanted)
 	}
-	return empty, errgrpc.ToGRPC(err)
+	return empty, failure(err)
 }
 
 // limits refuses a type or a field that this version does not know: it would be dropped.
@@ -51,7 +50,7 @@ const updatedResources = "updated-resources"
 
 // UpdateSandbox changes a pod's limits. Nothing else of a sandbox can change.
 func (v Sandboxes) UpdateSandbox(ctx context.Context, r *sandboxapi.UpdateSandboxRequest) (*sandboxapi.UpdateSandboxResponse, error) {
-	return &sandboxapi.UpdateSandboxResponse{}, errgrpc.ToGRPC(v.update(ctx, r))
+	return &sandboxapi.UpdateSandboxResponse{}, failure(v.update(ctx, r))
 }
 
 func (v Sandboxes) update(ctx context.Context, r *sandboxapi.UpdateSandboxRequest) error {
