@@ -2,12 +2,9 @@ package shim
 
 import (
 	"errors"
-	"fmt"
 	"os"
 
 	"brig/shim/bundle"
-
-	"github.com/containerd/errdefs"
 )
 
 // A containerd that knows version 3 of the Task API finds the shim of a pod by itself.
@@ -20,12 +17,8 @@ func podOf(b bundle.Bundle) (string, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
-	if err != nil || spec.Annotations["io.kubernetes.cri.container-type"] != "container" {
+	if err != nil {
 		return "", err
 	}
-	pod := spec.Annotations["io.kubernetes.cri.sandbox-id"]
-	if pod == "" {
-		return "", fmt.Errorf("a container of no pod, says its spec: %w", errdefs.ErrInvalidArgument)
-	}
-	return pod, nil
+	return bundle.SandboxOf(spec), nil
 }

@@ -17,7 +17,7 @@ func TestPodOf(t *testing.T) {
 		{config: `{"annotations":{"io.kubernetes.cri.container-type":"sandbox","io.kubernetes.cri.sandbox-id":"p"}}`},
 		{config: `{"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"p"}}`, pod: "p"},
 		{config: `{"annotations":{"io.kubernetes.cri.sandbox-id":"p"}}`},
-		{config: `{"annotations":{"io.kubernetes.cri.container-type":"container"}}`, bad: true},
+		{config: `{"annotations":{"io.kubernetes.cri.container-type":"container"}}`}, // refused by its create
 		{config: `{"annotations":7}`, bad: true},
 	} {
 		dir := t.TempDir()

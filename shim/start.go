@@ -57,6 +57,9 @@ func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootap
 		}
 		return result, os.WriteFile(addressFile, []byte(address), 0o600)
 	}
+	if err := saveOptions(p); err != nil {
+		return nil, fmt.Errorf("runtime options: %w", err)
+	}
 	socket, err := listen(address)
 	if err != nil {
 		return nil, err

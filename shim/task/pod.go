@@ -29,6 +29,7 @@ type pod struct {
 	request PodRequest
 	root    *Task
 	created time.Time
+	ending  bool // no more containers
 
 	stopping sync.Mutex // one stop or shutdown at a time
 }
@@ -71,13 +72,18 @@ func (s *Shim) newHolder(r PodRequest) *Task {
 
 // StartPod boots the sandbox and opens it to containers, or leaves nothing of it.
 func (s *Shim) StartPod(ctx context.Context, id string) (PodStatus, error) {
-	p, err := s.getPod(id)
-	if err != nil {
-		return PodStatus{}, err
-	}
 	_, release, err := s.reserve(id)
 	if err != nil {
 		return PodStatus{}, err
+	}
+	p, root, err := s.holder(id)
+	if err != nil {
+		release(nil)
+		return PodStatus{}, err
+	}
+	if root != nil {
+		release(nil)
+		return PodStatus{}, fmt.Errorf("start pod %s a second time: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	t := s.newHolder(p.request)
 	if err := t.create(ctx); err != nil {
@@ -190,8 +196,14 @@ func (s *Shim) ShutdownPod(ctx context.Context, id string) error {
 	}
 	p.stopping.Lock()
 	defer p.stopping.Unlock()
+	s.mu.Lock()
+	p.ending = true
+	s.mu.Unlock()
 	if t != nil {
 		if err := t.stop(ctx); err != nil {
+			return err
+		}
+		if err := s.awaitCreates(ctx); err != nil {
 			return err
 		}
 		for _, joined := range s.list() {

@@ -38,6 +38,12 @@ func setUpPod(t *testing.T) *fixture {
 	}
 	_, err := f.StartPod(t.Context(), f.request.ID)
 	f.must(err)
+	if _, err := f.StartPod(t.Context(), f.request.ID); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("a second start: %v", err)
+	}
+	if _, err := f.StartPod(t.Context(), "other"); !errdefs.IsNotFound(err) {
+		t.Errorf("start of another pod: %v", err)
+	}
 	return f
 }
 

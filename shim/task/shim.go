@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	"brig/internal/config"
@@ -101,6 +103,8 @@ func (s *Shim) reserve(id string) (join *Sandbox, release func(*Task), err error
 	switch {
 	case s.tasks[id] != nil || s.creating[id] != nil:
 		return nil, nil, fmt.Errorf("create task %s: the shim has it: %w", id, errdefs.ErrAlreadyExists)
+	case s.pod != nil && s.pod.ending:
+		return nil, nil, fmt.Errorf("create task %s: pod %s is being shut down: %w", id, s.pod.request.ID, errdefs.ErrFailedPrecondition)
 	case s.pod != nil && s.sandbox == nil && s.pod.request.ID != id:
 		return nil, nil, fmt.Errorf("create task %s: pod %s does not run: %w", id, s.pod.request.ID, errdefs.ErrFailedPrecondition)
 	case s.sandbox != nil && !s.sandbox.pod:
@@ -118,7 +122,9 @@ func (s *Shim) reserve(id string) (join *Sandbox, release func(*Task), err error
 		if t == nil {
 			return
 		}
-		s.sandbox = t.sandbox
+		if t.isRoot() {
+			s.sandbox = t.sandbox
+		}
 		if !t.isHolder() {
 			s.tasks[id] = t
 		}
@@ -140,6 +146,19 @@ func (s *Shim) awaitCreate(ctx context.Context, id string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the create under way: %w", context.Cause(ctx))
 	}
+}
+
+// awaitCreates waits for all creates under way.
+func (s *Shim) awaitCreates(ctx context.Context) error {
+	s.mu.Lock()
+	ids := slices.Collect(maps.Keys(s.creating))
+	s.mu.Unlock()
+	for _, id := range ids {
+		if err := s.awaitCreate(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forget drops a task that was freed, and with the root container the sandbox.

@@ -53,6 +53,7 @@ func (t *Task) signal(ctx context.Context, p *process, sig unix.Signal, all bool
 	if errors.As(err, &remote) && p.execID == "" {
 		select { // a sentry that does not know its program is about to end with it
 		case <-t.sandbox.gone:
+		case <-t.ended:
 		case <-time.After(time.Second):
 		}
 	}

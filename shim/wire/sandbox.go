@@ -23,13 +23,17 @@ import (
 // Sandboxes serves the Sandbox API.
 type Sandboxes struct {
 	shim     *task.Shim
+	options  *anypb.Any
 	shutdown func()
 }
 
 var _ sandboxapi.TTRPCSandboxService = Sandboxes{}
 
-// NewSandboxes serves shim; shutdown ends the process once the shim is empty.
-func NewSandboxes(shim *task.Shim, shutdown func()) Sandboxes { return Sandboxes{shim, shutdown} }
+// NewSandboxes serves shim for a caller with these runtime options; shutdown ends the
+// process once the shim is empty.
+func NewSandboxes(shim *task.Shim, options *anypb.Any, shutdown func()) Sandboxes {
+	return Sandboxes{shim, options, shutdown}
+}
 
 // RegisterTTRPC is how containerd's shim package finds the service.
 func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {
@@ -39,7 +43,7 @@ func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {
 
 // CreateSandbox plans a pod.
 func (v Sandboxes) CreateSandbox(_ context.Context, r *sandboxapi.CreateSandboxRequest) (*sandboxapi.CreateSandboxResponse, error) {
-	request, err := podRequest(r)
+	request, err := v.podRequest(r)
 	if err == nil {
 		err = v.shim.CreatePod(request)
 	}
@@ -118,8 +122,8 @@ func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSa
 }
 
 // podRequest refuses what a pod may not have: anything of the node's.
-func podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
-	opts, err := withConfig("")
+func (v Sandboxes) podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
+	opts, err := ParseOptions(v.options)
 	if err != nil {
 		return task.PodRequest{}, err
 	}
