@@ -79,8 +79,14 @@ func mountsForRunsc(in []specs.Mount, b Bundle) []specs.Mount {
 			}
 		}
 	}
-	return out
+	return append(out, noTmpfs)
 }
+
+// noTmpfs keeps runsc from mounting a tmpfs of its own on an empty /tmp. Files there
+// would be memory of the program's, would be writable in a read-only root, and would
+// be missing from commit, diff, cp and the next start. runsc mounts nothing where a
+// mount is asked for, and skips those of a type that it does not know.
+var noTmpfs = specs.Mount{Destination: "/tmp", Type: "none of runsc's", Source: "none"}
 
 // seccompForRunsc writes a filter in the words that runsc's --oci-seccomp knows. It has
 // one error number, EPERM. ENOSYS matters: with it the engines' default filters hide

@@ -72,6 +72,7 @@ func TestNormalize(t *testing.T) {
 				return
 			}
 			want := parse(t, c.out)
+			want.Mounts = append(want.Mounts, noTmpfs)
 			if want.Linux.Resources == nil {
 				want.Linux.Resources = new(specs.LinuxResources)
 			}

@@ -57,6 +57,7 @@ func TestMounts(t *testing.T) {
 			"/dev/null\n/dev/pts/ptmx\n/proc/self\n/sys/kernel\n65536\n", ""},
 		{"/sys", nil, "mkdir /sys/x", "", "Read-only file system"},
 		{"a read-only root", []string{"--read-only"}, "touch /x", "", "Read-only file system"},
+		{"/tmp in it", []string{"--read-only"}, "touch /tmp/x", "", "Read-only file system"},
 		{"what is writable on it", []string{"--read-only"}, "touch /dev/shm/x /run/x && echo yes", "yes\n", ""},
 	} {
 		name := "mounts-" + strings.NewReplacer(" ", "", ",", "", "/", "", "'", "").Replace(c.name)
@@ -74,7 +75,7 @@ func TestMounts(t *testing.T) {
 func TestWritesAreKept(t *testing.T) {
 	t.Parallel()
 	n := useCtr(t)
-	r := n.Ctr(t, ctrNamespace, "run", "--runtime", "io.containerd.brig.v1", ctrImage, "kept", "sh", "-c", "echo written > /file; rm /bin/vi")
+	r := n.Ctr(t, ctrNamespace, "run", "--runtime", "io.containerd.brig.v1", ctrImage, "kept", "sh", "-c", "echo written > /file; cp /file /tmp; rm /bin/vi")
 	t.Cleanup(func() { n.Ctr(t, ctrNamespace, "containers", "rm", "kept") })
 	if r.Code != 0 {
 		t.Fatal(r)
@@ -89,8 +90,10 @@ func TestWritesAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
-	if data, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(data) != "written\n" {
-		t.Errorf("the snapshot has %q, %v", data, err)
+	for _, file := range []string{"file", "tmp/file"} {
+		if data, err := os.ReadFile(filepath.Join(dir, file)); err != nil || string(data) != "written\n" {
+			t.Errorf("the snapshot has %q, %v in %s", data, err, file)
+		}
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "bin/vi")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the snapshot has what was removed: %v", err)
