@@ -12,6 +12,9 @@ import (
 type Host struct {
 	Bundle       Bundle
 	BlockNetwork bool // the sandbox will have no network, so it needs no namespace
+	// Hostname of the node, which a container has that names none: Linux copies it into
+	// a new namespace.
+	Hostname string
 	// LowestOOMScore is the lowest oom_score_adj that this process may give. runsc
 	// fails a start, after the program has begun to run, if it may not set the score.
 	LowestOOMScore int
@@ -47,6 +50,9 @@ func Normalize(in *specs.Spec, host Host) (*specs.Spec, error) {
 	root.Path = host.Bundle.absolute(root.Path)
 	if name, ok := in.Linux.Sysctl[domainname]; ok {
 		out.Domainname = name
+	}
+	if out.Hostname == "" {
+		out.Hostname = host.Hostname
 	}
 	if adj := process.OOMScoreAdj; adj != nil && *adj < host.LowestOOMScore {
 		process.OOMScoreAdj = &host.LowestOOMScore

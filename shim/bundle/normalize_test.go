@@ -55,12 +55,13 @@ func TestNormalize(t *testing.T) {
 			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"mounts":[{"destination":"/d","type":"bind","source":"/b/d","options":["ro"]}]`},
 		{name: "docker's --domainname", in: strings.Replace(bare, `"linux":{`, `"linux":{"sysctl":{"kernel.domainname":"d"},`, 1),
 			out: strings.NewReplacer(`"rootfs"`, `"/b/rootfs"`, `"linux":{`, `"linux":{"sysctl":{"kernel.domainname":"d"},`).Replace(bare) + `,"domainname":"d"`},
+		{name: "a hostname", in: bare + `,"hostname":"h"`, out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"hostname":"h"`},
 		{name: "nothing", in: ``, out: "error: OCI spec without process"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in, untouched := parse(t, c.in), parse(t, c.in)
 			out, err := Normalize(in, Host{
-				Bundle: "/b", BlockNetwork: c.block, LowestOOMScore: -5, AllowedAnnotations: []string{"dev.gvisor.flag.strace"},
+				Bundle: "/b", BlockNetwork: c.block, Hostname: "node", LowestOOMScore: -5, AllowedAnnotations: []string{"dev.gvisor.flag.strace"},
 			})
 			if diff := cmp.Diff(untouched, in); diff != "" {
 				t.Errorf("the input was changed:\n%s", diff)
@@ -73,6 +74,9 @@ func TestNormalize(t *testing.T) {
 			}
 			want := parse(t, c.out)
 			want.Mounts = append(want.Mounts, noTmpfs)
+			if want.Hostname == "" {
+				want.Hostname = "node"
+			}
 			if want.Linux.Resources == nil {
 				want.Linux.Resources = new(specs.LinuxResources)
 			}

@@ -118,8 +118,10 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 }
 
 func (t *Task) host() bundle.Host {
+	hostname, _ := os.Hostname() // uname cannot fail
 	return bundle.Host{
-		Bundle: t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
+		Hostname: hostname,
+		Bundle:   t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
 		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations,
 	}
 }
