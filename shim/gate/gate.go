@@ -146,7 +146,7 @@ func blocked(ctx context.Context, cfg *config.Config, ns *namespace) error {
 			return err
 		}
 		if len(found.foreign) > 0 {
-			return refuse("interface %s is in the network namespace of a sandbox that was to have no network", found.foreign[0])
+			return refuse("interface %s is in the network namespace of a sandbox that was to have no network: start it without one (`nerdctl run --network none`)", found.foreign[0])
 		}
 		state, err := node.Rules.Read(ctx)
 		if err != nil {
