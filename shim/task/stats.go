@@ -109,6 +109,9 @@ func (b *Sandbox) stat(usage runsc.Usage) (cgroup.Metrics, error) {
 // Processes lists the programs of a task by the ids of their execs. The program itself,
 // whose id is empty, comes first; others whose id is empty, started by these, come last.
 // Each of them lives in the process pid of the host, and has no other pid there.
+//
+// A program that has ended stays listed until the task is deleted: a containerd that
+// starts again throws a shim without processes away, and the exit status with it.
 func (s *Shim) Processes(ctx context.Context, id string) (pid int, execIDs []string, err error) {
 	t, err := s.get(id)
 	if err != nil {
@@ -118,7 +121,7 @@ func (s *Shim) Processes(ctx context.Context, id string) (pid int, execIDs []str
 	defer cancel()
 	known := t.known()
 	if len(known) == 0 {
-		return t.sandbox.pid(), nil, nil
+		return t.sandbox.pid(), []string{""}, nil
 	}
 	// Before the start there is nobody to list, and a sentry that does not answer has
 	// at least those that it was asked to start.

@@ -92,8 +92,8 @@ func TestStats(t *testing.T) {
 	f.must(f.tasks[id].sandbox.sentry.Signal(unix.SIGCONT))
 	f.must(f.Kill(t.Context(), id, "", unix.SIGKILL, false))
 	f.wait("")
-	if _, processes, err := f.Processes(t.Context(), id); err != nil || len(processes) != 0 {
-		t.Errorf("after the end: %q, %v", processes, err)
+	if _, processes, err := f.Processes(t.Context(), id); err != nil || !slices.Equal(processes, []string{""}) {
+		t.Errorf("after the end: %q, %v; want the program until it is deleted", processes, err)
 	}
 	if m, err := f.Stats(t.Context(), id); err == nil && tasks(m) != 0 || err != nil && !errdefs.IsNotFound(err) {
 		t.Errorf("after the end: %v, %v", m, err)
