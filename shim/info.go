@@ -78,18 +78,18 @@ func runscFeatures(ctx context.Context, cfg *config.Config) (*features.Features,
 		return nil, fmt.Errorf("version of %s: %w", cfg.Runsc.Path, err)
 	}
 	first, _, _ := bytes.Cut(out, []byte("\n"))
-	overRunsc(&can, string(bytes.TrimPrefix(first, []byte("runsc version "))))
+	overRunsc(&can, string(bytes.TrimPrefix(first, []byte("runsc version "))), cfg.Runsc.AllowedAnnotations)
 	return &can, nil
 }
 
 // overRunsc turns what runsc says of itself into what holds of it under brig: which
 // mount options pass, which hooks are refused, that cgroups of all kinds are the host's
-// affair, and that no annotation reaches runsc from a caller.
-func overRunsc(can *features.Features, version string) {
+// affair, and that the operator's annotations alone reach runsc.
+func overRunsc(can *features.Features, version string, annotations []string) {
 	can.MountOptions = bundle.MountOptions()
 	can.Hooks = slices.DeleteFunc(can.Hooks, func(hook string) bool { return hook == "startContainer" })
 	can.Annotations = map[string]string{annotationRunsc: version}
-	can.PotentiallyUnsafeConfigAnnotations = nil
+	can.PotentiallyUnsafeConfigAnnotations = annotations
 	if can.Linux == nil {
 		can.Linux = new(features.Linux)
 	}

@@ -35,7 +35,7 @@ func TestInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := filepath.Join(dir, "other.toml")
-	if err := os.WriteFile(other, []byte("[runsc]\npath = \""+runsc+"\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(other, []byte("[runsc]\npath = \""+runsc+"\"\nallowed_annotations = [\"dev.gvisor.spec.mount.x.type\"]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv(config.EnvPath, other+".not")
@@ -62,7 +62,7 @@ func TestInfo(t *testing.T) {
 	if !slices.Equal(can.MountOptions, bundle.MountOptions()) || !slices.Contains(can.MountOptions, "rro") {
 		t.Errorf("mount options %v", can.MountOptions)
 	}
-	if !slices.Equal(can.Hooks, []string{"prestart"}) || len(can.PotentiallyUnsafeConfigAnnotations) > 0 || !*can.Linux.Cgroup.V2 || !*can.Linux.Cgroup.Systemd {
+	if !slices.Equal(can.Hooks, []string{"prestart"}) || !slices.Equal(can.PotentiallyUnsafeConfigAnnotations, []string{"dev.gvisor.spec.mount.x.type"}) || !*can.Linux.Cgroup.V2 || !*can.Linux.Cgroup.Systemd {
 		t.Errorf("features are runsc's, not brig's: %s", info.Features.GetValue())
 	}
 

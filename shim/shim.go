@@ -79,11 +79,7 @@ func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
 		Namespace: namespace, Gate: gate, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
-	options, err := savedOptions()
-	if err != nil {
-		return nil, err
-	}
-	return services{wire.NewTasks(tasks, down.Shutdown), wire.NewSandboxes(tasks, options, down.Shutdown)}, nil
+	return services{wire.NewTasks(tasks, down.Shutdown), wire.NewSandboxes(tasks, down.Shutdown)}, nil
 }
 
 // services on the shim's socket.

@@ -57,9 +57,6 @@ func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootap
 		}
 		return result, os.WriteFile(addressFile, []byte(address), 0o600)
 	}
-	if err := saveOptions(p); err != nil {
-		return nil, fmt.Errorf("runtime options: %w", err)
-	}
 	socket, err := listen(address)
 	if err != nil {
 		return nil, err
@@ -107,8 +104,12 @@ func spawn(namespace string, p *bootapi.BootstrapParams, socket *os.File) error 
 	if p.GetLogLevel() <= bootapi.LogLevel_LOG_LEVEL_DEBUG {
 		args = append(args, "-debug")
 	}
+	environment, err := configured(p)
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+p.GetContainerdTtrpcAddress()) // where events go
+	cmd.Env = append(append(os.Environ(), environment...), "TTRPC_ADDRESS="+p.GetContainerdTtrpcAddress()) // where events go
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := launch(cmd); err != nil {

@@ -23,17 +23,13 @@ import (
 // Sandboxes serves the Sandbox API.
 type Sandboxes struct {
 	shim     *task.Shim
-	options  *anypb.Any
 	shutdown func()
 }
 
 var _ sandboxapi.TTRPCSandboxService = Sandboxes{}
 
-// NewSandboxes serves shim for a caller with these runtime options; shutdown ends the
-// process once the shim is empty.
-func NewSandboxes(shim *task.Shim, options *anypb.Any, shutdown func()) Sandboxes {
-	return Sandboxes{shim, options, shutdown}
-}
+// NewSandboxes serves shim; shutdown ends the process once the shim is empty.
+func NewSandboxes(shim *task.Shim, shutdown func()) Sandboxes { return Sandboxes{shim, shutdown} }
 
 // RegisterTTRPC is how containerd's shim package finds the service.
 func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {
@@ -43,7 +39,7 @@ func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {
 
 // CreateSandbox plans a pod.
 func (v Sandboxes) CreateSandbox(_ context.Context, r *sandboxapi.CreateSandboxRequest) (*sandboxapi.CreateSandboxResponse, error) {
-	request, err := v.podRequest(r)
+	request, err := podRequest(r)
 	if err == nil {
 		err = v.shim.CreatePod(request)
 	}
@@ -122,8 +118,8 @@ func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSa
 }
 
 // podRequest refuses what a pod may not have: anything of the node's.
-func (v Sandboxes) podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
-	opts, err := ParseOptions(v.options)
+func podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
+	opts, err := withConfig("")
 	if err != nil {
 		return task.PodRequest{}, err
 	}

@@ -38,7 +38,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestUpdateSandbox(t *testing.T) {
-	v := NewSandboxes(task.New(task.Options{}), nil, nil)
+	v := NewSandboxes(task.New(task.Options{}), nil)
 	updated := func(json string) *types.Sandbox {
 		return &types.Sandbox{Extensions: map[string]*anypb.Any{updatedResources: {Value: []byte(json)}}}
 	}

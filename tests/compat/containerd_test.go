@@ -143,6 +143,10 @@ func (c *containerd) stop(t *testing.T) {
 // clear takes away what is left, of a test that failed most of all.
 func (c *containerd) clear(t *testing.T) {
 	t.Helper()
+	// A shim whose containerd has gone tries for a while to deliver its last events.
+	for deadline := time.Now().Add(5 * time.Second); len(processes(t, c.dir+"/")) > 0 && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	for _, pid := range processes(t, c.dir+"/") {
 		n, _ := strconv.Atoi(pid)
 		_ = unix.Kill(n, unix.SIGKILL)
