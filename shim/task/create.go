@@ -81,6 +81,10 @@ func (t *Task) create(ctx context.Context) (err error) {
 		return err
 	}
 	steps.Push("close streams", func(context.Context) error { io.Close(); return nil })
+	t.init.size = sizeOf(t.spec.Process)
+	if err := t.init.fit(io); err != nil {
+		return err
+	}
 	b := t.request.Bundle
 	o := runsc.CreateOptions{Bundle: b.Dir(), PIDFile: b.PIDFile(), Stdio: io.Files()}
 	if err := t.sandbox.boot(ctx, &steps, record, o); err != nil {

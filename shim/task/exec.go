@@ -26,6 +26,7 @@ func (s *Shim) AddExec(id, execID string, spec *specs.Process, streams stdio.Con
 	program := *spec
 	program.Terminal = streams.Terminal
 	p := newProcess(execID, streams)
+	p.size = sizeOf(&program)
 	if p.args, err = runsc.NewExecArgs(t.id, &program, t.spec.Process.Capabilities); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
@@ -88,6 +89,10 @@ func (t *Task) exec(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	if err := p.fit(io); err != nil {
+		io.Close()
+		return err
+	}
 	// A caller that goes away leaves no process behind that nobody knows.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execTime)
 	defer cancel()
@@ -97,9 +102,13 @@ func (t *Task) exec(ctx context.Context, p *process) error {
 		return err
 	}
 	io.Started()
+	log := t.sandbox.shim.opts.Log.With("sandbox", t.request.ID, "exec", p.execID)
 	p.started(pid, io)
+	if err := p.fit(io); err != nil { // a resize may have come since
+		log.Warn("a terminal keeps its size", "err", err)
+	}
 	if err := io.Feed(t.interrupt(p)); err != nil {
-		t.sandbox.shim.opts.Log.Warn("an exec has no input", "sandbox", t.request.ID, "exec", p.execID, "err", err)
+		log.Warn("an exec has no input", "err", err)
 		io.CloseStdin()
 	}
 	return nil

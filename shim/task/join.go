@@ -43,6 +43,11 @@ func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, e
 	if err != nil {
 		return nil, err
 	}
+	t.init.size = sizeOf(t.spec.Process)
+	if err := t.init.fit(io); err != nil {
+		io.Close()
+		return nil, err
+	}
 	steps.Release()
 	t.init.io = io
 	return t, nil

@@ -10,6 +10,7 @@ import (
 	"brig/shim/stdio"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // State of a process. The zero value is Created.
@@ -44,6 +45,7 @@ type process struct {
 	claimed bool // an exec's start has begun; there is one start
 	pid     int32
 	io      *stdio.IO
+	size    specs.Box // of the terminal, as it was asked for; zero: it was not
 	exit    Exit
 }
 
@@ -91,6 +93,40 @@ func (p *process) started(pid int32, io *stdio.IO) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pid, p.io, p.state = pid, io, Running
+}
+
+// resize sets the terminal's size; that of an exec which was not started is kept for
+// its start.
+func (p *process) resize(width, height uint16) error {
+	if !p.streams.Terminal {
+		return stdio.ErrNoTerminal
+	}
+	p.mu.Lock()
+	p.size = specs.Box{Width: uint(width), Height: uint(height)}
+	io := p.io
+	p.mu.Unlock()
+	if io == nil {
+		return nil
+	}
+	return p.fit(io)
+}
+
+// fit gives the terminal the size that it was to have by now.
+func (p *process) fit(io *stdio.IO) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size == (specs.Box{}) {
+		return nil
+	}
+	return io.Resize(uint16(p.size.Width), uint16(p.size.Height))
+}
+
+// sizeOf the terminal in the process's spec.
+func sizeOf(spec *specs.Process) specs.Box {
+	if !spec.Terminal || spec.ConsoleSize == nil {
+		return specs.Box{}
+	}
+	return *spec.ConsoleSize
 }
 
 // wait blocks until the end was told.

@@ -114,11 +114,7 @@ func (s *Shim) Resize(ctx context.Context, id, execID string, width, height uint
 	if err != nil {
 		return err
 	}
-	io := p.stdio()
-	if io == nil {
-		return fmt.Errorf("resize the terminal of an exec that was not started: %w", errdefs.ErrFailedPrecondition)
-	}
-	if err := io.Resize(width, height); err != nil {
+	if err := p.resize(width, height); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	if state, _ := p.look(); state != Running {
