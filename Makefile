@@ -34,10 +34,13 @@ build: ## brig's own static binaries, in bin/
 .PHONY: deps
 deps: bin/deps/.runsc bin/deps/.containerd ## runsc, containerd, ctr, runc, cnitool from pinned source, in bin/deps/
 
-bin/deps/.runsc: tools/runsc/go.mod tools/runsc/go.sum tools/runsc/main.go tools/runsc/gvisor_sentry/main.go
+RUNSC_BUILD := CGO_ENABLED=0 go build -trimpath -tags prefilter -ldflags "$(RUNSC_LDFLAGS)"
+
+bin/deps/.runsc: tools/runsc/go.mod tools/runsc/go.sum $(wildcard tools/runsc/*.go tools/runsc/gvisor_sentry/*.go tools/runsc/prefilter/generate/*)
 	@mkdir -p bin/deps/gvisor-bin
-	cd tools/runsc && CGO_ENABLED=0 go build -trimpath -ldflags "$(RUNSC_LDFLAGS)" -o ../../bin/deps/runsc .
-	cd tools/runsc && CGO_ENABLED=0 go build -trimpath -ldflags "$(RUNSC_LDFLAGS)" -o ../../bin/deps/gvisor-bin/gvisor_sentry ./gvisor_sentry
+	cd tools/runsc && CGO_ENABLED=0 go run ./prefilter/generate prefilter
+	cd tools/runsc && $(RUNSC_BUILD) -o ../../bin/deps/runsc .
+	cd tools/runsc && $(RUNSC_BUILD) -o ../../bin/deps/gvisor-bin/gvisor_sentry ./gvisor_sentry
 	@touch $@
 
 bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum

@@ -12,6 +12,8 @@ import (
 	"gvisor.dev/gvisor/runsc/cmd/nvproxy"
 	"gvisor.dev/gvisor/runsc/cmd/sentry/sentrycmd"
 	"gvisor.dev/gvisor/runsc/cmd/util"
+
+	_ "brig/tools/runsc/prefilter/gofer"
 )
 
 const (

@@ -7,6 +7,8 @@ import (
 	"gvisor.dev/gvisor/runsc/cmd/sentry/sentrycmd"
 	"gvisor.dev/gvisor/runsc/cmd/util"
 	"gvisor.dev/gvisor/runsc/gvisorbinaries"
+
+	_ "brig/tools/runsc/prefilter/sentry"
 )
 
 func main() {
