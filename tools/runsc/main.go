@@ -6,6 +6,8 @@
 package main
 
 import (
+	"runtime"
+
 	"github.com/google/subcommands"
 	"gvisor.dev/gvisor/runsc/cli"
 	"gvisor.dev/gvisor/runsc/cmd"
@@ -24,6 +26,9 @@ const (
 )
 
 func main() {
+	// Every command is short and does one thing after another; so does a gofer, whose
+	// sandbox opens files by itself (directfs).
+	runtime.GOMAXPROCS(1)
 	cli.Run(nil, map[util.SubCommand]string{
 		new(cmd.Checkpoint):   user,
 		new(cmd.Create):       user,
