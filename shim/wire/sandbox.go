@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -119,6 +120,9 @@ func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSa
 
 // podRequest refuses what a pod may not have: anything of the node's.
 func podRequest(r *sandboxapi.CreateSandboxRequest) (task.PodRequest, error) {
+	if err := errors.Join(checkName("sandbox", r.SandboxID), checkBundle(r.BundlePath)); err != nil {
+		return task.PodRequest{}, err
+	}
 	opts, err := withConfig("")
 	if err != nil {
 		return task.PodRequest{}, err

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -17,7 +18,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -52,6 +52,9 @@ func (v Tasks) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*taska
 }
 
 func (v Tasks) create(ctx context.Context, r *taskapi.CreateTaskRequest) (pid int, err error) {
+	if err := errors.Join(checkName("container", r.ID), checkBundle(r.Bundle)); err != nil {
+		return 0, err
+	}
 	if r.ParentCheckpoint != "" {
 		return 0, fmt.Errorf("a checkpoint with a parent: %w", errdefs.ErrNotImplemented)
 	}
@@ -83,6 +86,9 @@ func (v Tasks) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.Sta
 
 // Exec records a process to be started.
 func (v Tasks) Exec(ctx context.Context, r *taskapi.ExecProcessRequest) (*emptypb.Empty, error) {
+	if err := checkName("exec", r.ExecID); err != nil {
+		return nil, failure(err)
+	}
 	var spec specs.Process
 	if err := decodeJSON(r.Spec, &spec); err != nil {
 		return nil, failure(fmt.Errorf("process of exec %s: %w: %w", r.ExecID, err, errdefs.ErrInvalidArgument))
@@ -92,7 +98,11 @@ func (v Tasks) Exec(ctx context.Context, r *taskapi.ExecProcessRequest) (*emptyp
 
 // Kill sends a signal.
 func (v Tasks) Kill(ctx context.Context, r *taskapi.KillRequest) (*emptypb.Empty, error) {
-	return empty, failure(v.shim.Kill(ctx, r.ID, r.ExecID, unix.Signal(r.Signal), r.All))
+	sig, err := signal(r.Signal)
+	if err == nil {
+		err = v.shim.Kill(ctx, r.ID, r.ExecID, sig, r.All)
+	}
+	return empty, failure(err)
 }
 
 // Wait answers when the process has ended.
@@ -147,7 +157,11 @@ func (v Tasks) CloseIO(_ context.Context, r *taskapi.CloseIORequest) (*emptypb.E
 
 // ResizePty sets the size of a terminal.
 func (v Tasks) ResizePty(ctx context.Context, r *taskapi.ResizePtyRequest) (*emptypb.Empty, error) {
-	return empty, failure(v.shim.Resize(ctx, r.ID, r.ExecID, uint16(r.Width), uint16(r.Height)))
+	width, height, err := size(r.Width, r.Height)
+	if err == nil {
+		err = v.shim.Resize(ctx, r.ID, r.ExecID, width, height)
+	}
+	return empty, failure(err)
 }
 
 // Pause freezes the sandbox.

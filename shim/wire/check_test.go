@@ -1,0 +1,53 @@
+package wire
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"brig/shim/task"
+
+	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+)
+
+// TestHostileIDs: what would be a path of somebody else's is refused before it is used.
+func TestHostileIDs(t *testing.T) {
+	shim := task.New(task.Options{})
+	tasks, pods, ctx := NewTasks(shim, nil), NewSandboxes(shim, nil), context.Background()
+	for _, id := range []string{"", ".", "..", "../x", "/", "a/b", "a\x00", "-rf", "a+", "*", strings.Repeat("a", 77), strings.Repeat("a", 1<<20)} {
+		_, errCreate := tasks.Create(ctx, &taskapi.CreateTaskRequest{ID: id, Bundle: "/b"})
+		_, errExec := tasks.Exec(ctx, &taskapi.ExecProcessRequest{ID: "a", ExecID: id})
+		_, errPod := pods.CreateSandbox(ctx, &sandboxapi.CreateSandboxRequest{SandboxID: id, BundlePath: "/b"})
+		for _, err := range []error{errCreate, errExec, errPod} {
+			if err = errgrpc.ToNative(err); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), " id ") || len(err.Error()) > 500 {
+				t.Errorf("id %.20q: %v", id, err)
+			}
+		}
+	}
+	for _, bundle := range []string{"", "b", "/", "/a/../b", "/a/", "/a\x00"} {
+		_, err := tasks.Create(ctx, &taskapi.CreateTaskRequest{ID: "a", Bundle: bundle})
+		if err = errgrpc.ToNative(err); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "bundle") {
+			t.Errorf("bundle %q: %v", bundle, err)
+		}
+	}
+}
+
+// TestNumbersThatDoNotFit are refused rather than cut to size.
+func TestNumbersThatDoNotFit(t *testing.T) {
+	tasks, ctx := NewTasks(task.New(task.Options{}), nil), context.Background()
+	for _, number := range []uint32{65, 1 << 31, 1<<32 - 9} {
+		_, err := tasks.Kill(ctx, &taskapi.KillRequest{ID: "a", Signal: number})
+		if err = errgrpc.ToNative(err); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("signal %d: %v", number, err)
+		}
+	}
+	for _, side := range []uint32{1 << 16, 1<<32 - 1} {
+		_, err := tasks.ResizePty(ctx, &taskapi.ResizePtyRequest{ID: "a", Width: 80, Height: side})
+		if err = errgrpc.ToNative(err); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("a height of %d: %v", side, err)
+		}
+	}
+}
