@@ -177,6 +177,19 @@ func (r *Runsc) DeleteContainer(ctx context.Context, id, bundle string) error {
 	return err
 }
 
+// Forget removes what runsc keeps of a container whose processes have ended, without runsc:
+// with the root container all of the sandbox's.
+func (r *Runsc) Forget(id string, joined bool) error {
+	if !joined {
+		return os.RemoveAll(r.Root)
+	}
+	files, err := filepath.Glob(filepath.Join(r.Root, id+"_sandbox:*"))
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
+}
+
 // JoinedID is runsc's name for the container id in a sandbox that has several: runsc
 // takes a name for the abbreviation of another, and with a sign at its end that no id
 // of containerd's contains no name is.

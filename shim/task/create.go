@@ -20,7 +20,7 @@ import (
 // Create makes a task, ready to be started, or leaves nothing behind. The first makes
 // the sandbox; others join it, if it is a pod's.
 func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error) {
-	join, release, err := s.reserve(r.ID)
+	ctx, join, release, err := s.reserve(ctx, r.ID)
 	if err != nil {
 		return 0, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"brig/shim/bundle"
@@ -18,10 +19,13 @@ import (
 // deleteTime bounds a delete; it goes on when its caller has gone.
 const deleteTime = 30 * time.Second
 
-// Delete frees a task that has ended or was never started. It can be tried again
-// when it fails.
+// removeTime bounds runsc's part in it, hooks included.
+const removeTime = 10 * time.Second
+
+// Delete frees a task that has ended or was never started. It can be tried again when it
+// fails. A create under way is given up.
 func (s *Shim) Delete(ctx context.Context, id string) (pid int, exit Exit, err error) {
-	if err := s.awaitCreate(ctx, id); err != nil {
+	if err := s.abandonCreate(ctx, id); err != nil {
 		return 0, Exit{}, err
 	}
 	t, err := s.get(id)
@@ -36,20 +40,17 @@ func (s *Shim) Delete(ctx context.Context, id string) (pid int, exit Exit, err e
 }
 
 func (t *Task) delete(ctx context.Context) error {
-	if err := t.beginDelete(); err != nil {
+	over, err := t.beginDelete(ctx)
+	if err != nil {
 		return err
 	}
-	defer func() {
-		t.mu.Lock()
-		t.deleting = false
-		t.mu.Unlock()
-	}()
+	defer func() { over(err == nil) }()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTime)
 	defer cancel()
-	if err := t.end(ctx); err != nil {
+	if err = t.end(ctx); err != nil {
 		return err
 	}
-	if err := t.free(ctx); err != nil {
+	if err = t.free(ctx); err != nil {
 		return fmt.Errorf("delete sandbox: %w", err)
 	}
 	s := t.sandbox.shim
@@ -64,18 +65,45 @@ func (t *Task) delete(ctx context.Context) error {
 	return nil
 }
 
-func (t *Task) beginDelete() error {
+// beginDelete waits for a delete under way: what that one has freed is not found. over
+// must be called with what came of this one.
+func (t *Task) beginDelete(ctx context.Context) (over func(freed bool), err error) {
+	for {
+		ended := make(chan struct{})
+		other, err := t.claimDelete(ended)
+		if err != nil {
+			return nil, err
+		}
+		if other == nil {
+			return func(freed bool) {
+				t.mu.Lock()
+				t.deleting, t.freed = nil, freed
+				t.mu.Unlock()
+				close(ended)
+			}, nil
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the delete under way: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (t *Task) claimDelete(ended chan struct{}) (other <-chan struct{}, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state, _ := t.init.look()
-	if state == Running || state == Paused || t.starting != nil {
-		return fmt.Errorf("delete a %s sandbox: %w", state, errdefs.ErrFailedPrecondition)
+	switch {
+	case t.freed:
+		return nil, fmt.Errorf("task %s: %w", t.request.ID, errdefs.ErrNotFound)
+	case state == Running || state == Paused || t.starting != nil:
+		return nil, fmt.Errorf("delete a %s sandbox: %w", state, errdefs.ErrFailedPrecondition)
+	case t.deleting != nil:
+		return t.deleting, nil
 	}
-	if t.deleting {
-		return fmt.Errorf("the sandbox is being deleted: %w", errdefs.ErrFailedPrecondition)
-	}
-	t.deleting = true
-	return nil
+	t.deleting = ended
+	return nil, nil
 }
 
 // end kills a sandbox that was never started, and waits until the end is told.
@@ -95,16 +123,13 @@ func (t *Task) end(ctx context.Context) error {
 
 // free goes on past errors.
 func (t *Task) free(ctx context.Context) error {
-	remove := t.runsc.DeleteContainer
-	if t.isRoot() {
-		remove = t.runsc.Delete
-	}
-	err := remove(ctx, t.id, t.request.Bundle.Dir())
+	err := t.remove(ctx)
 	t.drain(t.init)
 	t.init.stdio().Close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.execs {
+		p.abandon()
 		if io := p.stdio(); io != nil {
 			io.Close()
 		}
@@ -118,15 +143,47 @@ func (t *Task) free(ctx context.Context) error {
 	return err
 }
 
-// Sweep frees everything of a sandbox whose create or whose shim did not come to its
-// end: what runsc knows, and what a runsc that was killed did not live to write down.
-func Sweep(ctx context.Context, b bundle.Bundle, r bundle.Record) error {
-	remove := r.Runsc.Delete
-	if r.Joined {
-		remove = r.Runsc.DeleteContainer
+// remove frees what runsc made. A runsc that fails, hangs or is gone must not keep what is
+// dead on the node's list for ever: its work is then done by hand.
+func (t *Task) remove(ctx context.Context) error {
+	record := bundle.Record{Container: t.id, Joined: !t.isRoot(), Runsc: t.runsc}
+	err := remove(ctx, t.request.Bundle, record, removeTime)
+	if err == nil {
+		return nil
 	}
-	err := remove(ctx, r.Container, string(b))
-	return errors.Join(err, runsc.KillStrays(b.Dir()), cgroup.Remove(r.Cgroup))
+	t.sandbox.shim.opts.Log.Warn("what runsc does not remove is removed without it", "sandbox", t.request.ID, "err", err)
+	if onDisk, err := t.request.Bundle.Record(); err == nil {
+		record.Cgroup = onDisk.Cgroup
+	}
+	return force(t.request.Bundle, record)
+}
+
+func remove(ctx context.Context, b bundle.Bundle, r bundle.Record, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if r.Joined {
+		return r.Runsc.DeleteContainer(ctx, r.Container, b.Dir())
+	}
+	return r.Runsc.Delete(ctx, r.Container, b.Dir())
+}
+
+// force does what runsc delete would, but for hooks.
+func force(b bundle.Bundle, r bundle.Record) error {
+	return errors.Join(runsc.KillStrays(b.Dir()), r.Runsc.Forget(r.Container, r.Joined), cgroup.Remove(r.Cgroup))
+}
+
+// sweepTime bounds runsc's part in a sweep: containerd gives the delete verb 5 s.
+const sweepTime = 2 * time.Second
+
+// Sweep frees everything of a sandbox whose create or whose shim did not come to its end:
+// first whoever could still make something, then what runsc knows, and what a runsc that
+// was killed did not live to write down.
+func Sweep(ctx context.Context, b bundle.Bundle, r bundle.Record) error {
+	err := runsc.KillStrays(b.Dir())
+	if failed := remove(ctx, b, r, sweepTime); failed != nil {
+		slog.WarnContext(ctx, "what runsc does not remove is removed without it", "sandbox", r.ID, "err", failed)
+	}
+	return errors.Join(err, force(b, r))
 }
 
 // DeleteExec forgets an exec that does not run.
@@ -136,7 +193,7 @@ func (s *Shim) DeleteExec(id, execID string) (pid int, exit Exit, err error) {
 		return 0, Exit{}, err
 	}
 	state, exit := p.look()
-	if state == Running {
+	if state == Running || state == Created && !p.abandon() {
 		return 0, Exit{}, fmt.Errorf("delete exec %s, which runs: %w", execID, errdefs.ErrFailedPrecondition)
 	}
 	if io := p.stdio(); io != nil {

@@ -72,7 +72,7 @@ func (s *Shim) newHolder(r PodRequest) *Task {
 
 // StartPod boots the sandbox and opens it to containers, or leaves nothing of it.
 func (s *Shim) StartPod(ctx context.Context, id string) (PodStatus, error) {
-	_, release, err := s.reserve(id)
+	creating, _, release, err := s.reserve(ctx, id)
 	if err != nil {
 		return PodStatus{}, err
 	}
@@ -86,7 +86,7 @@ func (s *Shim) StartPod(ctx context.Context, id string) (PodStatus, error) {
 		return PodStatus{}, fmt.Errorf("start pod %s a second time: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	t := s.newHolder(p.request)
-	if err := t.create(ctx); err != nil {
+	if err := t.create(creating); err != nil {
 		release(nil)
 		return PodStatus{}, fmt.Errorf("start pod: %w", err)
 	}
@@ -163,8 +163,11 @@ func (s *Shim) WaitPod(ctx context.Context, id string) (Exit, error) {
 }
 
 // StopPod ends the sandbox with every container in it, and returns when its network
-// namespace is free. What has ended already is no error.
+// namespace is free. What has ended already is no error. A start under way is given up.
 func (s *Shim) StopPod(ctx context.Context, id string) error {
+	if err := s.abandonCreate(ctx, id); err != nil {
+		return err
+	}
 	p, t, err := s.holder(id)
 	if err != nil || t == nil {
 		return err
@@ -190,7 +193,7 @@ func (t *Task) stop(ctx context.Context) error {
 // ShutdownPod ends the pod and frees all of it, also containers that nobody deleted.
 // It may be called for a pod that was never started, and again when it fails.
 func (s *Shim) ShutdownPod(ctx context.Context, id string) error {
-	p, t, err := s.holder(id)
+	p, err := s.getPod(id)
 	if err != nil {
 		return err
 	}
@@ -199,19 +202,13 @@ func (s *Shim) ShutdownPod(ctx context.Context, id string) error {
 	s.mu.Lock()
 	p.ending = true
 	s.mu.Unlock()
-	if t != nil {
-		if err := t.stop(ctx); err != nil {
-			return err
-		}
-		if err := s.awaitCreates(ctx); err != nil {
-			return err
-		}
-		for _, joined := range s.list() {
-			if err := joined.delete(ctx); err != nil && !errdefs.IsNotFound(err) {
-				return err
-			}
-		}
-		if err := t.delete(ctx); err != nil {
+	if err := s.abandonCreates(ctx); err != nil {
+		return err
+	}
+	if _, t, err := s.holder(id); err != nil {
+		return err
+	} else if t != nil {
+		if err := t.shutdown(ctx); err != nil {
 			return err
 		}
 	}
@@ -219,6 +216,19 @@ func (s *Shim) ShutdownPod(ctx context.Context, id string) error {
 	defer s.mu.Unlock()
 	s.pod = nil
 	return nil
+}
+
+// shutdown of a holder frees what has joined it, too.
+func (t *Task) shutdown(ctx context.Context) error {
+	if err := t.stop(ctx); err != nil {
+		return err
+	}
+	for _, joined := range t.sandbox.shim.list() {
+		if err := joined.delete(ctx); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	return t.delete(ctx)
 }
 
 func (s *Shim) list() []*Task {

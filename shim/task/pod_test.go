@@ -22,11 +22,7 @@ import (
 // setUpPod starts a pod without a network.
 func setUpPod(t *testing.T) *fixture {
 	f := setUp(t)
-	f.request.Config.Sandboxes.Idle = filepath.Join(require.Runsc(t), "brig-idle")
-	request := PodRequest{
-		Pod:    bundle.Pod{ID: f.request.ID, CgroupParent: "/", Hostname: "pod", DNS: &bundle.DNS{Servers: []string{"1.2.3.4"}, Searches: []string{"a", "b"}}},
-		Bundle: f.request.Bundle, Config: f.request.Config,
-	}
+	request := f.podRequest()
 	t.Cleanup(func() {
 		if err := f.ShutdownPod(context.Background(), f.request.ID); err != nil && !errdefs.IsNotFound(err) {
 			t.Error(err)
@@ -45,6 +41,14 @@ func setUpPod(t *testing.T) *fixture {
 		t.Errorf("start of another pod: %v", err)
 	}
 	return f
+}
+
+func (f *fixture) podRequest() PodRequest {
+	f.request.Config.Sandboxes.Idle = filepath.Join(require.Runsc(f.t), "brig-idle")
+	return PodRequest{
+		Pod:    bundle.Pod{ID: f.request.ID, CgroupParent: "/", Hostname: "pod", DNS: &bundle.DNS{Servers: []string{"1.2.3.4"}, Searches: []string{"a", "b"}}},
+		Bundle: f.request.Bundle, Config: f.request.Config,
+	}
 }
 
 // join creates a container in the pod.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"brig/shim/runsc"
 	"brig/shim/stdio"
@@ -86,6 +87,17 @@ func (p *process) claim() error {
 	}
 	p.claimed = true
 	return nil
+}
+
+// abandon ends an exec that nobody has begun to start, for whoever waits for it. It tells
+// whether there was one.
+func (p *process) abandon() bool {
+	if p.claim() != nil {
+		return false
+	}
+	p.stop(Exit{Code: failedStart, At: time.Now()})
+	close(p.exited)
+	return true
 }
 
 // started records a running exec.

@@ -40,12 +40,18 @@ type Shim struct {
 	pod      *pod // of the Sandbox API; nil: none
 	sandbox  *Sandbox
 	tasks    map[string]*Task
-	creating map[string]chan struct{} // closed when the create under way has ended
+	creating map[string]creation
+}
+
+// creation is a create under way.
+type creation struct {
+	cancel context.CancelCauseFunc
+	over   chan struct{} // closed when it has ended
 }
 
 // New returns a Shim without a sandbox.
 func New(opts Options) *Shim {
-	return &Shim{opts: opts, tasks: make(map[string]*Task), creating: make(map[string]chan struct{})}
+	return &Shim{opts: opts, tasks: make(map[string]*Task), creating: make(map[string]creation)}
 }
 
 // get returns the task id.
@@ -96,25 +102,28 @@ func (s *Shim) PID(id string) int {
 }
 
 // reserve takes the name id for a create, and tells which sandbox it joins; nil: it
-// makes the shim's sandbox. release must be called with what came of it.
-func (s *Shim) reserve(id string) (join *Sandbox, release func(*Task), err error) {
+// makes the shim's sandbox. The create ends when its context does; release must be called
+// with what came of it.
+func (s *Shim) reserve(parent context.Context, id string) (ctx context.Context, join *Sandbox, release func(*Task), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.tasks[id] != nil || s.creating[id] != nil:
-		return nil, nil, fmt.Errorf("create task %s: the shim has it: %w", id, errdefs.ErrAlreadyExists)
+	case s.tasks[id] != nil || s.creating[id].over != nil:
+		return nil, nil, nil, fmt.Errorf("create task %s: the shim has it: %w", id, errdefs.ErrAlreadyExists)
 	case s.pod != nil && s.pod.ending:
-		return nil, nil, fmt.Errorf("create task %s: pod %s is being shut down: %w", id, s.pod.request.ID, errdefs.ErrFailedPrecondition)
+		return nil, nil, nil, fmt.Errorf("create task %s: pod %s is being shut down: %w", id, s.pod.request.ID, errdefs.ErrFailedPrecondition)
 	case s.pod != nil && s.sandbox == nil && s.pod.request.ID != id:
-		return nil, nil, fmt.Errorf("create task %s: pod %s does not run: %w", id, s.pod.request.ID, errdefs.ErrFailedPrecondition)
+		return nil, nil, nil, fmt.Errorf("create task %s: pod %s does not run: %w", id, s.pod.request.ID, errdefs.ErrFailedPrecondition)
 	case s.sandbox != nil && !s.sandbox.pod:
-		return nil, nil, fmt.Errorf("create task %s: this shim has a task whose sandbox is its own: %w", id, errdefs.ErrAlreadyExists)
+		return nil, nil, nil, fmt.Errorf("create task %s: this shim has a task whose sandbox is its own: %w", id, errdefs.ErrAlreadyExists)
 	case s.sandbox == nil && len(s.tasks)+len(s.creating) > 0:
-		return nil, nil, fmt.Errorf("create task %s: this shim's sandbox is not there yet, or not any more: %w", id, errdefs.ErrFailedPrecondition)
+		return nil, nil, nil, fmt.Errorf("create task %s: this shim's sandbox is not there yet, or not any more: %w", id, errdefs.ErrFailedPrecondition)
 	}
+	ctx, cancel := context.WithCancelCause(parent)
 	over := make(chan struct{})
-	s.creating[id] = over
-	return s.sandbox, func(t *Task) {
+	s.creating[id] = creation{cancel, over}
+	return ctx, s.sandbox, func(t *Task) {
+		cancel(nil)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.creating, id)
@@ -131,30 +140,35 @@ func (s *Shim) reserve(id string) (join *Sandbox, release func(*Task), err error
 	}, nil
 }
 
-// awaitCreate waits for a create under way: containerd, whose own caller went away in
-// the middle of it, deletes and shuts down at once, and would leave what comes after.
-func (s *Shim) awaitCreate(ctx context.Context, id string) error {
+// errAbandoned is why a create that was given up fails.
+var errAbandoned = fmt.Errorf("the create was given up: %w", errdefs.ErrUnavailable)
+
+// abandonCreate ends a create under way and waits for its end: containerd, whose own
+// caller went away in the middle of it, deletes and shuts down at once, and would leave
+// what comes after. A create may wait for ever for the reader of an output.
+func (s *Shim) abandonCreate(ctx context.Context, id string) error {
 	s.mu.Lock()
-	creating := s.creating[id]
+	c := s.creating[id]
 	s.mu.Unlock()
-	if creating == nil {
+	if c.over == nil {
 		return nil
 	}
+	c.cancel(errAbandoned)
 	select {
-	case <-creating:
+	case <-c.over:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the create under way: %w", context.Cause(ctx))
+		return fmt.Errorf("wait for the end of a create: %w", context.Cause(ctx))
 	}
 }
 
-// awaitCreates waits for all creates under way.
-func (s *Shim) awaitCreates(ctx context.Context) error {
+// abandonCreates ends all creates under way.
+func (s *Shim) abandonCreates(ctx context.Context) error {
 	s.mu.Lock()
 	ids := slices.Collect(maps.Keys(s.creating))
 	s.mu.Unlock()
 	for _, id := range ids {
-		if err := s.awaitCreate(ctx, id); err != nil {
+		if err := s.abandonCreate(ctx, id); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"brig/shim/gate"
 
@@ -44,7 +45,9 @@ func (t *Task) start(ctx context.Context) error {
 		return err
 	}
 	// Half a start cannot be taken back, so a caller's going away does not stop it.
-	if err := t.launch(context.WithoutCancel(ctx)); err != nil {
+	ctx, cancel := t.whileAlive(context.WithoutCancel(ctx))
+	defer cancel()
+	if err := t.launch(ctx); err != nil {
 		return errors.Join(err, t.conclude(failedStart))
 	}
 	if err := t.init.move(Running); err != nil {
@@ -52,6 +55,29 @@ func (t *Task) start(ctx context.Context) error {
 	}
 	t.emit(EventStarted{ID: t.request.ID, PID: b.pid()})
 	return nil
+}
+
+// lastWords is how long a start may outlive its program: one that is short has ended when
+// runsc says that it was started.
+const lastWords = 2 * time.Second
+
+// whileAlive keeps a runsc that hangs from holding up the end of what was killed.
+func (t *Task) whileAlive(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	go func() {
+		select {
+		case <-t.ended:
+		case <-t.sandbox.gone:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(lastWords):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // launch starts the program. A container that joins gets its streams now.
@@ -78,7 +104,7 @@ func (t *Task) launch(ctx context.Context) error {
 func (t *Task) beginStart() (over func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if state, _ := t.init.look(); state != Created || t.over || t.deleting || t.starting != nil || t.hasEnded() {
+	if state, _ := t.init.look(); state != Created || t.over || t.deleting != nil || t.freed || t.starting != nil || t.hasEnded() {
 		if state == Created {
 			state = Stopped // or about to be
 		}

@@ -63,7 +63,8 @@ type Task struct {
 
 	mu       sync.Mutex
 	over     bool          // the program has ended, and its end is about to be told
-	deleting bool          // a delete is under way
+	deleting chan struct{} // closed when the delete under way has ended; nil: none
+	freed    bool          // a delete has succeeded
 	saving   bool          // a checkpoint is under way
 	starting chan struct{} // closed when the start under way has ended; nil: none yet
 	code     uint32        // valid when ended is closed
