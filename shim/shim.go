@@ -75,10 +75,19 @@ func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
 		defer cancel()
 		return queue.Close(ctx)
 	})
+	socket, err := servedSocket()
+	if err != nil {
+		return nil, err
+	}
+	down.RegisterCallback(func(context.Context) error {
+		_ = os.Remove(socket) // mostly done by containerd's package by then
+		return nil
+	})
 	tasks := task.New(task.Options{
 		Namespace: namespace, Gate: gate, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
+	go endUnused(ic.Context, tasks.Unused, down.Shutdown)
 	return services{wire.NewTasks(tasks, down.Shutdown), wire.NewSandboxes(tasks, down.Shutdown)}, nil
 }
 

@@ -100,7 +100,7 @@ func spawn(namespace string, p *bootapi.BootstrapParams, socket *os.File) error 
 	if err != nil {
 		return err
 	}
-	args := []string{"-namespace", namespace, "-id", p.GetInstanceID(), "-address", p.GetContainerdGrpcAddress()}
+	args := serverArgs(namespace, p.GetInstanceID(), p.GetContainerdGrpcAddress())
 	if p.GetLogLevel() <= bootapi.LogLevel_LOG_LEVEL_DEBUG {
 		args = append(args, "-debug")
 	}

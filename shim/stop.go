@@ -21,29 +21,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// stopTime bounds the delete verb: containerd kills it after 5 s.
+const stopTime = 4500 * time.Millisecond
+
 // Stop frees what a dead shim has left, and tells how the program ended: as on
 // record, or killed, because now it is. Missing records are no error: the shim may
 // have died at any point.
 func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
 	namespace, err := namespaces.NamespaceRequired(ctx)
 	if err != nil {
 		return containerd.StopStatus{}, err
 	}
-	cwd, err := os.Getwd()
+	b, err := bundleOf(ctx, id)
 	if err != nil {
 		return containerd.StopStatus{}, err
 	}
-	b := bundle.Bundle(filepath.Join(filepath.Dir(cwd), id))
 	status := status(b)
 	if _, err := b.Record(); errors.Is(err, os.ErrNotExist) && isFreed(b) {
 		return status, removeSocket(b) // containerd asks after every delete
 	}
-	if err := errors.Join(sweep(ctx, b, namespace, id), rootfs.Unmount(b.Rootfs()), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
+	if err := errors.Join(endServer(namespace, id), sweep(ctx, b, namespace, id), rootfs.Unmount(b.Rootfs()), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
 		// containerd removes the bundle when this verb succeeds, and asks again only
 		// when it restarts: say what is left rather than fail.
 		fmt.Fprintf(os.Stderr, "clean up after a dead shim: %v\n", err)
 	}
 	return status, nil
+}
+
+// bundleOf a dead shim may be gone already: what was started with its path is not.
+func bundleOf(ctx context.Context, id string) (bundle.Bundle, error) {
+	if o, ok := ctx.Value(containerd.OptsKey{}).(containerd.Opts); ok && filepath.IsAbs(o.BundlePath) {
+		return bundle.Bundle(filepath.Clean(o.BundlePath)), nil
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	return bundle.Bundle(filepath.Join(filepath.Dir(cwd), id)), nil
 }
 
 func status(b bundle.Bundle) containerd.StopStatus {

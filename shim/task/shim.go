@@ -87,8 +87,17 @@ func (s *Shim) find(id, execID string) (*Task, *process, error) {
 func (s *Shim) Empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pod == nil && s.sandbox == nil && len(s.tasks) == 0 && len(s.creating) == 0
+	return s.pod == nil && s.unused()
 }
+
+// Unused tells that there is no sandbox, nor one on its way. A pod may be planned.
+func (s *Shim) Unused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unused()
+}
+
+func (s *Shim) unused() bool { return s.sandbox == nil && len(s.tasks) == 0 && len(s.creating) == 0 }
 
 // PID is the sentry's, of a task or of a pod; 0 if there is none. Every process of a
 // sandbox lives in it, so it is the pid of execs too: a pid inside the sandbox means

@@ -1,0 +1,105 @@
+package shim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// serverArgs are the arguments of the process that serves a sandbox. They tell it from all
+// others, those of the verbs and of other nodes included.
+func serverArgs(namespace, id, address string) []string {
+	return []string{"-namespace", namespace, "-id", id, "-address", address}
+}
+
+// serverTime is how long a server may take to end in order, and to remove its socket.
+const serverTime = time.Second
+
+// endServer ends the process that serves a sandbox, if it lives: containerd runs the
+// delete verb for a shim that it has lost or given up, and nobody else would end it.
+func endServer(namespace, id string) error {
+	address := flag.Lookup("address").Value.String()
+	args := []byte("\x00" + strings.Join(serverArgs(namespace, id, address), "\x00") + "\x00")
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range paths {
+		cmdline, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(cmdline, args) { // an error: it has ended
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		errs = append(errs, err, end(pid))
+	}
+	return errors.Join(errs...)
+}
+
+func end(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("end a lost shim: %w", err)
+	}
+	defer unix.Close(fd)
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("end a lost shim: %w", err)
+		}
+		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(serverTime.Milliseconds())); n > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("end a lost shim: process %d outlives SIGKILL", pid)
+}
+
+// servedSocket is the path of the socket that this process serves. containerd's package
+// finds it by a file in the bundle, which may be gone when the shim ends.
+func servedSocket() (string, error) {
+	name, err := unix.Getsockname(servedFD)
+	if err != nil {
+		return "", fmt.Errorf("the socket to serve: %w", err)
+	}
+	if name, ok := name.(*unix.SockaddrUnix); ok {
+		return name.Name, nil
+	}
+	return "", errors.New("the socket to serve is no unix socket")
+}
+
+// servedFD is where containerd's package looks for the socket that spawn hands down.
+const servedFD = 3
+
+// unusedTime is how long a shim that has no sandbox stays, at least; twice that at most.
+// containerd asks for one at once, and ends the shim that it has none for, unless it, or
+// the verb that started the shim, died in between.
+const unusedTime = 30 * time.Second
+
+// endUnused ends a shim that nobody uses.
+func endUnused(ctx context.Context, unused func() bool, end func()) {
+	tick := time.NewTicker(unusedTime)
+	defer tick.Stop()
+	for before := false; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := unused()
+		if now && before {
+			end()
+			return
+		}
+		before = now
+	}
+}
