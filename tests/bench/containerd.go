@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 
 	"brig/internal/sandbox"
+	"brig/tests/peer"
 )
 
 // shimRuntime is a shim under the node's containerd, driven by this resident client.
@@ -38,8 +39,11 @@ func (n *testNode) runtimes() ([]shimRuntime, error) {
 	if n.peer == "" {
 		return all, nil
 	}
-	gvisor, err := n.gvisorRuntime()
-	return append(all, gvisor), err
+	path := filepath.Join(n.dir, "gvisor-shim.toml")
+	c := peer.Config{Runsc: filepath.Join(n.bin, "deps", "runsc"), Root: filepath.Join(n.dir, "gvisor")}
+	return append(all, shimRuntime{
+		name: "gVisor's shim", runtime: n.peer, options: peer.Options(path), annotations: peer.Annotations(),
+	}), c.Write(path)
 }
 
 // task makes a container of argv and its task, not started. remove undoes both,

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"brig/tests/peer"
 )
 
 func main() {
@@ -49,7 +51,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	if *gvisor {
-		if o.peer, err = buildPeer(ctx, o.dir, progress); err != nil {
+		if o.peer, err = peer.Build(ctx, o.dir, progress); err != nil {
 			return err
 		}
 	}
