@@ -278,6 +278,37 @@ func TestDeletedBeforeItStarts(t *testing.T) {
 	f.told("Created", `Exited "" 137`, "Deleted 137")
 }
 
+// TestDeletesAtOnce: one of them deletes, and the others are told so when it has.
+func TestDeletesAtOnce(t *testing.T) {
+	f := setUp(t, "/bin/true")
+	f.must(f.create())
+	f.must(f.start())
+	f.wait("")
+	var wg sync.WaitGroup
+	errs := make([]error, 4)
+	for i := range errs {
+		wg.Go(func() {
+			errs[i] = f.remove()
+			if !f.Empty() {
+				t.Error("it has answered and the task is there")
+			}
+		})
+	}
+	wg.Wait()
+	late := 0
+	for _, err := range errs {
+		if errdefs.IsNotFound(err) {
+			late++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if late != len(errs)-1 {
+		t.Errorf("%d of %d came late", late, len(errs))
+	}
+	f.told("Created", "Started", `Exited "" 0`, "Deleted 0")
+}
+
 func TestTheGateMayRefuse(t *testing.T) {
 	f := setUp(t, "/bin/true")
 	f.door.refuse = errors.New("no way")
