@@ -18,6 +18,7 @@ import (
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	containerd "github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/errdefs"
@@ -36,6 +37,9 @@ const addressFile = "address"
 func (manager) Start(ctx context.Context, p *bootapi.BootstrapParams) (_ *bootapi.BootstrapResult, err error) {
 	namespace, err := namespaces.NamespaceRequired(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := identifiers.Validate(p.GetInstanceID()); err != nil {
 		return nil, err
 	}
 	dir := p.GetSocketDir()

@@ -16,6 +16,7 @@ import (
 	"brig/shim/runsc"
 	"brig/shim/task"
 
+	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	containerd "github.com/containerd/containerd/v2/pkg/shim"
 	"golang.org/x/sys/unix"
@@ -32,6 +33,9 @@ func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, er
 	defer cancel()
 	namespace, err := namespaces.NamespaceRequired(ctx)
 	if err != nil {
+		return containerd.StopStatus{}, err
+	}
+	if err := identifiers.Validate(id); err != nil { // it is about to name folders to remove
 		return containerd.StopStatus{}, err
 	}
 	b, err := bundleOf(ctx, id)

@@ -13,6 +13,7 @@ import (
 	"brig/shim/runsc"
 	"brig/shim/stdio"
 
+	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -20,6 +21,9 @@ import (
 // Create makes a task, ready to be started, or leaves nothing behind. The first makes
 // the sandbox; others join it, if it is a pod's.
 func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error) {
+	if err := identifiers.Validate(r.ID); err != nil {
+		return 0, fmt.Errorf("create sandbox: %w", err)
+	}
 	ctx, join, release, err := s.reserve(ctx, r.ID)
 	if err != nil {
 		return 0, err

@@ -11,6 +11,7 @@ import (
 	"brig/internal/config"
 	"brig/shim/bundle"
 
+	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -44,6 +45,9 @@ type PodStatus struct {
 
 // CreatePod plans a pod. Nothing is made yet.
 func (s *Shim) CreatePod(r PodRequest) error {
+	if err := identifiers.Validate(r.ID); err != nil {
+		return fmt.Errorf("create pod: %w", err)
+	}
 	if r.Hostname == "" {
 		name, err := os.Hostname()
 		if err != nil {
