@@ -21,6 +21,20 @@ import (
 
 // setUpPod starts a pod without a network.
 func setUpPod(t *testing.T) *fixture {
+	f := planPod(t)
+	_, err := f.StartPod(t.Context(), f.request.ID)
+	f.must(err)
+	if _, err := f.StartPod(t.Context(), f.request.ID); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("a second start: %v", err)
+	}
+	if _, err := f.StartPod(t.Context(), "other"); !errdefs.IsNotFound(err) {
+		t.Errorf("start of another pod: %v", err)
+	}
+	return f
+}
+
+// planPod creates a pod that is not started.
+func planPod(t *testing.T) *fixture {
 	f := setUp(t)
 	request := f.podRequest()
 	t.Cleanup(func() {
@@ -31,14 +45,6 @@ func setUpPod(t *testing.T) *fixture {
 	f.must(f.CreatePod(request))
 	if err := f.CreatePod(request); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("a second pod: %v", err)
-	}
-	_, err := f.StartPod(t.Context(), f.request.ID)
-	f.must(err)
-	if _, err := f.StartPod(t.Context(), f.request.ID); !errdefs.IsFailedPrecondition(err) {
-		t.Errorf("a second start: %v", err)
-	}
-	if _, err := f.StartPod(t.Context(), "other"); !errdefs.IsNotFound(err) {
-		t.Errorf("start of another pod: %v", err)
 	}
 	return f
 }
@@ -138,6 +144,29 @@ func TestPod(t *testing.T) {
 	}
 	f.told("Created", "Created", "Started", "Started", `Exited "" 3`, "Deleted 3", "ExecAdded", "ExecStarted", `Exited "x" 0`,
 		`Exited "" 137`, "Deleted 137")
+}
+
+// containerd shuts down what its caller has not waited for.
+func TestShutdownOfAPodThatIsBeingStarted(t *testing.T) {
+	f := planPod(t)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_, _ = f.StartPod(context.WithoutCancel(t.Context()), f.request.ID) // either may come first
+	}()
+	eventually(t, func() error {
+		f.Shim.mu.Lock()
+		defer f.Shim.mu.Unlock()
+		if len(f.creating) == 0 && f.sandbox == nil {
+			return errors.New("nothing is being created")
+		}
+		return nil
+	})
+	f.must(f.ShutdownPod(t.Context(), f.request.ID))
+	<-over
+	if !f.Empty() {
+		t.Error("something is left")
+	}
 }
 
 func TestJoinedTerminal(t *testing.T) {
