@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,12 +10,13 @@ import (
 // TestEndOfAnUnusedShim: one that has a sandbox now and then stays.
 func TestEndOfAnUnusedShim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		began, unused, ended := time.Now(), true, make(chan time.Duration, 1)
-		go endUnused(t.Context(), func() bool { return unused }, func() { ended <- time.Since(began) })
+		var used atomic.Bool
+		began, ended := time.Now(), make(chan time.Duration, 1)
+		go endUnused(t.Context(), func() bool { return !used.Load() }, func() { ended <- time.Since(began) })
 		time.Sleep(unusedTime + time.Second)
-		unused = false
+		used.Store(true)
 		time.Sleep(10 * unusedTime)
-		unused = true
+		used.Store(false)
 		if took := <-ended; took < 12*unusedTime || took > 13*unusedTime {
 			t.Errorf("ended after %v", took)
 		}

@@ -48,7 +48,7 @@ func TestDeleteWithoutRunsc(t *testing.T) {
 // TestKillInAHangingStart: the end is told, and the task can be deleted.
 func TestKillInAHangingStart(t *testing.T) {
 	f := setUp(t, "sleep", "1000")
-	f.spoil(`[ $op = start ] && exec sleep 1000`)
+	f.spoil(`[ $op = start ] && while :; do sleep 1; done`)
 	id := f.request.ID
 	f.must(f.create())
 	started := make(chan error)
@@ -92,7 +92,7 @@ func TestDeleteGivesUpACreate(t *testing.T) {
 // TestShutdownGivesUpAPodsStart.
 func TestShutdownGivesUpAPodsStart(t *testing.T) {
 	f := setUp(t)
-	f.spoil(`[ $op = create ] && exec sleep 1000`)
+	f.spoil(`[ $op = create ] && while :; do sleep 1; done`)
 	request := f.podRequest()
 	f.must(f.CreatePod(request))
 	started := make(chan error)

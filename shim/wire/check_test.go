@@ -3,7 +3,10 @@ package wire
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"brig/shim/task"
 
@@ -50,4 +53,23 @@ func TestNumbersThatDoNotFit(t *testing.T) {
 			t.Errorf("a height of %d: %v", side, err)
 		}
 	}
+}
+
+// TestForsaken: a shim whose only caller has gone, in the middle of a create that fails,
+// ends; after any other failure it stays.
+func TestForsaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, ctx := range []context.Context{t.Context(), gone} {
+			var ended atomic.Bool
+			shutdown, shim := func() { ended.Store(true) }, task.New(task.Options{})
+			_, errCreate := NewTasks(shim, shutdown).Create(ctx, &taskapi.CreateTaskRequest{})
+			_, errStart := NewSandboxes(shim, shutdown).StartSandbox(ctx, &sandboxapi.StartSandboxRequest{SandboxID: "a"})
+			time.Sleep(time.Minute)
+			if errCreate == nil || errStart == nil || ended.Load() != (ctx == gone) {
+				t.Errorf("ended %v after %v, %v", ended.Load(), errCreate, errStart)
+			}
+		}
+	})
 }

@@ -51,6 +51,7 @@ func (v Sandboxes) CreateSandbox(_ context.Context, r *sandboxapi.CreateSandboxR
 func (v Sandboxes) StartSandbox(ctx context.Context, r *sandboxapi.StartSandboxRequest) (*sandboxapi.StartSandboxResponse, error) {
 	s, err := v.shim.StartPod(ctx, r.SandboxID)
 	if err != nil {
+		endForsaken(ctx, v.shim, v.shutdown)
 		return nil, failure(err)
 	}
 	return &sandboxapi.StartSandboxResponse{Pid: uint32(s.PID), CreatedAt: protobuf.ToTimestamp(s.Created)}, nil
@@ -105,6 +106,19 @@ func (v Sandboxes) PingSandbox(_ context.Context, r *sandboxapi.PingRequest) (*s
 // answerTime is how long the shim outlives its last answer, which the end of the process
 // would cut off: containerd takes that for a failed shutdown.
 const answerTime = 100 * time.Millisecond
+
+// endForsaken ends a shim whose first create has failed while its caller did not wait for
+// the answer. containerd then hangs up, and may not manage to say more.
+func endForsaken(ctx context.Context, shim *task.Shim, shutdown func()) {
+	if ctx.Err() == nil {
+		return
+	}
+	time.AfterFunc(answerTime, func() {
+		if shim.Unused() {
+			shutdown()
+		}
+	})
+}
 
 // ShutdownSandbox frees the sandbox and ends the shim.
 func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSandboxRequest) (*sandboxapi.ShutdownSandboxResponse, error) {

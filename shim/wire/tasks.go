@@ -45,6 +45,9 @@ var empty = new(emptypb.Empty)
 // the answer of an old shim and asks again, so a refusal has another class.
 func (v Tasks) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*taskapi.CreateTaskResponse, error) {
 	pid, err := v.create(ctx, r)
+	if err != nil {
+		endForsaken(ctx, v.shim, v.shutdown)
+	}
 	if errdefs.IsNotImplemented(err) {
 		err = errdefs.ErrFailedPrecondition.WithMessage(err.Error())
 	}
