@@ -19,13 +19,14 @@ const (
 	mercy = 10 * time.Second
 )
 
-// Kill sends a signal to the program or an exec, or to every process.
+// Kill sends a signal to the program or an exec, or to every process, also for a
+// caller that has gone: a SIGKILL that was not taken ends the sandbox.
 func (s *Shim) Kill(ctx context.Context, id, execID string, sig unix.Signal, all bool) error {
 	t, p, err := s.find(id, execID)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
 	defer cancel()
 	switch state, _ := p.look(); {
 	case state == Stopped:
@@ -73,7 +74,8 @@ func (t *Task) killCreated(sig unix.Signal) error {
 }
 
 // killRunning asks the sentry to end its program, so that the output is flushed and
-// the status real, and ends the sentry if it does not.
+// the status real, and ends the sentry if it does not. One that answers that it has no
+// such program is given the time to tell its end, for the sake of others in the pod.
 func (t *Task) killRunning(ctx context.Context, all bool) error {
 	err := t.signal(ctx, t.init, unix.SIGKILL, all)
 	if errdefs.IsNotFound(err) {
@@ -82,7 +84,8 @@ func (t *Task) killRunning(ctx context.Context, all bool) error {
 	if state, _ := t.init.look(); state == Paused && err == nil {
 		err = t.sandbox.control.Resume(ctx) // a frozen program does not see the signal
 	}
-	if err != nil {
+	var remote *runsc.RemoteError
+	if err != nil && (t.isRoot() || !errors.As(err, &remote)) {
 		t.sandbox.shim.opts.Log.Warn("the sentry does not take a signal and is killed", "sandbox", t.request.ID, "err", err)
 		return t.sandbox.kill()
 	}
@@ -92,6 +95,9 @@ func (t *Task) killRunning(ctx context.Context, all bool) error {
 			_ = t.sandbox.kill() // an error means that it has ended
 		}
 	})
+	if err != nil {
+		return fmt.Errorf("the process has ended: %w: %w", err, errdefs.ErrNotFound)
+	}
 	return nil
 }
 

@@ -1,0 +1,71 @@
+package task
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"brig/shim/runsc"
+	"brig/shim/stdio"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// underLiar is a running container of a pod whose sentry gives one answer to all calls.
+func underLiar(t *testing.T, answer string) *Task {
+	t.Helper()
+	root := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(root, "runsc-pod.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				var call any
+				if json.NewDecoder(conn).Decode(&call) == nil {
+					_, _ = conn.Write([]byte(answer))
+				}
+			}()
+		}
+	}()
+	sentry := exec.Command("sleep", "1000")
+	if err := sentry.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sentry.Process.Kill(); _ = sentry.Wait() })
+	s := New(Options{Namespace: "test", Gate: new(door), Emit: func(Event) {}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	pod := s.newRoot(CreateRequest{ID: "pod"}, nil)
+	b := pod.sandbox
+	b.pod, b.sentry, b.control = true, sentry.Process, runsc.NewControl(root, "pod")
+	joined := newTask(b, CreateRequest{ID: "a"})
+	joined.id = runsc.JoinedID("a")
+	for _, task := range []*Task{pod, joined} {
+		task.init.state, task.init.io = Running, new(stdio.IO)
+		s.tasks[task.request.ID] = task
+	}
+	t.Cleanup(func() { joined.markOver() }) // for who has yet to look
+	return joined
+}
+
+// A sentry that answers has others in its care.
+func TestAContainerThatIsNotThereIsNoReasonToKillItsPod(t *testing.T) {
+	a := underLiar(t, `{"success":false,"err":"no such process"}`)
+	if err := a.sandbox.shim.Kill(t.Context(), "a", "", unix.SIGKILL, true); !errdefs.IsNotFound(err) {
+		t.Error(err)
+	}
+	var status unix.WaitStatus
+	if pid, err := unix.Wait4(a.sandbox.pid(), &status, unix.WNOHANG, nil); err != nil || pid != 0 {
+		t.Errorf("the sentry has ended: %v, %v", pid, err)
+	}
+}
