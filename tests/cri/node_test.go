@@ -374,8 +374,12 @@ func (n *node) mounts() (paths []string) {
 func (n *node) cgroups() (paths []string) {
 	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
 		for _, below := range []string{"/*/*", "/*"} {
-			found, _ := filepath.Glob(pattern + n.cgroupParent() + below + "/")
-			paths = append(paths, found...)
+			found, _ := filepath.Glob(pattern + n.cgroupParent() + below)
+			for _, path := range found {
+				if info, err := os.Stat(path); err == nil && info.IsDir() {
+					paths = append(paths, path)
+				}
+			}
 		}
 	}
 	return paths
@@ -408,7 +412,7 @@ func (n *node) clearCgroups() {
 		own = append(own, "/sys/fs/cgroup"+n.cgroupParent())
 		busy := false
 		for _, path := range append(n.cgroups(), own...) {
-			busy = errors.Is(syscall.Rmdir(strings.TrimSuffix(path, "/")), syscall.EBUSY) || busy
+			busy = errors.Is(syscall.Rmdir(path), syscall.EBUSY) || busy
 		}
 		if !busy {
 			return

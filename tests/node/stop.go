@@ -156,9 +156,9 @@ func removeCgroups(parent string) {
 	for _, pattern := range []string{"/sys/fs/cgroup" + parent, "/sys/fs/cgroup/*" + parent} {
 		roots, _ := filepath.Glob(pattern)
 		for _, root := range roots {
-			children, _ := filepath.Glob(root + "/*/")
+			children, _ := filepath.Glob(root + "/*")
 			for _, child := range children {
-				_ = syscall.Rmdir(strings.TrimSuffix(child, "/"))
+				_ = syscall.Rmdir(child) // a file stays
 			}
 			_ = syscall.Rmdir(root)
 		}
