@@ -30,6 +30,18 @@ func boot(t *testing.T, argv ...string) (r Runsc, id, dir string, sentry *os.Pro
 // bootSpec is boot with a spec that differs.
 func bootSpec(t *testing.T, edit func(*specs.Spec), argv ...string) (r Runsc, id, dir string, sentry *os.Process) {
 	t.Helper()
+	r, id, dir = prepare(t, edit, argv...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := r.Create(ctx, id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")}); err != nil {
+		t.Fatalf("%+v", err)
+	}
+	return r, id, dir, sentryOf(t, dir)
+}
+
+// prepare writes a bundle, and takes away what is made of it.
+func prepare(t *testing.T, edit func(*specs.Spec), argv ...string) (r Runsc, id, dir string) {
+	t.Helper()
 	bin := require.Runsc(t)
 	// As the shim does: what runsc leaves becomes this process's child.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -60,11 +72,14 @@ func bootSpec(t *testing.T, edit func(*specs.Spec), argv ...string) (r Runsc, id
 		}
 		unix.Unmount(filepath.Join(r.SharedRoot, "null-netns"), unix.MNT_DETACH)
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := r.Create(ctx, id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")}); err != nil {
-		t.Fatalf("%+v", err)
+	if err := os.MkdirAll(r.Root, 0o711); err != nil {
+		t.Fatal(err)
 	}
+	return r, id, dir
+}
+
+func sentryOf(t *testing.T, dir string) *os.Process {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "pid"))
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +88,11 @@ func bootSpec(t *testing.T, edit func(*specs.Spec), argv ...string) (r Runsc, id
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sentry, err = os.FindProcess(pid); err != nil {
+	sentry, err := os.FindProcess(pid)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return r, id, dir, sentry
+	return sentry
 }
 
 func start(t *testing.T, argv ...string) (c *Control, id string, sentry *os.Process) {

@@ -3,7 +3,8 @@
 // What makes or unmakes processes (create, start, checkpoint, restore, delete) is
 // runsc's command line: it needs runsc's own privileges, its gofer and its lock. Everything else (exec,
 // wait, signal, pause) is a call on the sentry's control socket, a millisecond
-// instead of a process start. No runsc process outlives the call that made it.
+// instead of a process start. No runsc process outlives the call that made it, but for
+// the one that Boot leaves to start what it has created.
 //
 // The sentry may be compromised. What it answers on the control socket is bounded
 // in size and in time, and nothing it says is used as a path or an argument.
@@ -112,24 +113,25 @@ func (o CreateOptions) args() []string {
 func (r *Runsc) Create(ctx context.Context, id string, o CreateOptions) error {
 	cmd := r.command(ctx, o.Bundle, "create", id, o.args()...)
 	setStdio(cmd, o.Stdio)
+	return r.run(ctx, cmd, "create", id, o.Bundle)
+}
+
+// launch starts a command that boots a sentry. That dups stdio to descriptors 253 to
+// 255, and Linux stalls for an RCU grace period when a process with threads grows its
+// descriptor table. Handed down at the exec, when there is one thread, descriptor 255
+// grows the table for free.
+func (r *Runsc) launch(cmd *exec.Cmd) error {
 	devNull, err := os.Open(os.DevNull)
 	if err != nil {
 		return err
 	}
 	defer devNull.Close()
-	// runsc dups stdio to descriptors 253 to 255, and Linux stalls for an RCU grace
-	// period when a process with threads grows its descriptor table. Handed down at
-	// the exec, when there is one thread, descriptor 255 grows the table for free.
-	cmd.ExtraFiles = make([]*os.File, 253)
+	cmd.ExtraFiles = append(cmd.ExtraFiles, make([]*os.File, 253-len(cmd.ExtraFiles))...)
 	cmd.ExtraFiles[252] = devNull
 	if err := os.MkdirAll(r.Root, 0o711); err != nil {
-		return fmt.Errorf("runsc create: %w", err)
+		return err
 	}
-	err = r.run(ctx, cmd, "create", id, o.Bundle)
-	if err != nil {
-		_ = os.Remove(r.Root) // if it is empty, nothing was made that Delete would have to find
-	}
-	return err
+	return cmd.Start()
 }
 
 // Start starts the program of container id. One that joins gets its streams now,
@@ -206,8 +208,8 @@ func (r *Runsc) command(ctx context.Context, bundle, op, id string, args ...stri
 // run gives every command a log of its own in the bundle and keeps it only while
 // the command runs: what matters of it is in the error.
 func (r *Runsc) run(ctx context.Context, cmd *exec.Cmd, op, id, bundle string) error {
-	if r.Network != NetworkNone && r.Network != NetworkSandbox || r.Root == "" || r.SharedRoot == "" {
-		return fmt.Errorf("runsc %s: no network mode or no root was chosen", op)
+	if err := r.check(op); err != nil {
+		return err
 	}
 	path := logPath(bundle, op)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -226,6 +228,13 @@ func (r *Runsc) run(ctx context.Context, cmd *exec.Cmd, op, id, bundle string) e
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return newFailure(op, id, err, readTail(path), string(stderr))
+}
+
+func (r *Runsc) check(op string) error {
+	if r.Network != NetworkNone && r.Network != NetworkSandbox || r.Root == "" || r.SharedRoot == "" {
+		return fmt.Errorf("runsc %s: no network mode or no root was chosen", op)
+	}
+	return nil
 }
 
 func logPath(bundle, op string) string { return filepath.Join(bundle, "runsc-"+op+".log") }

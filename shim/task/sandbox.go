@@ -30,6 +30,7 @@ type Sandbox struct {
 	block  bool        // no network
 
 	control *runsc.Control
+	starter *runsc.Starter
 	sentry  *os.Process
 	group   *cgroup.Group // nil: not known
 	ooms    int           // kills in the group before the sandbox was made
@@ -62,7 +63,8 @@ func (b *Sandbox) pid() int { return b.sentry.Pid }
 func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, record bundle.Record, o runsc.CreateOptions) error {
 	bundle := b.root.request.Bundle
 	steps.Push("sweep sandbox", func(ctx context.Context) error { return Sweep(ctx, bundle, record) })
-	if err := b.root.runsc.Create(ctx, b.id(), o); err != nil {
+	var err error
+	if b.starter, err = b.root.runsc.Boot(ctx, b.id(), o); err != nil {
 		return err
 	}
 	data, err := os.ReadFile(o.PIDFile)
@@ -103,6 +105,7 @@ func (b *Sandbox) account() {
 
 // watch waits for the sentry.
 func (b *Sandbox) watch() {
+	<-b.starter.Gone()
 	state, err := b.sentry.Wait()
 	end := sentryEnd{state: state, at: time.Now(), oom: b.oomKilled()}
 	if err != nil {

@@ -84,10 +84,11 @@ func (t *Task) whileAlive(parent context.Context) (context.Context, context.Canc
 func (t *Task) launch(ctx context.Context) error {
 	bundle := t.request.Bundle.Dir()
 	if t.request.Checkpoint != "" {
+		t.sandbox.starter.Release()
 		return t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint)
 	}
 	if t.isRoot() {
-		return t.runsc.Start(ctx, t.id, bundle, nil)
+		return t.sandbox.starter.Start(ctx)
 	}
 	files := t.init.stdio().Files()
 	err := t.runsc.Start(ctx, t.id, bundle, &files)

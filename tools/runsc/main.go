@@ -31,7 +31,7 @@ func main() {
 	runtime.GOMAXPROCS(1)
 	cli.Run(nil, map[util.SubCommand]string{
 		new(cmd.Checkpoint):   user,
-		new(cmd.Create):       user,
+		new(create):           user,
 		new(cmd.Delete):       user,
 		new(cmd.Events):       user,
 		new(cmd.Exec):         user,
