@@ -17,6 +17,7 @@ type Starter struct {
 	runsc      *Runsc
 	id, bundle string
 	socket     *os.File // runsc's other end is descriptor startFD
+	process    *os.Process
 	gone       chan struct{}
 	failure    *Failure // of runsc; valid once gone is closed
 }
@@ -46,7 +47,8 @@ func (r *Runsc) Boot(ctx context.Context, id string, o CreateOptions) (_ *Starte
 		_ = os.Remove(r.Root)
 		return nil, fmt.Errorf("runsc create: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	s.process = cmd.Process
+	stop := s.killAfter(ctx)
 	defer stop()
 	go s.wait(cmd)
 	if n, _ := ours.Read(make([]byte, 1)); n == 1 {
@@ -74,12 +76,14 @@ func (s *Starter) wait(cmd *exec.Cmd) {
 	}
 }
 
-// Start starts the program.
+// Start starts the program, unless ctx ends before.
 func (s *Starter) Start(ctx context.Context) error {
 	defer s.socket.Close()
 	if _, err := s.socket.Write([]byte{0}); err != nil {
 		return s.runsc.Start(ctx, s.id, s.bundle, nil)
 	}
+	stop := s.killAfter(ctx)
+	defer stop()
 	<-s.gone
 	if s.failure == nil {
 		return nil
@@ -88,7 +92,11 @@ func (s *Starter) Start(ctx context.Context) error {
 	return s.failure
 }
 
-// Release ends runsc without a start.
+func (s *Starter) killAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = s.process.Kill() }) // an error means that it has ended
+}
+
+// Release ends runsc without a start, and frees what is left of one that has ended.
 func (s *Starter) Release() {
 	s.socket.Close()
 	<-s.gone

@@ -19,7 +19,7 @@ import (
 func (f *fixture) spoil(script string) {
 	f.t.Helper()
 	path := filepath.Join(f.t.TempDir(), "runsc")
-	text := fmt.Sprintf("#!/bin/sh\nfor op; do case $op in -*) ;; *) break;; esac; done\n%s\nexec %s \"$@\"\n", script, f.request.Config.Runsc.Path)
+	text := fmt.Sprintf("#!/bin/sh\nunset BRIG_START_FD\nfor op; do case $op in -*) ;; *) break;; esac; done\n%s\nexec %s \"$@\"\n", script, f.request.Config.Runsc.Path)
 	f.must(os.WriteFile(path, []byte(text), 0o755))
 	f.request.Config.Runsc.Path = path
 }

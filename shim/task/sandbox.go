@@ -105,7 +105,8 @@ func (b *Sandbox) account() {
 
 // watch waits for the sentry.
 func (b *Sandbox) watch() {
-	<-b.starter.Gone()
+	<-b.starter.Gone() // until then the sentry is its child
+	b.starter.Release()
 	state, err := b.sentry.Wait()
 	end := sentryEnd{state: state, at: time.Now(), oom: b.oomKilled()}
 	if err != nil {
