@@ -51,14 +51,17 @@ func (t *Task) signal(ctx context.Context, p *process, sig unix.Signal, all bool
 		return nil // and the process may be gone by now
 	}
 	var remote *runsc.RemoteError
-	if errors.As(err, &remote) && p.execID == "" {
-		select { // a sentry that does not know its program is about to end with it
+	unknownExec := errors.As(err, &remote) && p.execID != ""
+	if !unknownExec {
+		// A sentry that does not know its program is about to end with it; one that
+		// cannot be reached has ended, though nobody may have noticed yet.
+		select {
 		case <-t.sandbox.gone:
 		case <-t.ended:
 		case <-time.After(time.Second):
 		}
 	}
-	if t.isOver() || p.isOver() || errors.As(err, &remote) && p.execID != "" {
+	if t.isOver() || p.isOver() || unknownExec {
 		return fmt.Errorf("the process has ended: %w", errdefs.ErrNotFound)
 	}
 	return err

@@ -440,6 +440,10 @@ func TestTheSentryDies(t *testing.T) {
 	f.must(f.create())
 	f.must(f.start())
 	f.must(unix.Kill(f.PID(f.request.ID), unix.SIGKILL))
+	// Nobody needs to have noticed yet.
+	if err := f.Kill(t.Context(), f.request.ID, "", unix.SIGCHLD, false); !errdefs.IsNotFound(err) {
+		t.Errorf("a signal to a sandbox that is gone: %v", err)
+	}
 	if code := f.wait(""); code != killed {
 		t.Errorf("got %d, want %d", code, killed)
 	}
