@@ -66,8 +66,8 @@ bin/deps/containerd-%/.built: tools/containerd-%/go.mod tools/containerd-%/go.su
 	@touch $@
 
 # The suites that drive a whole node; all other packages are tested by any user.
-SUITES := ./tests/bench ./tests/cri ./tests/defects ./tests/e2e ./tests/isolation
-UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|compat|cri|defects|e2e|isolation)$$')
+SUITES := ./tests/bench ./tests/crash ./tests/cri ./tests/defects ./tests/e2e ./tests/isolation
+UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|compat|crash|cri|defects|e2e|isolation)$$')
 
 .PHONY: lint
 lint: ## format, vet and the linter, all at zero
