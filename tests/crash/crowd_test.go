@@ -205,20 +205,48 @@ func TestLongLivedPod(t *testing.T) {
 	p := n.pod(t)
 	shim := victims["shim"].find(n, p.id)
 	turn := func() {
-		c := n.container(t, []string{"true"}, in(p))
-		if err := c.create(n.call(t)); err != nil {
-			t.Fatal(err)
+		for name, live := range map[string]func(c *container) error{
+			"ends":    func(c *container) error { _, err := c.run(n.call(t)); return err },
+			"created": func(*container) error { return nil },
+			"killed": func(c *container) error {
+				if err := c.task.Start(n.call(t)); err != nil {
+					return err
+				}
+				_, err := c.exec(n.call(t), "true")
+				_, _, errStop := c.stop(n.call(t))
+				return errors.Join(err, errStop)
+			},
+		} {
+			argv := []string{"true"}
+			if name == "killed" {
+				argv = []string{"sleep", "1000"}
+			}
+			c := n.container(t, argv, in(p))
+			if err := c.create(n.call(t)); err != nil {
+				t.Fatal(err)
+			}
+			if err := live(c); err != nil {
+				t.Fatal(name, err)
+			}
+			if err := c.remove(); err != nil {
+				t.Fatal(name, err)
+			}
 		}
-		if code, err := c.run(n.call(t)); err != nil || code != 0 {
-			t.Fatalf("status %d, %v", code, err)
+		refused := n.container(t, []string{"nonexistent"}, in(p))
+		if err := refused.create(n.call(t)); err == nil {
+			t.Fatal("a program that is not there was created")
 		}
-		if err := c.remove(); err != nil {
+		broken := n.container(t, []string{"/etc/passwd"}, in(p))
+		if err := broken.create(n.call(t)); err == nil {
+			t.Fatal("a program that is none was created")
+		}
+		if err := errors.Join(refused.remove(), broken.remove()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	turn()
 	turn()
-	turns := 20
+	turns := 8
 	if *long {
 		turns = 200
 	}
