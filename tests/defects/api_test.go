@@ -51,6 +51,7 @@ func TestTheWholeAPI(t *testing.T) {
 	})
 	t.Run("sandboxes", func(t *testing.T) {
 		judge(t, func(ctx context.Context, n *node) error {
+			n.made = append(n.made, "s")
 			s, err := n.NewSandbox(ctx, "s", client.WithSandboxRuntime(n.runtime, nil))
 			if err != nil {
 				return err

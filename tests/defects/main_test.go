@@ -15,20 +15,15 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"brig/internal/require"
 	"brig/tests/census"
-	"brig/tests/peer"
 )
 
 var gvisor = flag.Bool("gvisor", false, "build gVisor's own shim and judge it: every defect must show")
-
-// edited and unedited are the paths of gVisor's shim.
-var edited, unedited string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -36,26 +31,12 @@ func TestMain(m *testing.M) {
 		if !*gvisor {
 			return m.Run()
 		}
-		dir, err := os.MkdirTemp("", "brig-peer-")
-		if err == nil {
-			defer os.RemoveAll(dir)
-			err = buildPeers(dir)
-		}
+		code, err := withPeers(m.Run)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "build gVisor's shim:", err)
-			return 1
 		}
-		return m.Run()
+		return code
 	}))
-}
-
-func buildPeers(dir string) (err error) {
-	ctx := context.Background()
-	if edited, err = peer.Build(ctx, filepath.Join(dir, "edited"), os.Stderr); err != nil {
-		return err
-	}
-	unedited, err = peer.BuildUnedited(ctx, filepath.Join(dir, "unedited"), os.Stderr)
-	return err
 }
 
 // patience is what a test may take; a hang is a defect, too.

@@ -44,6 +44,7 @@ type node struct {
 	image    client.Image
 	daemon   *exec.Cmd
 	ended    chan struct{} // closed once containerd has been waited for
+	made     []string      // ids of tasks
 }
 
 // launch starts a node that ends with t, which fails if brig leaves anything.
@@ -324,7 +325,11 @@ func (n *node) clear() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	return errors.Join(eventually(ctx, n.removeCgroups), os.RemoveAll(n.dir))
+	errs := []error{eventually(ctx, n.removeCgroups), os.RemoveAll(n.dir)}
+	if *gvisor {
+		errs = append(errs, n.removePeerFiles())
+	}
+	return errors.Join(errs...)
 }
 
 // removeCgroups may come too early: what was killed leaves them in its own time.

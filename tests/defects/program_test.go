@@ -43,6 +43,7 @@ type box struct {
 
 // create makes a container and its task, which can be started.
 func (n *node) create(ctx context.Context, id string, p program) (*box, error) {
+	n.made = append(n.made, id)
 	b := &box{n: n, output: new(output)}
 	opts := []oci.SpecOpts{oci.WithImageConfig(n.image), oci.WithProcessArgs(p.argv...), oci.WithCgroup(n.cgroup(id))}
 	if *gvisor {
