@@ -19,6 +19,9 @@ func openFIFOSink(ctx context.Context, path string) (*sink, error) {
 		return nil, fmt.Errorf("%s is not a FIFO: %w", path, errdefs.ErrInvalidArgument)
 	}
 	w, err := fifo.OpenFifo(ctx, path, unix.O_WRONLY, 0) // waits for the reader
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("wait for a reader of %s: %w", path, err)
 	}

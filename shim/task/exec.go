@@ -85,7 +85,9 @@ func (t *Task) beginExec(p *process) error {
 }
 
 func (t *Task) exec(ctx context.Context, p *process) error {
-	io, err := stdio.Open(ctx, p.streams)
+	opening, opened := t.whileItRuns(ctx)
+	io, err := stdio.Open(opening, p.streams)
+	opened()
 	if err != nil {
 		return err
 	}
@@ -112,6 +114,22 @@ func (t *Task) exec(ctx context.Context, p *process) error {
 		io.CloseStdin()
 	}
 	return nil
+}
+
+// whileItRuns is ctx until the program ends, and not for ever: streams wait for their
+// readers, who may be gone, and the program's end is told after that of a start.
+func (t *Task) whileItRuns(ctx context.Context) (_ context.Context, cancel func()) {
+	ctx, cancelTimeout := context.WithTimeoutCause(ctx, execTime, fmt.Errorf("nothing happens within %v: %w", execTime, errdefs.ErrUnavailable))
+	ctx, end := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-t.ended:
+		case <-t.sandbox.gone:
+		case <-ctx.Done():
+		}
+		end(fmt.Errorf("the program has ended: %w", errdefs.ErrFailedPrecondition))
+	}()
+	return ctx, cancelTimeout
 }
 
 func (t *Task) watchExec(p *process) {

@@ -118,8 +118,10 @@ func (b *Sandbox) sameNetwork(spec *specs.Spec) error {
 func (t *Task) createInSentry(ctx context.Context) (*stdio.IO, error) {
 	b := t.request.Bundle
 	o := runsc.CreateOptions{Bundle: b.Dir()}
+	opening, opened := t.whileItRuns(ctx)
+	defer opened()
 	if !t.request.Streams.Terminal {
-		io, err := stdio.Open(ctx, t.request.Streams)
+		io, err := stdio.Open(opening, t.request.Streams)
 		if err != nil {
 			return nil, err
 		}
@@ -142,5 +144,5 @@ func (t *Task) createInSentry(ctx context.Context) (*stdio.IO, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stdio.OpenConsole(ctx, t.request.Streams, master)
+	return stdio.OpenConsole(opening, t.request.Streams, master)
 }

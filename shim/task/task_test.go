@@ -435,6 +435,41 @@ func TestAKillThatWorkedIsNoError(t *testing.T) {
 	}
 }
 
+// A start that waits for a reader does not keep back the end of the program.
+func TestAnExecWithoutAReader(t *testing.T) {
+	f := setUp(t, "/bin/sleep", "1000")
+	f.must(f.create())
+	f.must(f.start())
+	id, fifo := f.request.ID, filepath.Join(t.TempDir(), "out")
+	f.must(unix.Mkfifo(fifo, 0o600))
+	f.must(f.AddExec(id, "x", &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}, stdio.Config{Stdout: fifo}))
+	started := make(chan error, 1)
+	go func() {
+		_, err := f.StartExec(context.WithoutCancel(t.Context()), id, "x")
+		started <- err
+	}()
+	eventually(t, func() error {
+		_, p, err := f.find(id, "x")
+		f.must(err)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.claimed {
+			return errors.New("the start has not begun")
+		}
+		return nil
+	})
+	f.must(f.Kill(t.Context(), id, "", unix.SIGKILL, false))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if exit, err := f.Shim.Wait(ctx, id, ""); err != nil || exit.Code != killed {
+		t.Fatalf("status %d, %v", exit.Code, err)
+	}
+	if err := <-started; !errdefs.IsFailedPrecondition(err) {
+		t.Error(err)
+	}
+	f.must(f.remove())
+}
+
 func TestTheSentryDies(t *testing.T) {
 	f := setUp(t, "/bin/sleep", "1000")
 	f.must(f.create())
