@@ -31,7 +31,7 @@ func TestStartsWithoutCapSysResource(t *testing.T) {
 // Defect 15.
 func TestShortProgramsKeepTheirStatus(t *testing.T) {
 	judge(t, func(ctx context.Context, n *node) error {
-		for i := range 20 {
+		for i := range 12 {
 			code, output, err := n.run(ctx, fmt.Sprint("a", i), sh(fmt.Sprintf("echo %d; exit %d", i, i)))
 			if err != nil {
 				return err
