@@ -244,8 +244,8 @@ func checkNamespaces(l *specs.Linux, host Host) error {
 			sandbox.AnnotationBlockNetwork, errdefs.ErrInvalidArgument)
 	}
 	for _, shared := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace} {
-		if !has[shared] {
-			return unsupported("linux.namespaces", fmt.Sprintf("the host's %s namespace: a sandbox sees nothing of it, do not ask for it", shared))
+		if host.Pod && !has[shared] {
+			return unsupported("linux.namespaces", fmt.Sprintf("the host's %s namespace for a pod: a sandbox sees nothing of it, do not ask for it", shared))
 		}
 	}
 	return nil

@@ -153,3 +153,16 @@ func FuzzNormalize(f *testing.F) {
 		}
 	})
 }
+
+// TestPodOfTheHost: what a pod asks for in vain is told; others get their own.
+func TestPodOfTheHost(t *testing.T) {
+	for _, kind := range []string{"pid", "ipc"} {
+		spec := parse(t, strings.Replace(bare, `,{"type":"`+kind+`"}`, "", 1))
+		if _, err := Normalize(spec, Host{Bundle: "/b", Pod: true}); err == nil || !strings.Contains(err.Error(), "the host's "+kind) {
+			t.Errorf("a pod without a namespace for %s: %v", kind, err)
+		}
+		if _, err := Normalize(spec, Host{Bundle: "/b"}); err != nil {
+			t.Errorf("a container without a namespace for %s: %v", kind, err)
+		}
+	}
+}

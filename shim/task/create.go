@@ -130,7 +130,7 @@ func (t *Task) host() bundle.Host {
 	return bundle.Host{
 		Hostname: hostname,
 		Bundle:   t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
-		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations,
+		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations, Pod: t.isRoot() && t.sandbox.pod,
 	}
 }
 

@@ -48,9 +48,13 @@ var reachShim = strings.Fields(`
 // needCRIU are tests that are skipped unless there is a program named criu. Only runc
 // needs it, so a runtime other than runc's is shown a file of that name.
 var needCRIU = strings.Fields(`
-	TestCheckpointRestorePTY TestCheckpointRestore TestCheckpointRestoreNewContainer TestCheckpointLeaveRunning
-	TestCheckpointRestoreWithImagePath TestCheckpointOnPauseStatus
+	TestCheckpointRestorePTY TestCheckpointLeaveRunning TestCheckpointRestoreWithImagePath TestCheckpointOnPauseStatus
 `)
+
+// racy are tests of checkpoints, too, that no verdict can be had of. They kill a restored
+// sleep of a few seconds, and to a sandbox the time that its image lay about has passed:
+// on a slow machine the sleep has ended, and the kill is an error.
+var racy = strings.Fields(`TestCheckpointRestore TestCheckpointRestoreNewContainer`)
 
 // others do not reach the shim: they are about images, content, snapshots, leases and
 // containers without a task, or name runc's shim whatever the runtime under test.
@@ -84,7 +88,7 @@ func matching(names []string, only *regexp.Regexp) []string {
 
 // known fails unless the tables above hold the suite's tests, each once.
 func known(suite []string) error {
-	table := slices.Sorted(slices.Values(slices.Concat(reachShim, needCRIU, others)))
+	table := slices.Sorted(slices.Values(slices.Concat(reachShim, needCRIU, racy, others)))
 	suite = slices.Sorted(slices.Values(suite))
 	if slices.Equal(table, suite) {
 		return nil
