@@ -461,7 +461,7 @@ func TestAnExecWithoutAReader(t *testing.T) {
 	f.must(f.Kill(t.Context(), id, "", unix.SIGKILL, false))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if exit, err := f.Shim.Wait(ctx, id, ""); err != nil || exit.Code != killed {
+	if exit, err := f.Wait(ctx, id, ""); err != nil || exit.Code != killed {
 		t.Fatalf("status %d, %v", exit.Code, err)
 	}
 	if err := <-started; !errdefs.IsFailedPrecondition(err) {
