@@ -29,8 +29,15 @@ var victims = map[string]victim{
 	"cleaner":      {exe: "containerd-shim-brig-v1", word: " -bundle "},
 }
 
-// find returns the process of the container or pod id; 0: there is none.
+// find returns the process of the container or pod id; 0: there is none. A shim is found
+// once containerd has connected to it: for one that dies before, containerd does not run
+// the delete verb, and its socket stays until a shim of that id takes it over.
 func (v victim) find(n *node, id string) int {
+	if v == victims["shim"] {
+		if connected, _ := filepath.Glob(n.dir + "/state/*/*/" + id + "/bootstrap.json"); len(connected) == 0 {
+			return 0
+		}
+	}
 	for pid, cmdline := range n.processes(id) {
 		exe, _ := os.Readlink(filepath.Join("/proc", fmt.Sprint(pid), "exe"))
 		text := " " + cmdline + " "
@@ -231,5 +238,39 @@ func (n *node) afterwards(t *testing.T, c *container, last, who string, killed b
 	}
 	if _, err := c.Task(n.call(t), nil); err == nil {
 		t.Error("a deleted task is there")
+	}
+}
+
+// TestKillCleaner kills the shim, and then the delete verb that cleans up after it: the
+// next containerd asks for it again.
+func TestKillCleaner(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	rng := chance(t.Name())
+	var all []*container
+	for range 4 * rounds() {
+		c := n.started(t, []string{"sleep", "1000"})
+		over, done := make(chan struct{}), make(chan bool)
+		delay := time.Duration(rng.Int64N(40e6))
+		go func() { done <- victims["cleaner"].kill(n, c.id, delay, over) }()
+		if !victims["shim"].kill(n, c.id, 0, nil) {
+			t.Fatal("no shim to kill")
+		}
+		time.Sleep(300 * time.Millisecond)
+		close(over)
+		t.Logf("after %v, killed: %v", delay.Round(time.Millisecond), <-done)
+		all = append(all, c)
+	}
+	if err := n.end(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if err := c.remove(); err != nil {
+			t.Error(err)
+		}
+		wantNothingLeft(t, n, c.id)
 	}
 }
