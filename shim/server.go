@@ -80,26 +80,37 @@ func servedSocket() (string, error) {
 // servedFD is where containerd's package looks for the socket that spawn hands down.
 const servedFD = 3
 
-// unusedTime is how long a shim that has no sandbox stays, at least; twice that at most.
-// containerd asks for one at once, and ends the shim that it has none for, unless it, or
-// the verb that started the shim, died in between.
-const unusedTime = 30 * time.Second
+const (
+	// unusedTime is how long a shim without a sandbox stays. containerd asks for one at once,
+	// and ends the shim that it has none for, unless it died in between.
+	unusedTime = time.Minute
+	// lookTime is how often a shim looks whether it is of use.
+	lookTime = 5 * time.Second
+)
 
-// endUnused ends a shim that nobody uses.
-func endUnused(ctx context.Context, unused func() bool, end func()) {
-	tick := time.NewTicker(unusedTime)
-	defer tick.Stop()
-	for before := false; ; {
+// endUnused ends a shim that nobody uses, at once if nobody can: containerd removes the
+// bundle of a shim whose start verb failed, or was killed when its caller went away.
+func endUnused(ctx context.Context, unused, forgotten func() bool, end func()) {
+	look := time.NewTicker(lookTime)
+	defer look.Stop()
+	for used := time.Now(); ; {
 		select {
-		case <-tick.C:
+		case <-look.C:
 		case <-ctx.Done():
 			return
 		}
-		now := unused()
-		if now && before {
+		switch {
+		case !unused():
+			used = time.Now()
+		case forgotten() || time.Since(used) >= unusedTime:
 			end()
 			return
 		}
-		before = now
 	}
+}
+
+// bundleIsGone tells that this process's folder was removed.
+func bundleIsGone() bool {
+	var st unix.Stat_t
+	return unix.Stat(".", &st) == nil && st.Nlink == 0
 }

@@ -87,7 +87,7 @@ func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
 		Namespace: namespace, Gate: gate, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
-	go endUnused(ic.Context, tasks.Unused, down.Shutdown)
+	go endUnused(ic.Context, tasks.Unused, bundleIsGone, down.Shutdown)
 	return services{wire.NewTasks(tasks, down.Shutdown), wire.NewSandboxes(tasks, down.Shutdown)}, nil
 }
 
