@@ -155,12 +155,10 @@ func (b Bundle) SharePodMemory(spec *specs.Spec) {
 }
 
 // AddPodMounts gives a container the files and the memory of pod b, where its own
-// spec has nothing at their places.
+// spec has nothing at their places. The files are read-only: a bundle is on a file
+// system in memory that all of the node's containers need, and a file that a program can
+// write can fill it.
 func (b Bundle) AddPodMounts(spec *specs.Spec) {
-	access := "rw"
-	if spec.Root.Readonly {
-		access = "ro"
-	}
 	spec.Mounts = slices.Clone(spec.Mounts)
 	for _, name := range []string{"hostname", "hosts", "resolv.conf"} {
 		destination := "/etc/" + name
@@ -168,7 +166,7 @@ func (b Bundle) AddPodMounts(spec *specs.Spec) {
 		if !slices.ContainsFunc(spec.Mounts, at) {
 			spec.Mounts = append(spec.Mounts, specs.Mount{
 				Destination: destination, Type: "bind", Source: filepath.Join(b.Dir(), name),
-				Options: []string{"rbind", "rprivate", access},
+				Options: []string{"rbind", "rprivate", "ro"},
 			})
 		}
 	}

@@ -99,8 +99,8 @@ func TestPod(t *testing.T) {
 	out := journal.Spec{Path: filepath.Join(t.TempDir(), "out"), Max: journal.Chunk}
 	r, err := f.join("a", func(r *CreateRequest, spec *specs.Spec) {
 		spec.Mounts = []specs.Mount{{Destination: "/dev/shm", Type: "tmpfs", Source: "shm"}}
-		r.Streams = stdio.Config{Stdout: out.URI()}
-	}, "/bin/sh", "-c", "hostname; cat /etc/hostname /etc/resolv.conf; echo shared > /dev/shm/x; exit 3")
+		r.Streams, spec.Root.Readonly = stdio.Config{Stdout: out.URI()}, false
+	}, "/bin/sh", "-c", "hostname; cat /etc/hostname /etc/resolv.conf; echo >> /etc/hosts && echo the node pays; echo shared > /dev/shm/x; exit 3")
 	f.must(err)
 	if _, err := f.join("ab", func(_ *CreateRequest, spec *specs.Spec) {
 		spec.Mounts = []specs.Mount{{Destination: "/dev/shm", Type: "tmpfs", Source: "shm"}}
