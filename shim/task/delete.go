@@ -62,6 +62,7 @@ func (t *Task) delete(ctx context.Context) error {
 	_, exit := t.init.look()
 	t.emit(EventDeleted{ID: t.request.ID, PID: t.sandbox.pid(), Exit: exit})
 	s.forget(t)
+	t.sandbox.shares.forget(t.id)
 	return nil
 }
 

@@ -2,10 +2,12 @@ package task
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"brig/shim/runsc"
@@ -67,5 +69,25 @@ func TestAContainerThatIsNotThereIsNoReasonToKillItsPod(t *testing.T) {
 	var status unix.WaitStatus
 	if pid, err := unix.Wait4(a.sandbox.pid(), &status, unix.WNOHANG, nil); err != nil || pid != 0 {
 		t.Errorf("the sentry has ended: %v, %v", pid, err)
+	}
+}
+
+// What is kept of a sentry's answers, and made of them, is bounded.
+func TestASentryThatInvents(t *testing.T) {
+	var names, processes []string
+	for i := range 100_000 {
+		names = append(names, fmt.Sprintf(`"%d":%d`, i, i))
+		processes = append(processes, "{}")
+	}
+	a := underLiar(t, `{"success":true,"result":{"containerUsage":{"a+":1,`+strings.Join(names, ",")+`}}}`)
+	if _, err := a.sandbox.shim.Stats(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if s := &a.sandbox.shares; len(s.given)+len(s.seen) > 2 {
+		t.Errorf("%d and %d accounts of one container", len(s.given), len(s.seen))
+	}
+	a = underLiar(t, `{"success":true,"result":[`+strings.Join(processes, ",")+`]}`)
+	if _, listed, err := a.sandbox.shim.Processes(t.Context(), "a"); err != nil || len(listed) > maxListed+1 {
+		t.Errorf("%d processes, %v", len(listed), err)
 	}
 }

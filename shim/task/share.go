@@ -46,3 +46,11 @@ func (s *shares) of(id string, whole uint64, account map[string]uint64) uint64 {
 	}
 	return s.given[id]
 }
+
+// forget container id.
+func (s *shares) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.given, id)
+	delete(s.seen, id)
+}

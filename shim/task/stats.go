@@ -41,10 +41,21 @@ func (s *Shim) Stats(ctx context.Context, id string) (cgroup.Metrics, error) {
 		usage.Tasks = uint64(len(t.known()))
 	}
 	if t.sandbox.pod {
+		s.onlyKnown(t.sandbox, usage.CPU)
 		whole = whole.Part(t.sandbox.shares.of(t.id, whole.CPU(), usage.CPU), min(usage.Memory, whole.Memory()))
 	}
 	whole.SetTasks(usage.Tasks)
 	return whole, nil
+}
+
+// onlyKnown drops from an account what the sentry has invented. What is kept of accounts
+// would grow with every name in them.
+func (s *Shim) onlyKnown(b *Sandbox, account map[string]uint64) {
+	known := map[string]bool{b.root.id: true}
+	for _, t := range s.list() {
+		known[t.id] = true
+	}
+	maps.DeleteFunc(account, func(id string, _ uint64) bool { return !known[id] })
 }
 
 // PodStats of a whole sandbox of the Sandbox API.
@@ -106,6 +117,10 @@ func (b *Sandbox) stat(usage runsc.Usage) (cgroup.Metrics, error) {
 	return m, err
 }
 
+// maxListed bounds a list of processes, whose length is the sentry's to say: a longer one
+// does not fit a message to containerd, which takes that for the shim's end.
+const maxListed = 1 << 16
+
 // Processes lists the programs of a task by the ids of their execs. The program itself,
 // whose id is empty, comes first; others whose id is empty, started by these, come last.
 // Each of them lives in the process pid of the host, and has no other pid there.
@@ -129,7 +144,7 @@ func (s *Shim) Processes(ctx context.Context, id string) (pid int, execIDs []str
 	if err != nil {
 		t.sandbox.shim.opts.Log.Debug("the sentry does not list its processes", "sandbox", t.sandbox.id(), "err", err)
 	}
-	others := max(0, len(inside)-len(known))
+	others := min(max(0, len(inside)-len(known)), maxListed)
 	return t.sandbox.pid(), append(known, make([]string, others)...), nil
 }
 
