@@ -6,11 +6,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 )
 
 // Failure of a runsc command.
 type Failure struct {
-	Op      string // create, start, delete
+	Op      string // create, start, delete, …
 	ID      string // of the sandbox
 	Message string // the cause, as runsc wrote it
 	Log     string // the end of all it wrote
@@ -22,7 +23,24 @@ func newFailure(op, id string, err error, logged, stderr string) *Failure {
 	if f.Message = cause(logged); f.Message == "" {
 		f.Message = lastLine(stderr)
 	}
+	f.Message = printable(f.Message)
 	return f
+}
+
+// messageBytes bounds a message: an error of megabytes fits no answer to containerd, which
+// takes that for the shim's end.
+const messageBytes = 4 << 10
+
+// printable is what a user is shown of a text in which a sentry had a hand: one line,
+// without what a terminal would obey.
+func printable(text string) string {
+	text = strings.ToValidUTF8(text[:min(len(text), messageBytes)], "?")
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // Error is the one line that a user reads.

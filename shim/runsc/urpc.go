@@ -75,7 +75,7 @@ func (c *Control) call(ctx context.Context, method string, arg, result any, file
 		return fmt.Errorf("call %s: %w", method, err)
 	}
 	if !answer.Success {
-		return &RemoteError{Method: method, Message: answer.Err}
+		return &RemoteError{Method: method, Message: printable(answer.Err)}
 	}
 	if result == nil {
 		return nil

@@ -36,6 +36,11 @@ func (*Echo) Upper(args *EchoArgs, out *string) error {
 // Fail fails.
 func (*Echo) Fail(*EchoArgs, *struct{}) error { return errors.New("it does not work") }
 
+// Curse fails with more than anybody wants to read, or should.
+func (*Echo) Curse(*EchoArgs, *struct{}) error {
+	return errors.New("a\x1b[2J\nb\xff" + strings.Repeat("c", answerBytes/2))
+}
+
 // Flood answers more than anybody wants.
 func (*Echo) Flood(_ *EchoArgs, out *string) error {
 	*out = strings.Repeat("x", answerBytes)
@@ -101,6 +106,11 @@ func TestErrorsOfTheOtherSideAreRemote(t *testing.T) {
 		if err := c.call(t.Context(), method, &echoArgs{}, nil); !errors.As(err, &remote) || remote.Message != want {
 			t.Errorf("%s: %v", method, err)
 		}
+	}
+	var curse *RemoteError
+	if err := c.call(t.Context(), "Echo.Curse", &echoArgs{}, nil); !errors.As(err, &curse) ||
+		!strings.HasPrefix(curse.Message, "a [2J b\ufffdccc") || len(curse.Message) > messageBytes {
+		t.Errorf("a message of %d bytes: %.80q", len(curse.Message), curse.Message)
 	}
 	err := NewControl(t.TempDir(), "a").call(t.Context(), "Echo.Upper", nil, nil)
 	var remote *RemoteError
