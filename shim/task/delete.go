@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"brig/shim/bundle"
@@ -127,9 +129,7 @@ func (t *Task) free(ctx context.Context) error {
 	err := t.remove(ctx)
 	t.drain(t.init)
 	t.init.stdio().Close()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, p := range t.execs {
+	for _, p := range t.allExecs() {
 		p.abandon()
 		if io := p.stdio(); io != nil {
 			io.Close()
@@ -142,6 +142,12 @@ func (t *Task) free(ctx context.Context) error {
 		err = t.request.Bundle.RemoveRecord()
 	}
 	return err
+}
+
+func (t *Task) allExecs() []*process {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Values(t.execs))
 }
 
 // remove frees what runsc made. A runsc that fails, hangs or is gone must not keep what is

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"brig/shim/runsc"
 	"brig/shim/stdio"
@@ -89,5 +91,34 @@ func TestASentryThatInvents(t *testing.T) {
 	a = underLiar(t, `{"success":true,"result":[`+strings.Join(processes, ",")+`]}`)
 	if _, listed, err := a.sandbox.shim.Processes(t.Context(), "a"); err != nil || len(listed) > maxListed+1 {
 		t.Errorf("%d processes, %v", len(listed), err)
+	}
+}
+
+// A logger may take seconds to end, and nobody else waits for it.
+func TestAFreeHoldsUpNobody(t *testing.T) {
+	a := underLiar(t, `{"success":true}`)
+	x := newProcess("x", stdio.Config{Stdout: "binary:///bin/sh?-c=" + url.QueryEscape("trap '' TERM; exec 5>&-; sleep 1000")})
+	io, err := stdio.Open(t.Context(), x.streams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Started()
+	x.started(1, io)
+	a.execs["x"] = x
+	freed := make(chan error, 1)
+	go func() { freed <- a.free(t.Context()) }()
+	for {
+		asked := time.Now()
+		if _, err := a.sandbox.shim.Status("a", "x"); err != nil || time.Since(asked) > time.Second {
+			t.Fatalf("an answer after %v: %v", time.Since(asked), err)
+		}
+		select {
+		case err := <-freed:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }

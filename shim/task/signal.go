@@ -106,9 +106,12 @@ func (t *Task) killRunning(ctx context.Context, all bool) error {
 
 // isOver tells that the program has ended, or has to.
 func (t *Task) isOver() bool {
+	if t.sandbox.isDead() {
+		return true
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.over || t.sandbox.isDead()
+	return t.over
 }
 
 func (p *process) isOver() bool {
