@@ -25,14 +25,14 @@ func CheckProgram(spec *specs.Spec) error {
 	defer root.Close()
 	name := spec.Process.Args[0]
 	if strings.Contains(name, "/") {
-		file := path.Join("/", name)
+		file := name
 		if !path.IsAbs(name) {
-			file = path.Join("/", spec.Process.Cwd, name)
+			file = path.Join("/", spec.Process.Cwd, name) // as runsc does
 		}
-		if hidden(spec, file) {
+		if file != path.Clean(file) || hidden(spec, file) {
 			return nil
 		}
-		if err := executable(root, file); err != nil && !errors.Is(err, errUnsure) {
+		if err := executable(spec, root, file); err != nil && !errors.Is(err, errUnsure) {
 			return fmt.Errorf("exec: %q: stat %s: %w: %w", name, file, err, errdefs.ErrInvalidArgument)
 		}
 		return nil
@@ -42,7 +42,7 @@ func CheckProgram(spec *specs.Spec) error {
 		if path.IsAbs(dir) {
 			file = path.Join(dir, name)
 		}
-		err := executable(root, file)
+		err := executable(spec, root, file)
 		if err == nil || errors.Is(err, errUnsure) || hidden(spec, file) {
 			return nil
 		}
@@ -73,16 +73,11 @@ func hidden(spec *specs.Spec, file string) bool {
 
 var errUnsure = errors.New("cannot tell")
 
-func executable(root *os.File, file string) error {
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(root.Fd()), file, how)
+func executable(spec *specs.Spec, root *os.File, file string) error {
+	fd, err := openIn(root, file, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		how.Flags |= unix.O_NOFOLLOW
-		if link, err := unix.Openat2(int(root.Fd()), file, how); err == nil {
-			return errors.Join(errUnsure, unix.Close(link)) // it may lead into a mount
-		}
-		return unix.ENOENT
+		return missing(spec, root, file)
 	case err != nil:
 		return errUnsure
 	}
@@ -95,4 +90,33 @@ func executable(root *os.File, file string) error {
 		return unix.EACCES
 	}
 	return nil
+}
+
+// missing tells whether a file that is not in the root could be in a mount all the same: a
+// link on the way may lead there.
+func missing(spec *specs.Spec, root *os.File, file string) error {
+	if link, err := openIn(root, file, unix.O_NOFOLLOW); err == nil {
+		return errors.Join(errUnsure, unix.Close(link)) // it leads nowhere, yet
+	}
+	fd, err := openIn(root, path.Dir(file), 0)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return missing(spec, root, path.Dir(file))
+	case err != nil:
+		return errUnsure
+	}
+	dir := os.NewFile(uintptr(fd), file)
+	defer dir.Close()
+	top, errTop := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", root.Fd()))
+	real, errReal := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	if errTop != nil || errReal != nil || hidden(spec, path.Join("/", strings.TrimPrefix(real, top), path.Base(file))) {
+		return errUnsure
+	}
+	return unix.ENOENT
+}
+
+func openIn(root *os.File, file string, flags uint64) (fd int, err error) {
+	return unix.Openat2(int(root.Fd()), file, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
 }

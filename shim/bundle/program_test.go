@@ -21,6 +21,9 @@ func TestCheckProgram(t *testing.T) {
 		os.Symlink("/opt/bin", filepath.Join(root, "bin")),
 		os.Symlink("../../../../../../../../.."+outside, filepath.Join(root, "opt/bin/escape")),
 		os.Symlink("/data/run", filepath.Join(root, "opt/bin/away")),
+		os.Mkdir(filepath.Join(root, "data"), 0o755),
+		os.Symlink("/data", filepath.Join(root, "opt/lib")),
+		os.Symlink("/data/none", filepath.Join(root, "opt/none")),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +32,7 @@ func TestCheckProgram(t *testing.T) {
 	for _, c := range []struct{ name, cwd, path, want string }{
 		{name: "/opt/bin/run"}, {name: "/bin/run"}, {name: "bin/run", cwd: "/opt"}, {name: "./run", cwd: "/opt/bin"},
 		{name: "run", path: "/nothing:/bin"}, {name: "run", path: "opt/bin"}, {name: "run"},
-		{name: "/data/anything"}, {name: "anything", path: "/bin:/data/bin"}, {name: "/bin/away"}, {name: "/opt/bin/escape"},
+		{name: "/data/anything"}, {name: "anything", path: "/bin:/data/bin"}, {name: "/bin/away"}, {name: "/opt/lib/run"}, {name: "/opt/lib/a/run"}, {name: "/opt/none/run"}, {name: "run", path: "/opt/lib"}, {name: "/bin/../../run"}, {name: "/opt/bin/escape"},
 		{name: "nothing", want: `exec: "nothing": executable file not found in $PATH`},
 		{name: "run", path: "/sbin", want: `exec: "run": executable file not found in $PATH`},
 		{name: "/nothing", want: `exec: "/nothing": stat /nothing: no such file or directory`},
