@@ -34,11 +34,13 @@ func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error)
 	} else {
 		t, err = join.createJoined(ctx, r)
 	}
+	if err == nil { // before anybody finds it, and starts it
+		t.emit(EventCreated{Request: r, PID: t.sandbox.pid()})
+	}
 	release(t)
 	if err != nil {
 		return 0, fmt.Errorf("create sandbox: %w", err)
 	}
-	t.emit(EventCreated{Request: r, PID: t.sandbox.pid()})
 	t.watchAll()
 	return t.sandbox.pid(), nil
 }
