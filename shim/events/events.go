@@ -1,7 +1,8 @@
 // Package events delivers a shim's events to containerd, in order, each at least
-// once. While containerd is away they wait in a queue of bounded length: a shim
-// neither ends nor blocks because nobody listens. Past the bound the oldest are
-// dropped; containerd, when it is back, asks each task for its state anyway.
+// once, unless containerd refuses it. While containerd is away they wait in a queue of
+// bounded length: a shim neither ends nor blocks because nobody listens. Past the bound
+// the oldest are dropped; containerd, when it is back, asks each task for its state
+// anyway.
 package events
 
 import (
@@ -15,6 +16,8 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/pkg/protobuf"
 	"github.com/containerd/containerd/v2/pkg/ttrpcutil"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 )
 
@@ -57,7 +60,7 @@ func Containerd(address string) (Send, error) {
 		if err != nil {
 			_ = client.Reconnect() // the next attempt meets its error again
 		}
-		return err
+		return errgrpc.ToNative(err)
 	}, nil
 }
 
@@ -137,11 +140,16 @@ func (q *Queue) first() (e *types.Envelope, closing bool) {
 	return e, q.closing
 }
 
-// deliver is false when Close has given up.
+// deliver is false when Close has given up. An event that containerd refuses for what it
+// is goes, so that it does not hold up all that follow.
 func (q *Queue) deliver(e *types.Envelope) bool {
 	for backoff := 50 * time.Millisecond; ; backoff = min(2*backoff, maxBackoff) {
 		err := q.send(context.Background(), e)
 		if err == nil {
+			return true
+		}
+		if errdefs.IsInvalidArgument(err) || errdefs.IsResourceExhausted(err) {
+			q.log.Error("an event is dropped, containerd refuses it", "topic", e.Topic, "err", err)
 			return true
 		}
 		q.log.Warn("an event is not delivered yet", "topic", e.Topic, "err", err)

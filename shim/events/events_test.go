@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
 )
 
 // listener is a containerd that can go away.
@@ -61,6 +62,28 @@ func TestTheQueueIsBounded(t *testing.T) {
 		q.Close(t.Context())
 		if len(l.got) != capacity || l.got[capacity-1] != "last" {
 			t.Errorf("%d delivered, the last is %s", len(l.got), l.got[len(l.got)-1])
+		}
+	})
+}
+
+func TestARefusedEventHoldsUpNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		send := func(_ context.Context, e *types.Envelope) error {
+			if e.Topic == "bad" {
+				return errdefs.ErrInvalidArgument
+			}
+			got = append(got, e.Topic)
+			return nil
+		}
+		q := New("ns", send, slog.New(slog.DiscardHandler))
+		for _, topic := range []string{"a", "bad", "b"} {
+			q.Emit(topic, &events.TaskStart{})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := q.Close(ctx); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+			t.Errorf("got %v, %v", got, err)
 		}
 	})
 }
