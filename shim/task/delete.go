@@ -154,14 +154,17 @@ func (t *Task) allExecs() []*process {
 // dead on the node's list for ever: its work is then done by hand.
 func (t *Task) remove(ctx context.Context) error {
 	record := bundle.Record{Container: t.id, Joined: !t.isRoot(), Runsc: t.runsc}
-	err := remove(ctx, t.request.Bundle, record, removeTime)
-	if err == nil {
-		return nil
-	}
-	t.sandbox.shim.opts.Log.Warn("what runsc does not remove is removed without it", "sandbox", t.request.ID, "err", err)
 	if onDisk, err := t.request.Bundle.Record(); err == nil {
 		record.Cgroup = onDisk.Cgroup
 	}
+	err := remove(ctx, t.request.Bundle, record, removeTime)
+	switch {
+	case err == nil && t.isRoot():
+		return nil
+	case err == nil: // runsc knows no more of it if the sandbox was removed before
+		return cgroup.Remove(record.Cgroup)
+	}
+	t.sandbox.shim.opts.Log.Warn("what runsc does not remove is removed without it", "sandbox", t.request.ID, "err", err)
 	return force(t.request.Bundle, record)
 }
 

@@ -186,6 +186,31 @@ func TestJoinedTerminal(t *testing.T) {
 	}
 }
 
+// A caller may delete a pod's root container before the others.
+func TestTheRootIsDeletedFirst(t *testing.T) {
+	f := setUp(t, "/bin/sleep", "1000")
+	f.spec.Annotations = map[string]string{"io.kubernetes.cri.container-type": "sandbox"}
+	f.must(f.create())
+	f.must(f.start())
+	f.spec.Annotations = nil
+	_, err := f.join("a", nil, "/bin/sleep", "1000")
+	f.must(err)
+	_, err = f.Start(t.Context(), "a")
+	f.must(err)
+	f.must(f.Kill(t.Context(), f.request.ID, "", unix.SIGKILL, false))
+	if exit, err := f.Wait(t.Context(), "a", ""); err != nil || exit.Code != killed {
+		t.Errorf("%v, %v", exit, err)
+	}
+	f.wait("")
+	f.must(f.remove())
+	if _, _, err := f.Delete(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + f.request.ID + "-a"); len(left) > 0 {
+		t.Errorf("cgroups are left: %v", left)
+	}
+}
+
 func TestJoinedAndNeverStarted(t *testing.T) {
 	f := setUpPod(t)
 	_, err := f.join("a", nil, "/bin/true")
