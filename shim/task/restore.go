@@ -2,7 +2,9 @@ package task
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -49,16 +51,20 @@ func removeFilestores(rootfs string) error {
 		return err
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, filestore) {
+	for {
+		names, err := dir.Readdirnames(1024) // of an image, which may have millions
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if !strings.HasPrefix(name, filestore) {
+				continue
+			}
 			if err := root.Remove(name); err != nil {
 				return fmt.Errorf("remove what another sandbox left in the root: %w", err)
 			}
 		}
 	}
-	return nil
 }
