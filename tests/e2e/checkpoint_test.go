@@ -193,6 +193,7 @@ func TestCheckpointToAFolder(t *testing.T) {
 	}
 	at = b.count(t, at)
 	b.count(t, at)
+	time.Sleep(time.Second) // ctr names an image by the second
 	b.must(t, "tasks", "checkpoint", "--exit", "--image-path", image+"2", b.name)
 	b.ended(t, 137)
 	for _, path := range []string{image, image + "2"} {
