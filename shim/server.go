@@ -64,17 +64,27 @@ func end(pid int) error {
 	return fmt.Errorf("end a lost shim: process %d outlives SIGKILL", pid)
 }
 
-// servedSocket is the path of the socket that this process serves. containerd's package
-// finds it by a file in the bundle, which may be gone when the shim ends.
-func servedSocket() (string, error) {
+// servedSocket tells how to remove the socket that this process serves. containerd's
+// package finds it by a file in the bundle, which may be gone when the shim ends; what the
+// next shim of this sandbox's id has put in its place stays.
+func servedSocket() (remove func(), err error) {
 	name, err := unix.Getsockname(servedFD)
 	if err != nil {
-		return "", fmt.Errorf("the socket to serve: %w", err)
+		return nil, fmt.Errorf("the socket to serve: %w", err)
 	}
+	path := ""
 	if name, ok := name.(*unix.SockaddrUnix); ok {
-		return name.Name, nil
+		path = name.Name
 	}
-	return "", errors.New("the socket to serve is no unix socket")
+	own, err := os.Lstat(path)
+	if err != nil {
+		return nil, fmt.Errorf("the socket to serve: %w", err)
+	}
+	return func() {
+		if now, err := os.Lstat(path); err == nil && os.SameFile(own, now) {
+			_ = os.Remove(path)
+		}
+	}, nil
 }
 
 // servedFD is where containerd's package looks for the socket that spawn hands down.

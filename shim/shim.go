@@ -75,12 +75,12 @@ func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
 		defer cancel()
 		return queue.Close(ctx)
 	})
-	socket, err := servedSocket()
+	removeSocket, err := servedSocket()
 	if err != nil {
 		return nil, err
 	}
 	down.RegisterCallback(func(context.Context) error {
-		_ = os.Remove(socket) // mostly done by containerd's package by then
+		removeSocket()
 		return nil
 	})
 	tasks := task.New(task.Options{
