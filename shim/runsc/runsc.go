@@ -172,6 +172,9 @@ func (r *Runsc) DeleteContainer(ctx context.Context, id, bundle string) error {
 	if _, err := os.Stat(r.Root); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	if _, err := os.Stat(bundle); errors.Is(err, os.ErrNotExist) {
+		bundle = r.Root // containerd removes the bundle of a shim that it has given up
+	}
 	err := r.run(ctx, r.command(ctx, bundle, "delete", id, "--force"), "delete", id, bundle)
 	if _, errStat := os.Stat(r.Root); errors.Is(errStat, os.ErrNotExist) {
 		return nil // the whole sandbox went at the same time

@@ -169,14 +169,14 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) (bundle.Record, er
 			return bundle.Record{}, err
 		}
 	}
-	record := bundle.Record{
+	t.record = bundle.Record{
 		Namespace: t.sandbox.shim.opts.Namespace, ID: t.request.ID,
 		Container: t.id, Joined: !t.isRoot(), Runsc: t.runsc,
 	}
 	if !cgroup.Exists(normal.Linux.CgroupsPath) {
-		record.Cgroup = normal.Linux.CgroupsPath
+		t.record.Cgroup = normal.Linux.CgroupsPath
 	}
-	return record, b.WriteRecord(record)
+	return t.record, b.WriteRecord(t.record)
 }
 
 func (t *Task) mountRootfs(steps *undo.Stack) error {

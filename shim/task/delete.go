@@ -153,19 +153,15 @@ func (t *Task) allExecs() []*process {
 // remove frees what runsc made. A runsc that fails, hangs or is gone must not keep what is
 // dead on the node's list for ever: its work is then done by hand.
 func (t *Task) remove(ctx context.Context) error {
-	record := bundle.Record{Container: t.id, Joined: !t.isRoot(), Runsc: t.runsc}
-	if onDisk, err := t.request.Bundle.Record(); err == nil {
-		record.Cgroup = onDisk.Cgroup
-	}
-	err := remove(ctx, t.request.Bundle, record, removeTime)
+	err := remove(ctx, t.request.Bundle, t.record, removeTime)
 	switch {
 	case err == nil && t.isRoot():
 		return nil
 	case err == nil: // runsc knows no more of it if the sandbox was removed before
-		return cgroup.Remove(record.Cgroup)
+		return cgroup.Remove(t.record.Cgroup)
 	}
 	t.sandbox.shim.opts.Log.Warn("what runsc does not remove is removed without it", "sandbox", t.request.ID, "err", err)
-	return force(t.request.Bundle, record)
+	return force(t.request.Bundle, t.record)
 }
 
 func remove(ctx context.Context, b bundle.Bundle, r bundle.Record, within time.Duration) error {

@@ -55,6 +55,7 @@ type Task struct {
 	id      string      // runsc's name of the container
 	args    []string    // the program's, which a checkpoint may have brought
 	runsc   runsc.Runsc
+	record  bundle.Record // as it was written: containerd may remove the bundle of a shim it has given up
 
 	init *process
 

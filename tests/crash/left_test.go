@@ -103,11 +103,11 @@ func (n *node) mounts(id string) (paths []string) {
 // cgroups are the sandboxes' in every hierarchy, the deepest first.
 func (n *node) cgroups(id string) (paths []string) {
 	for _, parent := range n.cgroupParents() {
-		for _, below := range []string{"/*/*/", "/*/"} {
+		for _, below := range []string{"/*/*", "/*"} {
 			found, _ := filepath.Glob(parent + below)
 			for _, path := range found {
-				if strings.Contains(path, id) {
-					paths = append(paths, strings.TrimSuffix(path, "/"))
+				if fi, err := os.Stat(path); err == nil && fi.IsDir() && strings.Contains(path, id) {
+					paths = append(paths, path)
 				}
 			}
 		}
