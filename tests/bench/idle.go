@@ -80,14 +80,16 @@ func (n *testNode) crowd(ctx context.Context, r shimRuntime, size int) (_ []foot
 	return prints, nil
 }
 
-// footprint of a sandbox on its host.
+// footprint of a sandbox on its host. The processes are the shim and its children: what
+// a sentry forks are the address spaces of its programs, as many with any shim. The
+// memory is that of all of them.
 type footprint struct {
 	processes int
 	bytes     int // proportional
 }
 
 // footprintOf a sandbox is that of its shim, the parent of its first process, and of
-// all that descends from the shim.
+// what descends from the shim.
 func footprintOf(first int) (footprint, error) {
 	parents, err := processTable()
 	if err != nil {
@@ -106,7 +108,9 @@ func footprintOf(first int) (footprint, error) {
 		if err != nil {
 			return footprint{}, err
 		}
-		f.processes++
+		if pid == shim || parents[pid] == shim {
+			f.processes++
+		}
 		f.bytes += bytes
 	}
 	return f, nil
