@@ -109,7 +109,7 @@ demo: root build deps ## a throwaway node, the README's example on it, everythin
 	go run ./tests/demo
 
 .PHONY: bench
-bench: root build deps ## brig beside the runc shim on this machine, as ratios; as root
+bench: root build deps ## brig beside gVisor's and runc's shims on this machine, as ratios; as root
 	go run ./tests/bench
 
 .PHONY: conformance
