@@ -40,7 +40,7 @@ func (n *testNode) runtimes() ([]shimRuntime, error) {
 		return all, nil
 	}
 	path := filepath.Join(n.dir, "gvisor-shim.toml")
-	c := peer.Config{Runsc: filepath.Join(n.bin, "deps", "runsc"), Root: filepath.Join(n.dir, "gvisor")}
+	c := peer.Config{Runsc: filepath.Join(n.bin, "deps", "runsc"), Root: n.peerRoot()}
 	return append(all, shimRuntime{
 		name: "gVisor's shim", runtime: n.peer, options: peer.Options(path), annotations: peer.Annotations(),
 	}), c.Write(path)

@@ -27,7 +27,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string, out, progress io.Writer) error {
+func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	o := options{crowd: 10}
 	flags.IntVar(&o.rounds, "n", 50, "rounds of every variant")
@@ -42,11 +42,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if o.rounds < 1 {
 		return fmt.Errorf("-n %d: at least 1", o.rounds)
 	}
-	var err error
 	if o.dir, err = os.MkdirTemp("", "brig-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(o.dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
 	"brig/nodeagent/api/brig/v1/brigv1connect"
@@ -134,8 +135,14 @@ func (n *testNode) close() error {
 	if n.brigd != nil && n.brigd.Process != nil {
 		errs = append(errs, n.brigd.Process.Signal(syscall.SIGTERM), n.brigd.Wait())
 	}
+	// The peer's runsc keeps a network namespace for gofers, mounted in its folder.
+	if err := mount.UnmountRecursive(n.peerRoot(), 0); !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
+
+func (n *testNode) peerRoot() string { return filepath.Join(n.dir, "gvisor") }
 
 func removeImage(ctx context.Context, c *client.Client) error {
 	err := c.ImageService().Delete(ctx, imageName)
