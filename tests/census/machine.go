@@ -58,9 +58,13 @@ func mounts(c Census) error {
 	return lines.Err()
 }
 
-// cgroupOwners begin the names of the cgroups that brig's nodes, and the containerd
-// namespaces of tests, make; others' come and go with what else the machine does.
-var cgroupOwners = regexp.MustCompile(`/(brig[^/]*|bench|default|e2e|k8s\.io)(/|$)`)
+// cgroupOwners begin the names of the cgroups that brig's nodes, and containers in the
+// containerd namespaces of tests, make; others' come and go with what else the machine
+// does. A namespace's own group stays for the next container, as with every runtime.
+var cgroupOwners = regexp.MustCompile(`/(brig[^/]*(/|$)|(bench|default|e2e|k8s\.io)/.)`)
+
+// namespaceGroups are the parents of some of those.
+var namespaceGroups = regexp.MustCompile(`/(bench|default|e2e|k8s\.io)$`)
 
 func cgroups(c Census) error {
 	const root = "/sys/fs/cgroup"
@@ -77,6 +81,7 @@ func cgroups(c Census) error {
 		switch {
 		case cgroupOwners.MatchString(rel):
 			c.add("cgroup", rel)
+		case namespaceGroups.MatchString(rel):
 		case strings.Count(rel, "/") > 1:
 			return fs.SkipDir // with v1 a hierarchy, with v2 somebody else's
 		}

@@ -39,11 +39,11 @@ func TestRunExitsAsTheProgram(t *testing.T) {
 			t.Errorf("want status %d, stdout %q, stderr with %q; got %s", tc.code, tc.stdout, tc.stderr, r)
 		}
 	}
-	r := n.Try(t, "run", n.busybox, "--", "/no/such/program")
-	if r.Code == 0 || !strings.Contains(r.Stderr, "/no/such/program") {
+	r := n.Try(t, "run", n.busybox, "--", "/no/such/program/to/run")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "/no/such/program/to/run") {
 		t.Errorf("want a failure that names the program, got %s", r)
 	}
-	if left := n.Brig(t, "ls", "--json", "--all"); strings.Contains(left, "/no/such/program") {
+	if left := n.Brig(t, "ls", "--json", "--all"); strings.Contains(left, "/no/such/program/to/run") {
 		t.Errorf("run left its sandbox: %s", left)
 	}
 }
