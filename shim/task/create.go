@@ -78,8 +78,7 @@ func (t *Task) create(ctx context.Context) (err error) {
 	t.args = normal.Process.Args
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
-	record, err := t.prepare(&steps, normal)
-	if err != nil {
+	if err := t.prepare(&steps, normal); err != nil {
 		return err
 	}
 	io, err := stdio.Open(ctx, t.request.Streams)
@@ -93,7 +92,7 @@ func (t *Task) create(ctx context.Context) (err error) {
 	}
 	b := t.request.Bundle
 	o := runsc.CreateOptions{Bundle: b.Dir(), PIDFile: b.PIDFile(), Stdio: io.Files()}
-	if err := t.sandbox.boot(ctx, &steps, record, o); err != nil {
+	if err := t.sandbox.boot(ctx, &steps, o); err != nil {
 		return err
 	}
 	steps.Release()
@@ -145,28 +144,28 @@ func (t *Task) checkTerminal() error {
 
 // prepare makes the bundle that runsc is shown, with the root filesystem in place, and
 // the record of what is about to be made.
-func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) (bundle.Record, error) {
+func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) error {
 	b := t.request.Bundle
 	if err := os.Mkdir(b.Dir(), 0o700); err != nil {
-		return bundle.Record{}, err
+		return err
 	}
 	steps.Push("remove records", func(context.Context) error { return os.RemoveAll(b.Dir()) })
 	if err := t.sharePod(normal); err != nil {
-		return bundle.Record{}, err
+		return err
 	}
 	if err := b.WriteSpec(normal); err != nil {
-		return bundle.Record{}, err
+		return err
 	}
 	if err := t.mountRootfs(steps); err != nil {
-		return bundle.Record{}, err
+		return err
 	}
 	if err := bundle.CheckProgram(normal); err != nil {
-		return bundle.Record{}, err
+		return err
 	}
 	t.runsc.Overlay = rootfs.Overlay(normal.Root, t.kept())
 	if t.runsc.Overlay == "root:self" && len(t.request.Rootfs) > 0 {
 		if err := removeFilestores(b.Rootfs()); err != nil {
-			return bundle.Record{}, err
+			return err
 		}
 	}
 	t.record = bundle.Record{
@@ -176,7 +175,7 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) (bundle.Record, er
 	if !cgroup.Exists(normal.Linux.CgroupsPath) {
 		t.record.Cgroup = normal.Linux.CgroupsPath
 	}
-	return t.record, b.WriteRecord(t.record)
+	return b.WriteRecord(t.record)
 }
 
 func (t *Task) mountRootfs(steps *undo.Stack) error {

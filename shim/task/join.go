@@ -34,11 +34,10 @@ func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, e
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
 	steps.Push("leave the sandbox", func(context.Context) error { b.joined.Done(); return nil })
-	record, err := t.prepare(&steps, normal)
-	if err != nil {
+	if err := t.prepare(&steps, normal); err != nil {
 		return nil, err
 	}
-	steps.Push("sweep container", func(ctx context.Context) error { return Sweep(ctx, r.Bundle, record) })
+	steps.Push("sweep container", func(ctx context.Context) error { return Sweep(ctx, r.Bundle, t.record) })
 	io, err := t.createInSentry(ctx)
 	if err != nil {
 		return nil, err

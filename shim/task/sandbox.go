@@ -13,7 +13,6 @@ import (
 
 	"brig/internal/config"
 	"brig/internal/undo"
-	"brig/shim/bundle"
 	"brig/shim/cgroup"
 	"brig/shim/runsc"
 
@@ -60,9 +59,8 @@ func (b *Sandbox) pid() int { return b.sentry.Pid }
 
 // boot runs runsc create for the root container and takes the sentry as a child. The
 // undo comes first: runsc may be killed half-way.
-func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, record bundle.Record, o runsc.CreateOptions) error {
-	bundle := b.root.request.Bundle
-	steps.Push("sweep sandbox", func(ctx context.Context) error { return Sweep(ctx, bundle, record) })
+func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, o runsc.CreateOptions) error {
+	steps.Push("sweep sandbox", func(ctx context.Context) error { return Sweep(ctx, b.root.request.Bundle, b.root.record) })
 	var err error
 	if b.starter, err = b.root.runsc.Boot(ctx, b.id(), o); err != nil {
 		return err
