@@ -50,7 +50,12 @@ func cgroupFile(t *testing.T, n *node.Node, id, controller, v1, v2 string) strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	below := filepath.Join(c.CgroupParent(), id)
+	return readCgroup(t, filepath.Join(c.CgroupParent(), id), controller, v1, v2)
+}
+
+// readCgroup reads a file of the group below, by the hierarchy that the host has.
+func readCgroup(t *testing.T, below, controller, v1, v2 string) string {
+	t.Helper()
 	path := filepath.Join("/sys/fs/cgroup", controller, below, v1)
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		path = filepath.Join("/sys/fs/cgroup", below, v2)

@@ -128,15 +128,7 @@ func TestCtrPS(t *testing.T) {
 func cgroupOf(t *testing.T, id, v1, v2 string) string {
 	t.Helper()
 	controller, _, _ := strings.Cut(v1, ".")
-	path := filepath.Join("/sys/fs/cgroup", controller, ctrNamespace, id, v1)
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		path = filepath.Join("/sys/fs/cgroup", ctrNamespace, id, v2)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(data))
+	return readCgroup(t, filepath.Join(ctrNamespace, id), controller, v1, v2)
 }
 
 // TestCtrLimits: what ctr is told at the creation is what the kernel holds.
