@@ -88,7 +88,13 @@ func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
 	go endUnused(ic.Context, tasks.Unused, bundleIsGone, down.Shutdown)
-	return services{wire.NewTasks(tasks, down.Shutdown), wire.NewSandboxes(tasks, down.Shutdown)}, nil
+	// The socket goes before the answer: containerd, which has one, forgets the sandbox, and
+	// nobody would run the delete verb for a shim that is killed from then on.
+	shutdown := func(after time.Duration) {
+		removeSocket()
+		time.AfterFunc(after, down.Shutdown)
+	}
+	return services{wire.NewTasks(tasks, shutdown), wire.NewSandboxes(tasks, shutdown)}, nil
 }
 
 // services on the shim's socket.

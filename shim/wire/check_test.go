@@ -63,7 +63,7 @@ func TestForsaken(t *testing.T) {
 		cancel()
 		for _, ctx := range []context.Context{t.Context(), gone} {
 			var ended atomic.Bool
-			shutdown, shim := func() { ended.Store(true) }, task.New(task.Options{})
+			shutdown, shim := func(time.Duration) { ended.Store(true) }, task.New(task.Options{})
 			_, errCreate := NewTasks(shim, shutdown).Create(ctx, &taskapi.CreateTaskRequest{})
 			_, errStart := NewSandboxes(shim, shutdown).StartSandbox(ctx, &sandboxapi.StartSandboxRequest{SandboxID: "a"})
 			time.Sleep(time.Minute)

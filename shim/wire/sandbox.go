@@ -24,13 +24,14 @@ import (
 // Sandboxes serves the Sandbox API.
 type Sandboxes struct {
 	shim     *task.Shim
-	shutdown func()
+	shutdown func(time.Duration)
 }
 
 var _ sandboxapi.TTRPCSandboxService = Sandboxes{}
 
-// NewSandboxes serves shim; shutdown ends the process once the shim is empty.
-func NewSandboxes(shim *task.Shim, shutdown func()) Sandboxes { return Sandboxes{shim, shutdown} }
+// NewSandboxes serves shim; shutdown takes its socket away and ends the process after a
+// while, once the shim is empty.
+func NewSandboxes(shim *task.Shim, shutdown func(time.Duration)) Sandboxes { return Sandboxes{shim, shutdown} }
 
 // RegisterTTRPC is how containerd's shim package finds the service.
 func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {
@@ -109,13 +110,13 @@ const answerTime = 100 * time.Millisecond
 
 // endForsaken ends a shim whose first create has failed while its caller did not wait for
 // the answer. containerd then hangs up, and may not manage to say more.
-func endForsaken(ctx context.Context, shim *task.Shim, shutdown func()) {
+func endForsaken(ctx context.Context, shim *task.Shim, shutdown func(time.Duration)) {
 	if ctx.Err() == nil {
 		return
 	}
 	time.AfterFunc(answerTime, func() {
 		if shim.Unused() {
-			shutdown()
+			shutdown(0)
 		}
 	})
 }
@@ -127,7 +128,7 @@ func (v Sandboxes) ShutdownSandbox(ctx context.Context, r *sandboxapi.ShutdownSa
 		return nil, failure(err)
 	}
 	if v.shim.Empty() {
-		time.AfterFunc(answerTime, v.shutdown)
+		v.shutdown(answerTime)
 	}
 	return &sandboxapi.ShutdownSandboxResponse{}, nil
 }

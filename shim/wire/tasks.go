@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"brig/shim/bundle"
 	"brig/shim/task"
@@ -24,13 +25,14 @@ import (
 // Tasks serves the Task API, versions 2 and 3.
 type Tasks struct {
 	shim     *task.Shim
-	shutdown func()
+	shutdown func(time.Duration)
 }
 
 var _ taskapi.TTRPCTaskService = Tasks{}
 
-// NewTasks serves shim; shutdown ends the process once the shim is empty.
-func NewTasks(shim *task.Shim, shutdown func()) Tasks { return Tasks{shim, shutdown} }
+// NewTasks serves shim; shutdown takes its socket away and ends the process after a while,
+// once the shim is empty.
+func NewTasks(shim *task.Shim, shutdown func(time.Duration)) Tasks { return Tasks{shim, shutdown} }
 
 // RegisterTTRPC is how containerd's shim package finds the service.
 func (v Tasks) RegisterTTRPC(s *ttrpc.Server) error {
@@ -185,7 +187,7 @@ func (v Tasks) Connect(_ context.Context, r *taskapi.ConnectRequest) (*taskapi.C
 // Shutdown ends the shim if it has no task.
 func (v Tasks) Shutdown(context.Context, *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
 	if v.shim.Empty() {
-		v.shutdown()
+		v.shutdown(0)
 	}
 	return empty, nil
 }

@@ -56,7 +56,7 @@ func TestEvents(t *testing.T) {
 
 func TestWithoutATask(t *testing.T) {
 	down := false
-	v := NewTasks(task.New(task.Options{}), func() { down = true })
+	v := NewTasks(task.New(task.Options{}), func(time.Duration) { down = true })
 	ctx := t.Context()
 	for name, call := range map[string]func() error{
 		"state":  func() error { _, err := v.State(ctx, &taskapi.StateRequest{ID: "a"}); return err },

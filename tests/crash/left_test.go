@@ -1,6 +1,8 @@
 package crash
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,7 +56,6 @@ func (n *node) left(id string) (lines []string) {
 		"work folder":   n.dir + "/persist/io.containerd.runtime.v2.task/*/*",
 		"runsc's state": n.runDir() + "/r/*/*",
 		"claim":         n.runDir() + "/claims/*",
-		"socket":        n.dir + "/s/*",
 	} {
 		found, _ := filepath.Glob(pattern)
 		for _, path := range found {
@@ -63,7 +64,29 @@ func (n *node) left(id string) (lines []string) {
 			}
 		}
 	}
+	for _, path := range n.sockets(id) {
+		lines = append(lines, "socket "+path)
+	}
 	slices.Sort(lines)
+	return lines
+}
+
+// sockets of shims, which containerd names by a hash.
+func (n *node) sockets(id string) (lines []string) {
+	paths, _ := filepath.Glob(n.dir + "/s/*")
+	for _, path := range paths {
+		owner := "nobody known"
+		n.ids.Range(func(known, _ any) bool {
+			sum := sha256.Sum256([]byte(filepath.Join(n.dir, "containerd.sock", n.namespace(), known.(string))))
+			if filepath.Base(path) == hex.EncodeToString(sum[:]) {
+				owner = known.(string)
+			}
+			return true
+		})
+		if id == "" || owner == id {
+			lines = append(lines, path+" of "+owner)
+		}
+	}
 	return lines
 }
 

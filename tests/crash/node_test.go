@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"text/template"
@@ -30,6 +31,7 @@ type node struct {
 	name     string // brig's name of the node; its containerd namespace is brig-NAME
 	image    client.Image
 	events   *recorder
+	ids      sync.Map // of all containers and pods
 
 	client     *client.Client
 	containerd *exec.Cmd

@@ -44,6 +44,7 @@ type rawShim struct {
 func (n *node) rawShim(t *testing.T) *rawShim {
 	t.Helper()
 	s := &rawShim{n: n, id: string(sandbox.NewID())}
+	n.ids.Store(s.id, nil)
 	var err error
 	if s.bundle, err = os.MkdirTemp(n.dir, "raw-"); err != nil {
 		t.Fatal(err)

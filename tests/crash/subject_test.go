@@ -31,7 +31,11 @@ type pod struct {
 	id string
 }
 
-func (n *node) newPod() *pod { return &pod{n: n, id: string(sandbox.NewID())} }
+func (n *node) newPod() *pod {
+	p := &pod{n: n, id: string(sandbox.NewID())}
+	n.ids.Store(p.id, nil)
+	return p
+}
 
 func (p *pod) controller() api.Controller { return p.n.client.SandboxController("shim") }
 
@@ -109,6 +113,7 @@ func (n *node) container(t testing.TB, argv []string, options ...option) *contai
 }
 
 func (n *node) newContainer(ctx context.Context, id string, argv []string, options ...option) (*container, error) {
+	n.ids.Store(id, nil)
 	var w wish
 	for _, o := range options {
 		o(&w)

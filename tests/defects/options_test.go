@@ -32,7 +32,7 @@ func TestOptions(t *testing.T) {
 			o, p := peer.Options(""), idle
 			o.ConfigBody = []byte("binary_name = \"/no/such/runsc\"\n")
 			if !*gvisor {
-				o = &runtimeoptions.Options{ConfigBody: []byte("[runsc]\npath = \"/no/such/runsc\"\n")}
+				o = &runtimeoptions.Options{ConfigBody: fmt.Appendf(nil, "run_dir = %q\n[runsc]\npath = \"/no/such/runsc\"\n", n.path("run"))}
 			}
 			p.runtime = o
 			_, err := n.create(ctx, "a", p)
