@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"brig/internal/netpolicy"
 )
 
 // DefaultPath is read when neither a flag nor EnvPath names another.
@@ -94,6 +96,28 @@ type Network struct {
 	// DNS lists upstream resolvers as address or address:port; empty: those of
 	// the host's resolv.conf.
 	DNS []string `toml:"dns"`
+	// IPv6 is auto, for sandboxes that have it when the host has a default route
+	// of it, or off.
+	IPv6 string `toml:"ipv6"`
+	// Pool6 is where sandbox addresses of IPv6 come from; empty: a random private
+	// /64, chosen once and kept in RunDir.
+	Pool6 string `toml:"pool6"`
+	// Default is the policy of a sandbox about whose outbound nothing is said;
+	// absent: the ceiling, or else open.
+	Default *netpolicy.Spec `toml:"default"`
+	// Ceiling is the policy that no sandbox's may exceed; absent: none is too wide.
+	Ceiling *netpolicy.Spec `toml:"ceiling"`
+	Limits  NetworkLimits   `toml:"limits"`
+}
+
+// NetworkLimits are what one sandbox may take of the node's network; 0: any amount.
+type NetworkLimits struct {
+	// Connections at once, whatever their protocol.
+	Connections uint32 `toml:"connections"`
+	// NewConnections in a second.
+	NewConnections uint32 `toml:"new_connections"`
+	// Bandwidth outbound, in bytes a second.
+	Bandwidth uint64 `toml:"bandwidth"`
 }
 
 // Tunnels says where tunnels listen.
@@ -139,8 +163,12 @@ func Defaults() Config {
 			Address:   "/run/brig/containerd.sock",
 			Namespace: "brig",
 		},
-		CNI:     CNI{BinDir: "/usr/local/libexec/brig/cni", ConfDir: "/etc/brig/cni"},
-		Network: Network{Unmanaged: "allow"},
+		CNI: CNI{BinDir: "/usr/local/libexec/brig/cni", ConfDir: "/etc/brig/cni"},
+		Network: Network{
+			Unmanaged: "allow",
+			IPv6:      "auto",
+			Limits:    NetworkLimits{Connections: 8192, NewConnections: 1000},
+		},
 		Tunnels: Tunnels{Bind: "127.0.0.1", Advertise: "127.0.0.1"},
 		Sandboxes: Sandboxes{
 			Timeout:      Duration(5 * time.Minute),
@@ -258,6 +286,18 @@ func (c *Config) Validate() error {
 		if errAddr != nil && errPort != nil {
 			bad("network.dns %q: want an address or address:port", s)
 		}
+	}
+	if c.Network.IPv6 != "auto" && c.Network.IPv6 != "off" {
+		bad("network.ipv6 %q: want auto or off", c.Network.IPv6)
+	}
+	if c.Network.Pool6 != "" {
+		p, err := netip.ParsePrefix(c.Network.Pool6)
+		if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() || p != p.Masked() || p.Bits() != 64 {
+			bad("network.pool6 %q: want an IPv6 /64 without host bits", c.Network.Pool6)
+		}
+	}
+	if _, err := c.Network.PolicyCeiling(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.Network.Unmanaged != "allow" && c.Network.Unmanaged != "refuse" {
 		bad("network.unmanaged %q: want allow or refuse", c.Network.Unmanaged)

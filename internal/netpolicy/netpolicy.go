@@ -5,9 +5,6 @@
 // The zero Policy admits nothing. A Spec is parsed as a whole or refused as a
 // whole, with the entry named. Values only: no I/O, standard library only, safe for
 // concurrent use.
-//
-// This version speaks IPv4; an IPv6 range in a list is refused, because the node
-// drops IPv6 and the range would be an empty promise.
 package netpolicy
 
 import (
@@ -18,14 +15,19 @@ import (
 	"slices"
 )
 
-// MaxEntries of one list; more is an error before anything is parsed.
-const MaxEntries = 100_000
+// Limits of one list; more is an error before anything is parsed.
+const (
+	MaxEntries = 100_000
+	MaxNames   = 1_000
+)
 
 // Policy is a compiled Spec. Its ranges are exact: what the never-list denies has
 // been cut out, so a range that is in them may be reached.
 type Policy struct {
 	egress  egress
 	ranges  []Range  // sorted, disjoint, not adjacent; for egressList alone
+	names   []Name   // sorted; for egressList alone
+	dns     dnsWish  //
 	inbound *[]Range // nil: any source
 }
 
@@ -38,6 +40,28 @@ const (
 	egressOpen  egress = "open"
 )
 
+// dnsWish is what was written about DNS; the zero one leaves it to the rest.
+type dnsWish string
+
+const (
+	dnsUnsaid   dnsWish = ""
+	dnsOff      dnsWish = "off"
+	dnsResolver dnsWish = "resolver"
+)
+
+// DNSMode is what the node's resolver does for a sandbox.
+type DNSMode int
+
+// The modes, each wider than the one before.
+const (
+	DNSOff      DNSMode = iota // it does not answer
+	DNSNames                   // it answers for the names of the list
+	DNSResolver                // it answers for every name: a way out for data, both ways
+)
+
+// String is for logs and errors.
+func (m DNSMode) String() string { return [...]string{"off", "names", "resolver"}[m] }
+
 // Open is the policy of a sandbox about which nothing was said: everything but the
 // never-list, and DNS.
 func Open() Policy { return Policy{egress: egressOpen} }
@@ -48,12 +72,31 @@ func (p Policy) Blocked() bool { return p.egress == egressBlock }
 // IsOpen tells whether everything but the never-list may be reached.
 func (p Policy) IsOpen() bool { return p.egress == egressOpen }
 
-// Ranges that may be reached; of a policy that is open or blocked there are none.
+// Ranges that may be reached, IPv4 before IPv6; of a policy that is open or blocked
+// there are none.
 func (p Policy) Ranges() []Range { return slices.Clone(p.ranges) }
 
-// DNS tells whether the node's resolver answers the sandbox. A list has no DNS: a
-// resolver is a way out that the list does not name.
-func (p Policy) DNS() bool { return p.egress == egressOpen }
+// Names that may be reached at the addresses they resolve to.
+func (p Policy) Names() []Name { return slices.Clone(p.names) }
+
+// Admits tells whether a connection to the port of host may be made by that name.
+func (p Policy) Admits(host string, port uint16) bool {
+	return slices.ContainsFunc(p.names, func(n Name) bool { return n.Port == port && n.Matches(host) })
+}
+
+// DNS is what the node's resolver does for the sandbox. A list of ranges has no DNS
+// unless it was asked for: a resolver is a way out that the list does not name.
+func (p Policy) DNS() DNSMode {
+	switch {
+	case p.Blocked() || p.dns == dnsOff:
+		return DNSOff
+	case len(p.names) > 0:
+		return DNSNames
+	case p.IsOpen() || p.dns == dnsResolver:
+		return DNSResolver
+	}
+	return DNSOff
+}
 
 // AdmitsInbound tells whether src may connect to the sandbox's tunnels.
 func (p Policy) AdmitsInbound(src netip.Addr) bool {
@@ -63,10 +106,22 @@ func (p Policy) AdmitsInbound(src netip.Addr) bool {
 	return p.inbound == nil || contains(*p.inbound, src.Unmap())
 }
 
-// Hash of what the kernel enforces, in hex: policies with equal hashes share their
-// rules. Inbound is not part of it, because tunnels enforce that.
+// Sum names the whole policy, in hex: equal policies have equal sums.
+func (p Policy) Sum() string { return sum(p.Canonical()) }
+
+// Hash of what the kernel's chains enforce, in hex: policies with equal hashes share
+// them. Inbound is not part of it, because tunnels enforce that; nor are the names,
+// whose addresses are pinned for each sandbox, nor DNS, which is too.
 func (p Policy) Hash() string {
-	sum := sha256.Sum256(Policy{egress: p.egress, ranges: p.ranges}.Canonical())
+	rules := Policy{egress: p.egress, ranges: p.ranges}.Canonical()
+	if len(p.names) > 0 {
+		rules = append(rules, "names"...)
+	}
+	return sum(rules)
+}
+
+func sum(data []byte) string {
+	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
 
@@ -76,13 +131,14 @@ type Packet struct {
 }
 
 // Verdict tells whether the packet may leave. It is the plain reference that the
-// rules in the kernel must agree with, for destinations that are not the node's own.
+// rules in the kernel must agree with, for destinations that are not the node's own
+// and not pinned for a name.
 func (p Policy) Verdict(packet Packet) bool {
 	switch dst := packet.Dst; {
-	case !dst.Is4():
+	case !dst.IsValid() || dst.Is4In6() || dst.Zone() != "":
 		return false
 	case p.egress == egressOpen:
-		return !contains(Never(), dst)
+		return !contains(never, dst)
 	case p.egress == egressList:
 		return contains(p.ranges, dst)
 	default:
@@ -92,12 +148,13 @@ func (p Policy) Verdict(packet Packet) bool {
 
 // String is for logs and errors.
 func (p Policy) String() string {
-	switch p.egress {
-	case egressOpen:
+	switch {
+	case p.IsOpen():
 		return "open"
-	case egressList:
-		return fmt.Sprintf("%d ranges", len(p.ranges))
-	default:
+	case p.Blocked():
 		return "block"
+	case len(p.names) > 0:
+		return fmt.Sprintf("%d ranges and %d names", len(p.ranges), len(p.names))
 	}
+	return fmt.Sprintf("%d ranges", len(p.ranges))
 }

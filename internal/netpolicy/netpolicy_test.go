@@ -17,7 +17,7 @@ func list(entries ...string) *[]string {
 
 func TestTheZeroPolicyAdmitsNothing(t *testing.T) {
 	var p Policy
-	if !p.Blocked() || p.DNS() || p.Verdict(Packet{netip.MustParseAddr("8.8.8.8")}) || p.AdmitsInbound(netip.MustParseAddr("8.8.8.8")) {
+	if !p.Blocked() || p.DNS() != DNSOff || p.Verdict(Packet{netip.MustParseAddr("8.8.8.8")}) || p.AdmitsInbound(netip.MustParseAddr("8.8.8.8")) {
 		t.Errorf("%v", p)
 	}
 }
@@ -52,7 +52,14 @@ func TestCompile(t *testing.T) {
 		{name: "hostile", spec: Spec{CIDRAllowlist: list("a\nb")}, err: `Invalid CIDR: "a\nb"`},
 		{name: "address", spec: Spec{CIDRAllowlist: list("8.8.8.8")}, err: "Invalid CIDR: 8.8.8.8; write 8.8.8.8/32"},
 		{name: "host bits", spec: Spec{CIDRAllowlist: list("10.0.0.1/8")}, err: "Invalid CIDR: 10.0.0.1/8 has host bits set; write 10.0.0.0/8"},
-		{name: "IPv6", spec: Spec{CIDRAllowlist: list("2001:db8::/32")}, err: "Invalid CIDR: 2001:db8::/32: sandboxes of this node have no IPv6"},
+		{name: "IPv6 where there is none", spec: Spec{CIDRAllowlist: list("2001:db8::/32")}, ceiling: Ceiling{NoIPv6: true}, err: "Invalid CIDR: 2001:db8::/32: sandboxes of this node have no IPv6"},
+		{name: "both families", spec: Spec{CIDRAllowlist: list("2001:db8::/32", "8.8.8.8/32", "2001:db9::/32")},
+			want: `{"egress":"list","ranges":["8.8.8.8-8.8.8.8","2001:db8::-2001:db9:ffff:ffff:ffff:ffff:ffff:ffff"]}`},
+		{name: "mapped", spec: Spec{CIDRAllowlist: list("::ffff:8.8.8.0/120")}, err: "Invalid CIDR: ::ffff:8.8.8.0/120; write the IPv4 range"},
+		{name: "IPv6 address", spec: Spec{CIDRAllowlist: list("2001:db8::1")}, err: "Invalid CIDR: 2001:db8::1; write 2001:db8::1/128"},
+		{name: "IPv6 metadata", spec: Spec{CIDRAllowlist: list("fd00:ec2::254/128")}, err: "fd00:ec2::254/128 is a private, link-local or reserved range; only the operator can permit it (allow_private in the node's configuration)"},
+		{name: "all of IPv6", spec: Spec{CIDRAllowlist: list("::/0")},
+			want: `{"egress":"list","ranges":["2000::-2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff","2001:200::-2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff","2003::-3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]}`},
 		{name: "private", spec: Spec{CIDRAllowlist: list("10.20.0.0/24")}, err: "10.20.0.0/24 is a private, link-local or reserved range; only the operator can permit it (allow_private in the node's configuration)"},
 		{name: "metadata", spec: Spec{CIDRAllowlist: list("169.254.169.254/32")}, err: "169.254.169.254/32 is a private, link-local or reserved range; only the operator can permit it (allow_private in the node's configuration)"},
 		{name: "private, permitted", spec: Spec{CIDRAllowlist: list("10.20.0.0/24")}, ceiling: private,
@@ -61,7 +68,30 @@ func TestCompile(t *testing.T) {
 			err: "10.0.0.0/8 is a private, link-local or reserved range; only the operator can permit it (allow_private in the node's configuration)"},
 		{name: "wide list without the never-list", spec: Spec{CIDRAllowlist: list("8.0.0.0/6")}, ceiling: private,
 			want: `{"egress":"list","ranges":["8.0.0.0-9.255.255.255","11.0.0.0-11.255.255.255"]}`},
-		{name: "names", spec: Spec{DomainAllowlist: list("example.com")}, err: "domain_allowlist is not supported by this version; name the addresses in cidr_allowlist"},
+		{name: "names", spec: Spec{DomainAllowlist: list("b.example.com", "*.Example.com", "a.example.com:8443", "b.example.com:443")},
+			want: `{"egress":"list","names":["*.example.com","a.example.com:8443","b.example.com"]}`},
+		{name: "names and ranges", spec: Spec{DomainAllowlist: list("example.com"), CIDRAllowlist: list("8.8.8.8/32")},
+			want: `{"egress":"list","ranges":["8.8.8.8-8.8.8.8"],"names":["example.com"]}`},
+		{name: "no names", spec: Spec{DomainAllowlist: list()}, want: `{"egress":"list"}`},
+		{name: "an address for a name", spec: Spec{DomainAllowlist: list("8.8.8.8")}, err: "Invalid domain: 8.8.8.8 is an address: name it in cidr_allowlist"},
+		{name: "an address and port", spec: Spec{DomainAllowlist: list("8.8.8.8:443")}, err: "Invalid domain: 8.8.8.8:443 is an address: name it in cidr_allowlist"},
+		{name: "an IPv6 address for a name", spec: Spec{DomainAllowlist: list("2001:db8::1")}, err: "Invalid domain: 2001:db8::1 is an address: name it in cidr_allowlist"},
+		{name: "a final dot", spec: Spec{DomainAllowlist: list("example.com.")}, err: "Invalid domain: example.com.; write it without the final dot"},
+		{name: "everything", spec: Spec{DomainAllowlist: list("*")}, err: "Invalid domain: *: a star stands for the first labels alone, as in *.example.com"},
+		{name: "a star inside", spec: Spec{DomainAllowlist: list("a.*.com")}, err: "Invalid domain: a.*.com: a star stands for the first labels alone, as in *.example.com"},
+		{name: "a top-level domain", spec: Spec{DomainAllowlist: list("*.com")}, err: "Invalid domain: *.com: want a name with a dot, as example.com"},
+		{name: "a hostile name", spec: Spec{DomainAllowlist: list("a\n.com")}, err: `Invalid domain: "a\n.com"`},
+		{name: "beyond ASCII", spec: Spec{DomainAllowlist: list("bücher.example")}, err: "Invalid domain: bücher.example"},
+		{name: "port 0", spec: Spec{DomainAllowlist: list("example.com:0")}, err: "Invalid domain: example.com:0: want NAME or NAME:PORT"},
+		{name: "names with dns", spec: Spec{DomainAllowlist: list(), DNS: "resolver"}, err: "dns cannot be chosen with domain_allowlist, whose names the resolver answers for: leave dns out"},
+		{name: "list with dns", spec: Spec{CIDRAllowlist: list(), DNS: "resolver"}, want: `{"egress":"list","dns":"resolver"}`},
+		{name: "open without dns", spec: Spec{DNS: "off"}, want: `{"egress":"open","dns":"off"}`},
+		{name: "unknown dns", spec: Spec{DNS: "on"}, err: "dns is on; want off or resolver, or nothing"},
+		{name: "block with dns", spec: Spec{BlockNetwork: true, DNS: "resolver"}, err: "dns cannot be used when block_network is enabled"},
+		{name: "the node's default", ceiling: Ceiling{Default: &Spec{CIDRAllowlist: list("8.8.8.8/32")}}, want: `{"egress":"list","ranges":["8.8.8.8-8.8.8.8"]}`},
+		{name: "the node's default, with inbound", spec: Spec{InboundCIDRAllowlist: list()}, ceiling: Ceiling{Default: &Spec{CIDRAllowlist: list()}}, want: `{"egress":"list","inbound":[]}`},
+		{name: "something said", spec: Spec{CIDRAllowlist: list("1.1.1.1/32")}, ceiling: Ceiling{Default: &Spec{BlockNetwork: true}}, want: `{"egress":"list","ranges":["1.1.1.1-1.1.1.1"]}`},
+		{name: "wider than the ceiling", ceiling: Ceiling{Max: new(Policy)}, err: "the policy (open) is wider than this node permits (block): ask for less, or the operator for more (network.ceiling in the node's configuration)"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p, err := Compile(tc.spec, tc.ceiling)
@@ -95,7 +125,8 @@ func TestEverywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if both := Normalise(append(p.Ranges(), Never()...)); len(both) != 1 || both[0].String() != "0.0.0.0-255.255.255.255" {
+	both, _ := Split(Normalise(append(p.Ranges(), Never()...)))
+	if len(both) != 1 || both[0].String() != "0.0.0.0-255.255.255.255" {
 		t.Errorf("ranges and never-list make %v", both)
 	}
 	for _, s := range []string{"9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "223.255.255.255", "1.0.0.0", "168.63.129.15"} {
@@ -104,7 +135,7 @@ func TestEverywhere(t *testing.T) {
 		}
 	}
 	for _, s := range []string{"0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0", "127.0.0.1", "169.254.169.254", "172.31.255.255",
-		"192.168.0.1", "198.19.255.255", "224.0.0.1", "255.255.255.255", "168.63.129.16", "::1", "2001:db8::1", "::ffff:8.8.8.8"} {
+		"192.168.0.1", "198.19.255.255", "224.0.0.1", "255.255.255.255", "168.63.129.16", "::1", "fd00:ec2::254", "fe80::1", "64:ff9b::808:808", "2002:808:808::1", "2001::1", "ff02::1", "::ffff:8.8.8.8", "2001:db8::1%eth0"} {
 		if p.Verdict(Packet{netip.MustParseAddr(s)}) || Open().Verdict(Packet{netip.MustParseAddr(s)}) {
 			t.Errorf("%s is admitted", s)
 		}
@@ -163,7 +194,7 @@ func TestHashIsOfWhatTheKernelEnforces(t *testing.T) {
 func TestAnnotations(t *testing.T) {
 	for _, s := range []Spec{
 		{}, {BlockNetwork: true}, {CIDRAllowlist: list()}, {CIDRAllowlist: list("8.8.8.8/32", "1.1.1.0/24")},
-		{DomainAllowlist: list("example.com"), InboundCIDRAllowlist: list("10.0.0.0/8")},
+		{DomainAllowlist: list("example.com"), InboundCIDRAllowlist: list("10.0.0.0/8")}, {DNS: "off"},
 	} {
 		annotations := s.Annotations()
 		annotations["io.kubernetes.cri.sandbox-id"] = "not ours"
@@ -189,7 +220,8 @@ func TestParseCanonicalRefuses(t *testing.T) {
 	for _, s := range []string{
 		``, `null`, `{}`, `{"egress":"closed"}`, `{"egress":"open","ranges":["1.1.1.1-1.1.1.1"]}`, `{"egress":"open","dns":true}`,
 		`{"egress":"list","ranges":["1.1.1.1"]}`, `{"egress":"list","ranges":["1.1.1.2-1.1.1.1"]}`, `{"egress":"list","ranges":["2.2.2.2-2.2.2.2","1.1.1.1-1.1.1.1"]}`,
-		`{"egress":"list","ranges":["1.1.1.1-1.1.1.1","1.1.1.2-1.1.1.2"]}`, `{"egress": "open"}`, `{"egress":"open"} `, `{"egress":"list","ranges":["::1-::2"]}`,
+		`{"egress":"list","ranges":["1.1.1.1-1.1.1.1","1.1.1.2-1.1.1.2"]}`, `{"egress": "open"}`, `{"egress":"open"} `, `{"egress":"list","ranges":["::2-::1"]}`, `{"egress":"list","ranges":["1.1.1.1-::2"]}`, `{"egress":"list","ranges":["::ffff:1.1.1.1-::ffff:1.1.1.1"]}`,
+		`{"egress":"open","names":["example.com"]}`, `{"egress":"list","names":["b.com","a.com"]}`, `{"egress":"list","names":["A.com"]}`, `{"egress":"open","dns":"on"}`,
 	} {
 		if p, err := ParseCanonical([]byte(s)); err == nil {
 			t.Errorf("%s accepted as %v", s, p)

@@ -2,14 +2,13 @@ package netpolicy
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 )
 
-// Range of IPv4 addresses, both ends included.
+// Range of addresses of one family, both ends included.
 type Range struct {
 	From, To netip.Addr
 }
@@ -17,35 +16,36 @@ type Range struct {
 // String is from-to, also for a single address.
 func (r Range) String() string { return r.From.String() + "-" + r.To.String() }
 
+// Is4 tells whether it is a range of IPv4 addresses.
+func (r Range) Is4() bool { return r.From.Is4() }
+
 // ParseRange accepts what String writes.
 func ParseRange(s string) (Range, error) {
 	from, to, _ := strings.Cut(s, "-")
-	var r Range
-	var err error
-	if r.From, err = netip.ParseAddr(from); err != nil {
-		return Range{}, fmt.Errorf("invalid range %q", s)
-	}
-	if r.To, err = netip.ParseAddr(to); err != nil || !r.From.Is4() || !r.To.Is4() || r.To.Less(r.From) || r.String() != s {
+	a, errFrom := netip.ParseAddr(from)
+	b, errTo := netip.ParseAddr(to)
+	r := Range{From: a, To: b}
+	if errFrom != nil || errTo != nil || a.BitLen() != b.BitLen() || a.Is4In6() || b.Is4In6() || a.Zone()+b.Zone() != "" || b.Less(a) || r.String() != s {
 		return Range{}, fmt.Errorf("invalid range %q", s)
 	}
 	return r, nil
 }
 
-// RangeOf an IPv4 prefix.
+// RangeOf a prefix.
 func RangeOf(p netip.Prefix) Range {
-	first := number(p.Masked().Addr())
-	return Range{From: address(first), To: address(first | (1<<(32-p.Bits()) - 1))}
+	first := p.Masked().Addr()
+	last := first.AsSlice()
+	for bit := p.Bits(); bit < first.BitLen(); bit++ {
+		last[bit/8] |= 0x80 >> (bit % 8)
+	}
+	to, _ := netip.AddrFromSlice(last)
+	return Range{From: first, To: to}
 }
 
-func number(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
-}
-
-func address(n uint32) netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], n)
-	return netip.AddrFrom4(b)
+// Split ranges by family; Normalise puts IPv4 first.
+func Split(ranges []Range) (v4, v6 []Range) {
+	i, _ := slices.BinarySearchFunc(ranges, 32, func(r Range, bits int) int { return cmp.Compare(r.From.BitLen(), bits+1) })
+	return ranges[:i], ranges[i:]
 }
 
 // Normalise sorts ranges and merges those that overlap or touch.
@@ -66,9 +66,10 @@ func Normalise(ranges []Range) []Range {
 	return merged
 }
 
-// touches is for b that begins at or after a.
+// touches is for b that begins at or after a. After the last address of a family there is
+// none, and Next is no address.
 func touches(a, b Range) bool {
-	return b.From.Compare(a.To) <= 0 || uint64(number(a.To))+1 == uint64(number(b.From))
+	return a.From.BitLen() == b.From.BitLen() && (b.From.Compare(a.To) <= 0 || a.To.Next() == b.From)
 }
 
 // subtract the normalised ranges cut from r.
@@ -89,22 +90,12 @@ func subtract(r Range, cut []Range) []Range {
 	return append(left, r)
 }
 
-// contains looks a up in normalised ranges.
-func contains(ranges []Range, a netip.Addr) bool {
-	i, found := slices.BinarySearchFunc(ranges, a, func(r Range, a netip.Addr) int { return r.From.Compare(a) })
-	if found {
-		return true
-	}
-	return i > 0 && a.Is4() && !ranges[i-1].To.Less(a)
-}
-
-// within tells whether all of r lies in one of the normalised ranges.
-func within(r Range, ranges []Range) bool {
-	return contains(ranges, r.From) && len(subtract(r, ranges)) == 0
-}
-
 var never = func() []Range {
-	var ranges []Range
+	ranges := []Range{
+		// Of IPv6 only what is assigned to the internet is public: 2000::/3.
+		between("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),     // loopback, mapped and translated IPv4
+		between("4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), // private, link-local, multicast
+	}
 	for _, s := range []string{
 		"0.0.0.0/8",        // this network
 		"10.0.0.0/8",       // private
@@ -117,11 +108,17 @@ var never = func() []Range {
 		"198.18.0.0/15",    // benchmarks
 		"168.63.129.16/32", // a cloud's metadata on a public address
 		"224.0.0.0/3",      // multicast, reserved, broadcast
+		"2001::/23",        // protocol assignments, tunnels through IPv4 among them
+		"2002::/16",        // tunnels to any IPv4 address
 	} {
 		ranges = append(ranges, RangeOf(netip.MustParsePrefix(s)))
 	}
 	return Normalise(ranges)
 }()
+
+func between(from, to string) Range {
+	return Range{From: netip.MustParseAddr(from), To: netip.MustParseAddr(to)}
+}
 
 // Never are the ranges that no policy reaches unless the operator's configuration
 // allows a list to name them.

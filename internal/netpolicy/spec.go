@@ -1,7 +1,6 @@
 package netpolicy
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -15,48 +14,84 @@ import (
 // Spec is a policy as people write it. A nil list is absent, which is not the same
 // as an empty one.
 type Spec struct {
-	BlockNetwork         bool      `json:"block_network,omitempty"`
-	CIDRAllowlist        *[]string `json:"cidr_allowlist,omitempty"`
-	DomainAllowlist      *[]string `json:"domain_allowlist,omitempty"`
-	InboundCIDRAllowlist *[]string `json:"inbound_cidr_allowlist,omitempty"`
+	BlockNetwork         bool      `json:"block_network,omitempty" toml:"block_network"`
+	CIDRAllowlist        *[]string `json:"cidr_allowlist,omitempty" toml:"cidr_allowlist"`
+	DomainAllowlist      *[]string `json:"domain_allowlist,omitempty" toml:"domain_allowlist"`
+	InboundCIDRAllowlist *[]string `json:"inbound_cidr_allowlist,omitempty" toml:"inbound_cidr_allowlist"`
+	// DNS is off, resolver, or empty: what the rest implies.
+	DNS string `json:"dns,omitempty" toml:"dns"`
 }
 
-// Ceiling is what the operator lets a Spec name.
+// Ceiling is what the operator lets a Spec say, and what stands where it says nothing.
 type Ceiling struct {
 	// AllowPrivate lists ranges of the never-list that a CIDR list may name.
 	AllowPrivate []netip.Prefix
+	// NoIPv6 refuses IPv6 ranges: the node has none, and they would be empty promises.
+	NoIPv6 bool
+	// Default is what stands for all of outbound that a Spec does not say; nil: open.
+	Default *Spec
+	// Max is what no policy may exceed; nil: nothing is too wide.
+	Max *Policy
 }
 
 // Error says in one line what is wrong with a Spec and what to write instead.
-type Error struct {
-	message     string
-	unsupported bool
-}
+type Error struct{ message string }
 
 // Error is the line.
 func (e *Error) Error() string { return e.message }
-
-// Is errors.ErrUnsupported for what this version cannot enforce.
-func (e *Error) Is(target error) bool { return e.unsupported && target == errors.ErrUnsupported }
 
 func refuse(format string, args ...any) error { return &Error{message: fmt.Sprintf(format, args...)} }
 
 // Compile checks the whole Spec and returns what it means. Its errors are *Error.
 func Compile(s Spec, ceiling Ceiling) (Policy, error) {
-	if s.DomainAllowlist != nil && !s.BlockNetwork {
-		return Policy{}, &Error{unsupported: true,
-			message: "domain_allowlist is not supported by this version; name the addresses in cidr_allowlist"}
+	s = s.or(ceiling.Default)
+	p, err := compile(s, ceiling)
+	if err != nil {
+		return Policy{}, err
 	}
+	if ceiling.Max != nil && !p.Within(*ceiling.Max) {
+		return Policy{}, refuse("the policy (%s) is wider than this node permits (%s): ask for less, or the operator for more (network.ceiling in the node's configuration)", p, *ceiling.Max)
+	}
+	return p, nil
+}
+
+// or is s with the default's outbound where s says nothing of outbound.
+func (s Spec) or(standard *Spec) Spec {
+	if standard == nil || s.BlockNetwork || s.CIDRAllowlist != nil || s.DomainAllowlist != nil || s.DNS != "" {
+		return s
+	}
+	inbound := s.InboundCIDRAllowlist
+	s = *standard
+	if inbound != nil {
+		s.InboundCIDRAllowlist = inbound
+	}
+	return s
+}
+
+func compile(s Spec, ceiling Ceiling) (Policy, error) {
 	if s.BlockNetwork {
 		return Policy{}, checkBlocked(s)
 	}
 	p := Open()
+	switch p.dns = dnsWish(s.DNS); {
+	case p.dns != dnsUnsaid && p.dns != dnsOff && p.dns != dnsResolver:
+		return Policy{}, refuse("dns is %s; want off or resolver, or nothing", printable(s.DNS))
+	case p.dns != dnsUnsaid && s.DomainAllowlist != nil:
+		return Policy{}, refuse("dns cannot be chosen with domain_allowlist, whose names the resolver answers for: leave dns out")
+	}
 	if s.CIDRAllowlist != nil {
 		ranges, err := compileOutbound(*s.CIDRAllowlist, ceiling)
 		if err != nil {
 			return Policy{}, err
 		}
 		p.egress, p.ranges = egressList, ranges
+	}
+	if s.DomainAllowlist != nil {
+		names, err := parseNames(*s.DomainAllowlist)
+		if err != nil {
+			return Policy{}, err
+		}
+		p.egress, p.names = egressList, names
 	}
 	if s.InboundCIDRAllowlist != nil {
 		ranges, err := parseList(*s.InboundCIDRAllowlist)
@@ -82,6 +117,9 @@ func checkBlocked(s Spec) error {
 			return refuse("%s cannot be used when block_network is enabled", list.name)
 		}
 	}
+	if s.DNS != "" && s.DNS != string(dnsOff) {
+		return refuse("dns cannot be used when block_network is enabled")
+	}
 	return nil
 }
 
@@ -94,14 +132,14 @@ func compileOutbound(list []string, ceiling Ceiling) ([]Range, error) {
 	}
 	var private []Range
 	for _, p := range ceiling.AllowPrivate {
-		if p.Addr().Is4() {
-			private = append(private, RangeOf(p))
-		}
+		private = append(private, RangeOf(p))
 	}
 	private = Normalise(private)
 	var ranges []Range
 	for i, entry := range entries {
 		switch {
+		case ceiling.NoIPv6 && !entry.Is4():
+			return nil, refuse("Invalid CIDR: %s: sandboxes of this node have no IPv6", list[i])
 		case within(entry, private):
 			ranges = append(ranges, entry)
 		case within(entry, never):
@@ -128,17 +166,17 @@ func parseList(list []string) ([]Range, error) {
 	return ranges, nil
 }
 
-// ParseCIDR accepts an IPv4 range such as 203.0.113.0/24, without host bits.
+// ParseCIDR accepts a range such as 203.0.113.0/24 or 2001:db8::/32, without host bits.
 func ParseCIDR(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil:
-		if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
-			return netip.Prefix{}, refuse("Invalid CIDR: %s; write %s/32", s, s)
+		if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
+			return netip.Prefix{}, refuse("Invalid CIDR: %s; write %s/%d", s, s, a.BitLen())
 		}
 		return netip.Prefix{}, refuse("Invalid CIDR: %s", printable(s))
-	case !p.Addr().Is4():
-		return netip.Prefix{}, refuse("Invalid CIDR: %s: sandboxes of this node have no IPv6", s)
+	case p.Addr().Is4In6():
+		return netip.Prefix{}, refuse("Invalid CIDR: %s; write the IPv4 range", s)
 	case p != p.Masked():
 		return netip.Prefix{}, refuse("Invalid CIDR: %s has host bits set; write %s", s, p.Masked())
 	}
@@ -177,6 +215,8 @@ func SpecFromAnnotations(annotations map[string]string) (Spec, bool, error) {
 			s.DomainAllowlist = list
 		case sandbox.AnnotationInboundCIDRAllowlist:
 			s.InboundCIDRAllowlist = list
+		case sandbox.AnnotationDNS:
+			s.DNS = value
 		case sandbox.AnnotationGPU:
 			continue
 		default:
@@ -208,6 +248,9 @@ func (s Spec) Annotations() map[string]string {
 	annotations := map[string]string{}
 	if s.BlockNetwork {
 		annotations[sandbox.AnnotationBlockNetwork] = "true"
+	}
+	if s.DNS != "" {
+		annotations[sandbox.AnnotationDNS] = s.DNS
 	}
 	for key, list := range map[string]*[]string{
 		sandbox.AnnotationCIDRAllowlist:        s.CIDRAllowlist,

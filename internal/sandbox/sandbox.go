@@ -22,6 +22,7 @@ const (
 	AnnotationCIDRAllowlist        = "brig/cidr-allowlist"         // comma-separated CIDRs; "" is the empty list
 	AnnotationDomainAllowlist      = "brig/domain-allowlist"       // comma-separated names
 	AnnotationInboundCIDRAllowlist = "brig/inbound-cidr-allowlist" // comma-separated CIDRs
+	AnnotationDNS                  = "brig/dns"                    // off or resolver
 	AnnotationGPU                  = "brig/gpu"                    // honoured in brigd's own containerd namespace alone
 )
 

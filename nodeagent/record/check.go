@@ -1,7 +1,6 @@
 package record
 
 import (
-	"errors"
 	"math"
 	"path"
 	"regexp"
@@ -194,10 +193,7 @@ func (r Request) checkNetwork(ceiling netpolicy.Ceiling) func() error {
 // CompilePolicy is netpolicy.Compile with errors that have a class.
 func CompilePolicy(s netpolicy.Spec, ceiling netpolicy.Ceiling) (netpolicy.Policy, error) {
 	p, err := netpolicy.Compile(s, ceiling)
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		return p, errdefs.ErrNotImplemented.WithMessage(err.Error())
-	case err != nil:
+	if err != nil {
 		return p, errdefs.ErrInvalidArgument.WithMessage(err.Error())
 	}
 	return p, nil

@@ -77,10 +77,9 @@ func TestCheckFillsInTheTimeout(t *testing.T) {
 	}
 }
 
-func TestDomainsAreNotImplemented(t *testing.T) {
-	_, err := CompilePolicy(netpolicy.Spec{DomainAllowlist: &[]string{"example.com"}}, netpolicy.Ceiling{})
-	if !errdefs.IsNotImplemented(err) {
-		t.Errorf("%v; want an ErrNotImplemented", err)
+func TestDomains(t *testing.T) {
+	if _, err := CompilePolicy(netpolicy.Spec{DomainAllowlist: &[]string{"*.com"}}, netpolicy.Ceiling{}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("%v; want an ErrInvalidArgument", err)
 	}
 }
 

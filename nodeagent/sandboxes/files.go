@@ -25,7 +25,7 @@ func (m *Manager) writeFiles(r *record.Record, policy netpolicy.Policy) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's folder: %w", err)
 	}
-	for name, text := range etc(r, policy.DNS()) {
+	for name, text := range etc(r, policy.DNS() != netpolicy.DNSOff) {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write %s: %w", path, err)

@@ -86,7 +86,7 @@ type Parts struct {
 
 // New returns a Manager whose goroutines end with ctx. Recover comes next.
 func New(ctx context.Context, p Parts) (*Manager, error) {
-	private, err := p.Config.Network.PrivateRanges()
+	ceiling, err := p.Config.Network.PolicyCeiling()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
-			Ceiling:    netpolicy.Ceiling{AllowPrivate: private},
+			Ceiling:    ceiling,
 		},
 		ctx:     ctx,
 		keepers: map[sandbox.ID]*keeper{},

@@ -18,7 +18,6 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -51,11 +50,11 @@ func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
 	if err != nil {
 		return wish{}, invalid(err)
 	}
-	private, err := cfg.Network.PrivateRanges()
+	ceiling, err := cfg.Network.PolicyCeiling()
 	if err != nil {
 		return wish{}, err
 	}
-	policy, err := netpolicy.Compile(spec, netpolicy.Ceiling{AllowPrivate: private})
+	policy, err := netpolicy.Compile(spec, ceiling)
 	if err != nil {
 		return wish{}, invalid(err)
 	}
@@ -65,9 +64,6 @@ func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
 
 // invalid keeps the one line that says what to write instead.
 func invalid(err error) error {
-	if errors.Is(err, errors.ErrUnsupported) {
-		return errdefs.ErrNotImplemented.WithMessage(err.Error())
-	}
 	return errdefs.ErrInvalidArgument.WithMessage(err.Error())
 }
 

@@ -192,7 +192,6 @@ func TestGateAnnotations(t *testing.T) {
 		{map[string]string{"brig/cidr-allowlist": "10.0.0.1/8"}, "write 10.0.0.0/8", errdefs.IsInvalidArgument},
 		{map[string]string{"brig/cidr-allowlist": "169.254.169.254/32"}, "allow_private", errdefs.IsInvalidArgument},
 		{map[string]string{"brig/block-network": "true", "brig/cidr-allowlist": ""}, "cannot be used when block_network is enabled", errdefs.IsInvalidArgument},
-		{map[string]string{"brig/domain-allowlist": "example.com"}, "not supported", errdefs.IsNotImplemented},
 		{map[string]string{"brig/cidr-allowlists": "8.8.8.0/24"}, "unknown annotation", errdefs.IsInvalidArgument},
 	} {
 		err := s.start(tc.annotations)

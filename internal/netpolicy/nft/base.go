@@ -26,7 +26,7 @@ type Base struct {
 // RenderBase replaces the whole rule set of the transit namespace by one without any
 // sandbox: closed.
 func RenderBase(b Base) string {
-	return fmt.Sprintf(baseText, elements(rangeTexts(netpolicy.Never())), elements(prefixTexts(b.Private)), elements(addrTexts(b.Node)))
+	return fmt.Sprintf(baseText, elements(rangeTexts(v4(netpolicy.Never()))), elements(prefixTexts(b.Private)), elements(addrTexts(b.Node)))
 }
 
 // RenderSets replaces the sets of a base that is loaded, and nothing else.
@@ -191,3 +191,8 @@ table arp brig {
 	}
 }
 `
+
+func v4(ranges []netpolicy.Range) []netpolicy.Range {
+	v4, _ := netpolicy.Split(ranges)
+	return v4
+}

@@ -135,7 +135,7 @@ func (s *State) renderBind(link string, policy netpolicy.Policy) string {
 	out, in := chainNames(policy)
 	text += fmt.Sprintf("add element inet brig egress { %q : goto %s }\n", link, out)
 	text += fmt.Sprintf("add element inet brig ingress { %q : goto %s }\n", link, in)
-	if policy.DNS() {
+	if policy.DNS() != netpolicy.DNSOff {
 		text += fmt.Sprintf("add element inet brig dns4 { %q }\n", link)
 	}
 	return text
@@ -153,7 +153,7 @@ func RenderPolicy(policy netpolicy.Policy) string {
 	set := setName(policy)
 	var text strings.Builder
 	fmt.Fprintf(&text, "add set inet brig %s { type ipv4_addr; flags interval; }\nflush set inet brig %s\n", set, set)
-	for part := range slices.Chunk(rangeTexts(policy.Ranges()), perLine) {
+	for part := range slices.Chunk(rangeTexts(v4(policy.Ranges())), perLine) {
 		fmt.Fprintf(&text, "add element inet brig %s { %s }\n", set, strings.Join(part, ", "))
 	}
 	fmt.Fprintf(&text, "add chain inet brig %s\nflush chain inet brig %s\n", out, out)

@@ -244,7 +244,7 @@ func (s *State) CheckBase() error {
 			return fmt.Errorf("chain %s of the transit rule set is not as it was loaded", name)
 		}
 	}
-	if !slices.Equal(netpolicy.Normalise(s.ranges["never4"]), netpolicy.Never()) {
+	if !slices.Equal(netpolicy.Normalise(s.ranges["never4"]), v4(netpolicy.Never())) {
 		return errors.New("set never4 of the transit rule set is not as it was loaded")
 	}
 	return nil

@@ -27,8 +27,8 @@ func (s *State) Verify(link string, policy netpolicy.Policy) error {
 	if s.egress[link] != out || s.ingress[link] != in {
 		return fmt.Errorf("link %s is bound to %q and %q, want %q and %q", link, s.egress[link], s.ingress[link], out, in)
 	}
-	if got := slices.Contains(s.dns, link); got != policy.DNS() {
-		return fmt.Errorf("link %s: DNS is %t in the transit rule set, want %t", link, got, policy.DNS())
+	if got := slices.Contains(s.dns, link); got != (policy.DNS() != netpolicy.DNSOff) {
+		return fmt.Errorf("link %s: DNS is %t in the transit rule set, want %t", link, got, policy.DNS() != netpolicy.DNSOff)
 	}
 	return nil
 }
@@ -48,7 +48,7 @@ func (s *State) verifyPolicy(policy netpolicy.Policy) error {
 	if !ok {
 		return fmt.Errorf("set %s is missing from the transit rule set", set)
 	}
-	if want := policy.Ranges(); !slices.Equal(netpolicy.Normalise(got), want) {
+	if want := v4(policy.Ranges()); !slices.Equal(netpolicy.Normalise(got), want) {
 		return fmt.Errorf("set %s holds %d ranges, not the %d that were loaded", set, len(got), len(want))
 	}
 	out, in := chainNames(policy)
