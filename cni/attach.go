@@ -60,18 +60,18 @@ func attach(ctx context.Context, cfg *config.Config, node transit.Node, r Reques
 	if err != nil {
 		return Attachment{}, err
 	}
-	a, err := whole(ctx, cfg, node, r, id)
+	a, err := whole(cfg, node, r, id)
 	if err == nil {
-		return a, rebind(ctx, node, a.Link, r.Policy)
+		return a, rebind(node, a.Link, r.Policy)
 	}
-	if err := clearAway(ctx, cfg, node, r.Link()); err != nil {
+	if err := clearAway(cfg, node, r.Link()); err != nil {
 		return Attachment{}, err
 	}
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
 	// One step takes back all of what follows, however far it came: it is what
 	// DEL does after a kill, too.
-	steps.Push("detach", func(ctx context.Context) error { return detach(ctx, cfg, r.Link()) })
+	steps.Push("detach", func(context.Context) error { return detach(cfg, node, r.Link()) })
 	l, err := leases(cfg).Take(id, node.Pool)
 	if err != nil {
 		return Attachment{}, err
@@ -79,14 +79,14 @@ func attach(ctx context.Context, cfg *config.Config, node transit.Node, r Reques
 	if err := flushConntrack(node.Path, l.Address); err != nil {
 		return Attachment{}, err
 	}
-	if err := node.Rules.Identify(ctx, binding(l)); err != nil {
+	if err := node.Identify(binding(l)); err != nil {
 		return Attachment{}, err
 	}
 	if err := plumb(node, r.NetNS, l); err != nil {
 		return Attachment{}, err
 	}
 	if r.Policy != nil {
-		if err := node.Rules.Bind(ctx, l.Link, *r.Policy); err != nil {
+		if _, err := node.Bind(l.Link, *r.Policy); err != nil {
 			return Attachment{}, err
 		}
 	}
@@ -96,12 +96,12 @@ func attach(ctx context.Context, cfg *config.Config, node transit.Node, r Reques
 
 // clearAway removes what a killed ADD left. Most have nothing to remove, and learn that
 // without running nft; rules alone, without lease and link, the new identity replaces.
-func clearAway(ctx context.Context, cfg *config.Config, node transit.Node, link string) error {
+func clearAway(cfg *config.Config, node transit.Node, link string) error {
 	_, err := leases(cfg).Find(link)
 	if errors.Is(err, os.ErrNotExist) && !hasLink(node.Path, link) {
 		return nil
 	}
-	return detach(ctx, cfg, link)
+	return detach(cfg, node, link)
 }
 
 // identify refuses namespaces in which no sandbox may live: the host's, whose
@@ -127,7 +127,7 @@ func binding(l lease.Lease) nft.Binding {
 
 // whole returns the attachment if it is there already, complete, for this very
 // namespace: a caller that died before it read the answer asks again.
-func whole(ctx context.Context, cfg *config.Config, node transit.Node, r Request, id attachment.Identity) (Attachment, error) {
+func whole(cfg *config.Config, node transit.Node, r Request, id attachment.Identity) (Attachment, error) {
 	l, err := leases(cfg).Find(r.Link())
 	if err != nil {
 		return Attachment{}, err
@@ -135,7 +135,7 @@ func whole(ctx context.Context, cfg *config.Config, node transit.Node, r Request
 	if l.Identity() != id {
 		return Attachment{}, errors.New("of another namespace")
 	}
-	if err := verify(ctx, cfg, node.Rules, r.NetNS, l); err != nil {
+	if err := verify(cfg, node, r.NetNS, l); err != nil {
 		return Attachment{}, err
 	}
 	return Attachment{Lease: l, NetNSPath: r.NetNS, Transit: node.Path, MTU: node.MTU}, nil
@@ -143,18 +143,12 @@ func whole(ctx context.Context, cfg *config.Config, node transit.Node, r Request
 
 // rebind gives an attachment that is there the policy, unless it has another one:
 // ADD is no way to change a running sandbox's policy.
-func rebind(ctx context.Context, node transit.Node, link string, policy *netpolicy.Policy) error {
+func rebind(node transit.Node, link string, policy *netpolicy.Policy) error {
 	if policy == nil {
 		return nil
 	}
-	state, err := node.Rules.Read(ctx)
-	if err != nil {
-		return err
-	}
-	if state.Bound(link) == "" {
-		return node.Rules.Bind(ctx, link, *policy)
-	}
-	return state.Verify(link, *policy)
+	_, err := node.Bind(link, *policy)
+	return err
 }
 
 // Detach removes all there is of an attachment. What is not there is no error.
@@ -162,7 +156,13 @@ func Detach(ctx context.Context, cfg *config.Config, k attachment.Key) error {
 	if untouched(cfg) {
 		return nil
 	}
-	err := transit.Locked(ctx, cfg, func(ctx context.Context) error { return detach(ctx, cfg, k.Link()) })
+	with := transit.With
+	if !netns.Exists(cfg.TransitName()) { // it is not made to remove something from it
+		with = func(ctx context.Context, cfg *config.Config, fn func(context.Context, transit.Node) error) error {
+			return transit.Locked(ctx, cfg, func(ctx context.Context) error { return fn(ctx, transit.Node{}) })
+		}
+	}
+	err := with(ctx, cfg, func(_ context.Context, node transit.Node) error { return detach(cfg, node, k.Link()) })
 	if err != nil {
 		return fmt.Errorf("detach %s: %w", k.ContainerID, err)
 	}
@@ -178,13 +178,10 @@ func untouched(cfg *config.Config) bool {
 
 // detach cuts off first and gives the address back only if everything before went
 // well: an address in doubt stays leased, and the next DEL tries again.
-func detach(ctx context.Context, cfg *config.Config, link string) error {
+func detach(cfg *config.Config, node transit.Node, link string) error {
 	var errs []error
-	if netns.Exists(cfg.TransitName()) {
-		if err := nft.Namespace(transit.Path(cfg)).Unbind(ctx, link); err != nil && !errors.Is(err, nft.ErrNoRules) {
-			errs = append(errs, err)
-		}
-		errs = append(errs, unplumb(transit.Path(cfg), link))
+	if node.Path != "" {
+		errs = append(errs, node.Unbind(link), unplumb(node.Path, link))
 	}
 	l, err := leases(cfg).Find(link)
 	if errors.Is(err, os.ErrNotExist) {

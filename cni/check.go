@@ -13,7 +13,6 @@ import (
 	"brig/internal/attachment"
 	"brig/internal/config"
 	"brig/internal/netns"
-	"brig/internal/netpolicy/nft"
 	"brig/internal/transit"
 )
 
@@ -23,20 +22,22 @@ func Check(ctx context.Context, cfg *config.Config, r Request) error {
 	if untouched(cfg) {
 		return fmt.Errorf("check %s: the node has no transit namespace", r.ContainerID)
 	}
-	err := transit.Locked(ctx, cfg, func(ctx context.Context) error {
+	err := transit.Inspect(ctx, cfg, func(_ context.Context, node transit.Node) error {
 		l, err := leases(cfg).Find(r.Link())
 		if err != nil {
 			return err
 		}
-		rules := nft.Namespace(transit.Path(cfg))
-		if err := verify(ctx, cfg, rules, r.NetNS, l); err != nil || r.Policy == nil {
+		if err := verify(cfg, node, r.NetNS, l); err != nil || r.Policy == nil {
 			return err
 		}
-		state, err := rules.Read(ctx)
+		s, err := node.Seat(l.Link)
 		if err != nil {
 			return err
 		}
-		return state.Verify(l.Link, *r.Policy)
+		if s.First != r.Policy.Sum() {
+			return fmt.Errorf("link %s was not made with the policy %s", l.Link, *r.Policy)
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("check %s: %w", r.ContainerID, err)
@@ -45,22 +46,18 @@ func Check(ctx context.Context, cfg *config.Config, r Request) error {
 }
 
 // verify compares lease, rules and both ends of the link.
-func verify(ctx context.Context, cfg *config.Config, rules nft.Namespace, sandbox string, l lease.Lease) error {
+func verify(cfg *config.Config, node transit.Node, sandbox string, l lease.Lease) error {
 	if !leases(cfg).Holds(l) {
 		return fmt.Errorf("address %s is not reserved", l.Address)
 	}
-	state, err := rules.Read(ctx)
-	if err != nil {
-		return err
+	if s, err := node.Seat(l.Link); err != nil || s.Binding != binding(l) {
+		return fmt.Errorf("link %s has no identity in the rule set: %w", l.Link, err)
 	}
-	if err := state.CheckBase(); err != nil {
+	if err := errors.Join(node.Verify(l.Link), node.Check()); err != nil {
 		return err
-	}
-	if !slices.Contains(state.Links(), binding(l)) {
-		return fmt.Errorf("link %s has no identity in the rule set", l.Link)
 	}
 	var peer int
-	if err := netns.Do(string(rules), func() (err error) { peer, err = verifyLink(l); return err }); err != nil {
+	if err := netns.Do(node.Path, func() (err error) { peer, err = verifyLink(l); return err }); err != nil {
 		return fmt.Errorf("link %s: %w", l.Link, err)
 	}
 	if err := netns.Do(sandbox, func() error { return verifySandbox(l, peer) }); err != nil {

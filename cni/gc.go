@@ -11,7 +11,6 @@ import (
 	"brig/internal/attachment"
 	"brig/internal/config"
 	"brig/internal/netns"
-	"brig/internal/netpolicy/nft"
 	"brig/internal/transit"
 )
 
@@ -22,14 +21,14 @@ func GC(ctx context.Context, cfg *config.Config, network string, valid []attachm
 	if untouched(cfg) {
 		return nil
 	}
-	err := transit.Locked(ctx, cfg, func(ctx context.Context) error { return collect(ctx, cfg, network, valid) })
+	err := transit.With(ctx, cfg, func(_ context.Context, node transit.Node) error { return collect(cfg, node, network, valid) })
 	if err != nil {
 		return fmt.Errorf("collect attachments of %s: %w", network, err)
 	}
 	return nil
 }
 
-func collect(ctx context.Context, cfg *config.Config, network string, valid []attachment.Key) error {
+func collect(cfg *config.Config, node transit.Node, network string, valid []attachment.Key) error {
 	keep := map[string]bool{}
 	for _, k := range valid {
 		keep[k.Link()] = true
@@ -46,7 +45,7 @@ func collect(ctx context.Context, cfg *config.Config, network string, valid []at
 			keep[l.Link] = true
 		}
 	}
-	present, err := found(ctx, cfg)
+	present, err := found(node)
 	errs := []error{err}
 	for _, link := range present {
 		if !keep[link] {
@@ -54,18 +53,15 @@ func collect(ctx context.Context, cfg *config.Config, network string, valid []at
 		}
 	}
 	for link := range drop {
-		errs = append(errs, detach(ctx, cfg, link))
+		errs = append(errs, detach(cfg, node, link))
 	}
 	return errors.Join(append(errs, leases(cfg).Tidy())...)
 }
 
 // found are the sandbox links that the transit namespace has or has rules for. No ADD
 // is under way, since the caller holds the lock.
-func found(ctx context.Context, cfg *config.Config) (names []string, err error) {
-	if !netns.Exists(cfg.TransitName()) {
-		return nil, nil
-	}
-	err = netns.Do(transit.Path(cfg), func() error {
+func found(node transit.Node) (names []string, err error) {
+	err = netns.Do(node.Path, func() error {
 		links, err := netlink.LinkList()
 		for _, link := range links {
 			if strings.HasPrefix(link.Attrs().Name, attachment.LinkPrefix) {
@@ -74,15 +70,9 @@ func found(ctx context.Context, cfg *config.Config) (names []string, err error) 
 		}
 		return err
 	})
-	state, failed := nft.Namespace(transit.Path(cfg)).Read(ctx)
-	if errors.Is(failed, nft.ErrNoRules) {
-		return names, err
+	seats, failed := node.Seats()
+	for _, s := range seats {
+		names = append(names, s.Link)
 	}
-	if failed != nil {
-		return names, errors.Join(err, failed)
-	}
-	for _, b := range state.Links() {
-		names = append(names, b.Link)
-	}
-	return names, err
+	return names, errors.Join(err, failed)
 }

@@ -1,13 +1,14 @@
 package transit
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -26,7 +27,10 @@ type choice struct {
 	HostNS uint64 `json:"host_ns"`
 	// Forwarding are the interfaces of the host whose forwarding was switched on,
 	// with what was there before.
-	Forwarding map[string]string `json:"forwarding"`
+	Forwarding  map[string]string `json:"forwarding"`
+	Forwarding6 map[string]string `json:"forwarding6"`
+	// Pool6 is where sandbox addresses of IPv6 come from; invalid: the host had no IPv6.
+	Pool6 netip.Prefix `json:"pool6"`
 }
 
 func choicePath(cfg *config.Config) string { return filepath.Join(cfg.NetworkDir(), "choice.json") }
@@ -45,7 +49,17 @@ func loadChoice(cfg *config.Config) (choice, error) {
 	if err != nil {
 		return choice{}, fmt.Errorf("%s is damaged; remove it while no sandbox runs: %w", choicePath(cfg), err)
 	}
+	c.prepare()
 	return c, nil
+}
+
+func (c *choice) prepare() {
+	if c.Forwarding == nil {
+		c.Forwarding = map[string]string{}
+	}
+	if c.Forwarding6 == nil {
+		c.Forwarding6 = map[string]string{}
+	}
 }
 
 func (c choice) save(cfg *config.Config) error {
@@ -70,7 +84,7 @@ func (c choice) save(cfg *config.Config) error {
 func choose(cfg *config.Config, settled bool) (choice, error) {
 	before, err := loadChoice(cfg)
 	if err == nil && settled {
-		return before, nil
+		return before.withIPv6(cfg)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return choice{}, err
@@ -80,10 +94,10 @@ func choose(cfg *config.Config, settled bool) (choice, error) {
 		return choice{}, failed
 	}
 	if err == nil && free(before.Pool, used) && free(before.Host.Masked(), used) {
-		return before, nil
+		return before.withIPv6(cfg)
 	}
-	c := choice{Forwarding: map[string]string{}}
-	maps.Copy(c.Forwarding, before.Forwarding)
+	c := choice{Pool6: before.Pool6, Forwarding: before.Forwarding, Forwarding6: before.Forwarding6}
+	c.prepare()
 	if c.Pool, err = choosePool(cfg.Network.Pool, used); err != nil {
 		return choice{}, err
 	}
@@ -93,7 +107,51 @@ func choose(cfg *config.Config, settled bool) (choice, error) {
 	if c.HostNS, err = netns.ID(hostNS); err != nil {
 		return choice{}, err
 	}
+	if err := c.save(cfg); err != nil {
+		return choice{}, err
+	}
+	return c.withIPv6(cfg)
+}
+
+// withIPv6 picks a pool of IPv6 addresses once the host has IPv6, and keeps it then.
+func (c choice) withIPv6(cfg *config.Config) (choice, error) {
+	if c.Pool6.IsValid() || cfg.Network.IPv6 == "off" {
+		return c, nil
+	}
+	has, err := hasIPv6()
+	if err != nil || !has {
+		return c, err
+	}
+	if cfg.Network.Pool6 != "" {
+		if c.Pool6, err = netip.ParsePrefix(cfg.Network.Pool6); err != nil {
+			return choice{}, err
+		}
+	} else {
+		b := [16]byte{0xfd} // unique local, and random as RFC 4193 wants it
+		_, _ = rand.Read(b[1:8])
+		c.Pool6 = netip.PrefixFrom(netip.AddrFrom16(b), 64)
+	}
 	return c, c.save(cfg)
+}
+
+// hasIPv6 tells whether the host has a default route of IPv6, and lets it be forwarded
+// between two interfaces alone.
+func hasIPv6() (bool, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V6)
+	if err != nil {
+		return false, fmt.Errorf("list the host's IPv6 routes: %w", err)
+	}
+	can, err := forwarding6("all", "").read()
+	if err != nil {
+		return false, err
+	}
+	return can != "" && slices.ContainsFunc(routes, func(r netlink.Route) bool {
+		if r.Dst == nil {
+			return true
+		}
+		bits, _ := r.Dst.Mask.Size()
+		return bits == 0 && r.Dst.IP.IsUnspecified()
+	}), nil
 }
 
 // hostNS is the calling thread's network namespace.
@@ -118,26 +176,26 @@ func usedPrefixes() ([]netip.Prefix, error) {
 	}
 	addrs, err := hostAddresses()
 	for _, a := range addrs {
-		used = append(used, netip.PrefixFrom(a, 32))
+		used = append(used, netip.PrefixFrom(a, a.BitLen()))
 	}
 	return used, err
 }
 
-// hostAddresses are all IPv4 addresses of the host, and the broadcast addresses of
-// its networks, which it answers to as well.
+// hostAddresses are all addresses of the host, and the broadcast addresses of its
+// networks, which it answers to as well.
 func hostAddresses() ([]netip.Addr, error) {
-	list, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
 	var addrs []netip.Addr
 	for _, a := range list {
-		addr, ok := netip.AddrFromSlice(a.IP.To4())
-		if !ok {
-			continue
+		addr, ok := netip.AddrFromSlice(a.IP)
+		if addr = addr.Unmap(); !ok || addr.Is6() && (addr.IsLinkLocalUnicast() || addr.IsLoopback()) {
+			continue // those of IPv6 no sandbox reaches anyway
 		}
 		addrs = append(addrs, addr)
-		if bits, _ := a.Mask.Size(); bits < 31 {
+		if bits, _ := a.Mask.Size(); addr.Is4() && bits < 31 {
 			addrs = append(addrs, netpolicy.RangeOf(netip.PrefixFrom(addr, bits)).To)
 		}
 	}

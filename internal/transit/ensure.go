@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -49,49 +50,47 @@ func ensureWith(ctx context.Context, cfg *config.Config, settled bool) (Node, er
 			return Node{}, err
 		}
 	}
-	rules := nft.Namespace(Path(cfg))
-	if err := ensureRules(ctx, cfg, rules, c); err != nil {
-		return Node{}, err
-	}
-	mtu, uplinks, err := uplink(cfg)
+	node, err := describe(cfg, c)
 	if err != nil {
 		return Node{}, err
 	}
-	if err := ensureInside(cfg); err != nil {
+	if node.Repaired, err = node.rules.Ensure(node.base, Now()); err != nil {
 		return Node{}, err
 	}
-	if err := ensureLink(cfg, c, mtu); err != nil {
+	var uplinks []netlink.Link
+	if node.MTU, uplinks, err = uplink(cfg); err != nil {
 		return Node{}, err
 	}
-	if err := ensureHost(ctx, cfg, &c, uplinks); err != nil {
+	if err := ensureInside(cfg, node.Pool6); err != nil {
 		return Node{}, err
 	}
-	return Node{Path: Path(cfg), Rules: rules, Pool: c.Pool, MTU: mtu}, nil
+	if err := ensureLink(cfg, c, node); err != nil {
+		return Node{}, err
+	}
+	return node, ensureHost(cfg, &c, node, uplinks)
 }
 
-// ensureRules loads the base if it is not whole, and mirrors the node's addresses and
-// the operator's private ranges. A base that was tampered with is replaced, which
-// closes every sandbox of the node: whoever is bound again is open again.
-func ensureRules(ctx context.Context, cfg *config.Config, rules nft.Namespace, c choice) error {
-	node, err := nodeAddresses(cfg, c)
+// describe is the node as it should be, without a look at its links.
+func describe(cfg *config.Config, c choice) (Node, error) {
+	addrs, err := nodeAddresses(cfg, c)
 	if err != nil {
-		return err
+		return Node{}, err
 	}
 	private, err := cfg.Network.PrivateRanges()
 	if err != nil {
-		return err
+		return Node{}, err
 	}
-	base := nft.Base{Node: node, Private: private}
-	state, err := rules.Read(ctx)
-	switch {
-	case errors.Is(err, nft.ErrNoRules), err == nil && state.CheckBase() != nil:
-		return rules.Apply(ctx, nft.RenderBase(base))
-	case err != nil: // nothing is known, so nothing is torn down
-		return err
-	case base.Holds(state):
-		return nil
+	n := Node{Path: Path(cfg), Pool: c.Pool, rules: Rules(cfg), up: c.Up.Addr(), down: c.Host.Addr()}
+	if cfg.Network.IPv6 != "off" {
+		n.Pool6 = c.Pool6
 	}
-	return rules.Apply(ctx, nft.RenderSets(base))
+	limits := cfg.Network.Limits
+	n.base = nft.Base{Node: addrs, Private: private, Connections: limits.Connections, NewConnections: limits.NewConnections, Bandwidth: limits.Bandwidth}
+	n.host = nft.Host{
+		Table: cfg.HostTable(), Link: cfg.HostLink(), Pool: n.Pool, Pool6: n.Pool6,
+		Trust: filepath.Join(cfg.NetworkDir(), "host.trust"),
+	}
+	return n, nil
 }
 
 // nodeAddresses are the host's, those that the operator adds, and both ends of the
@@ -106,9 +105,7 @@ func nodeAddresses(cfg *config.Config, c choice) ([]netip.Addr, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a.Is4() {
-			addrs = append(addrs, a)
-		}
+		addrs = append(addrs, a.Unmap())
 	}
 	addrs = append(addrs, c.Host.Addr(), c.Up.Addr(), netpolicy.RangeOf(c.Host).To)
 	slices.SortFunc(addrs, netip.Addr.Compare)
@@ -122,7 +119,7 @@ const defaultMTU = 1500
 // routes, of public networks, and of private ones that the operator permits. The MTU
 // is the smallest of the default routes' links.
 func uplink(cfg *config.Config) (mtu int, links []netlink.Link, err error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return 0, nil, fmt.Errorf("list the host's routes: %w", err)
 	}
@@ -155,12 +152,12 @@ func admissible(dst *net.IPNet, private []netip.Prefix) bool {
 	if dst == nil || dst.IP.IsUnspecified() {
 		return true
 	}
-	addr, ok := netip.AddrFromSlice(dst.IP.To4())
+	addr, ok := netip.AddrFromSlice(dst.IP)
 	bits, _ := dst.Mask.Size()
 	if !ok {
 		return false
 	}
-	p := netip.PrefixFrom(addr, bits)
+	p := netip.PrefixFrom(addr.Unmap(), bits)
 	if slices.ContainsFunc(private, p.Overlaps) {
 		return true
 	}
@@ -170,35 +167,72 @@ func admissible(dst *net.IPNet, private []netip.Prefix) bool {
 	})
 }
 
-// ensureInside sets up what does not touch the host: loopback, the gateway's
-// address, forwarding, no IPv6.
-func ensureInside(cfg *config.Config) error {
+// ensureInside sets up what does not touch the host: loopback, the addresses by which the
+// node speaks to sandboxes, forwarding.
+func ensureInside(cfg *config.Config, pool6 netip.Prefix) error {
+	settings := []setting{
+		{"net/ipv4/conf/all/forwarding", "1"}, {"net/ipv4/conf/default/forwarding", "1"},
+		{"net/ipv4/conf/all/rp_filter", "0"}, {"net/ipv4/conf/default/rp_filter", "0"},
+		{"net/ipv4/conf/all/send_redirects", "0"}, {"net/ipv4/conf/default/send_redirects", "0"},
+		{"net/ipv4/conf/all/accept_redirects", "0"}, {"net/ipv4/conf/default/accept_redirects", "0"},
+		{"net/ipv4/conf/all/accept_source_route", "0"}, {"net/ipv4/conf/default/accept_source_route", "0"},
+		// Sandboxes share the memory in which the pieces of a datagram wait for each other.
+		{"net/ipv4/ipfrag_time", "2"},
+	}
+	addrs := []*net.IPNet{{IP: net.ParseIP(nft.Gateway).To4(), Mask: net.CIDRMask(32, 32)}}
+	if pool6.IsValid() {
+		settings = append(settings, quiet6("all")...)
+		settings = append(settings, quiet6("default")...)
+		settings = append(settings, setting{"net/ipv6/conf/all/forwarding", "1"})
+		// What the kernel answers to sandboxes comes from here.
+		addrs = append(addrs, ipNet(netip.PrefixFrom(pool6.Addr().Next(), 128)))
+	} else {
+		settings = append(settings, setting{"net/ipv6/conf/all/disable_ipv6", "1"}, setting{"net/ipv6/conf/default/disable_ipv6", "1"})
+	}
 	return inside(cfg, func(h *netlink.Handle) error {
+		for _, s := range settings {
+			if err := s.ensure(); err != nil {
+				return err
+			}
+		}
 		lo, err := h.LinkByName("lo")
 		if err != nil {
 			return err
 		}
-		if err := h.LinkSetUp(lo); err != nil {
-			return err
-		}
-		gateway := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(nft.Gateway).To4(), Mask: net.CIDRMask(32, 32)}}
-		if err := h.AddrReplace(lo, gateway); err != nil {
-			return err
-		}
-		for _, s := range []setting{
-			{"net/ipv6/conf/all/disable_ipv6", "1"}, {"net/ipv6/conf/default/disable_ipv6", "1"},
-			{"net/ipv4/conf/all/forwarding", "1"}, {"net/ipv4/conf/default/forwarding", "1"},
-			{"net/ipv4/conf/all/rp_filter", "0"}, {"net/ipv4/conf/default/rp_filter", "0"},
-			{"net/ipv4/conf/all/send_redirects", "0"}, {"net/ipv4/conf/default/send_redirects", "0"},
-			{"net/ipv4/conf/all/accept_redirects", "0"}, {"net/ipv4/conf/default/accept_redirects", "0"},
-			{"net/ipv4/conf/all/accept_source_route", "0"}, {"net/ipv4/conf/default/accept_source_route", "0"},
-		} {
-			if err := s.write(); err != nil {
+		if lo.Attrs().Flags&net.FlagUp == 0 {
+			if err := h.LinkSetUp(lo); err != nil {
 				return err
 			}
 		}
-		return nil
+		return ensureAddresses(h, lo, addrs)
 	})
+}
+
+// quiet6 is IPv6 that believes nobody and announces nothing.
+func quiet6(link string) []setting {
+	return []setting{
+		{"net/ipv6/conf/" + link + "/accept_ra", "0"}, {"net/ipv6/conf/" + link + "/autoconf", "0"},
+		{"net/ipv6/conf/" + link + "/accept_redirects", "0"}, {"net/ipv6/conf/" + link + "/accept_source_route", "0"},
+		{"net/ipv6/conf/" + link + "/dad_transmits", "0"}, {"net/ipv6/conf/" + link + "/router_solicitations", "0"},
+		{"net/ipv6/conf/" + link + "/addr_gen_mode", "1"}, {"net/ipv6/conf/" + link + "/disable_ipv6", "0"},
+	}
+}
+
+// ensureAddresses adds what the link lacks.
+func ensureAddresses(h *netlink.Handle, link netlink.Link, want []*net.IPNet) error {
+	have, err := h.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	for _, w := range want {
+		if slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == w.String() }) {
+			continue
+		}
+		if err := h.AddrReplace(link, &netlink.Addr{IPNet: w, Flags: unix.IFA_F_NODAD}); err != nil {
+			return fmt.Errorf("address %s: %w", w, err)
+		}
+	}
+	return nil
 }
 
 // inside runs fn in the transit namespace, with a handle to its links.
@@ -213,11 +247,18 @@ func inside(cfg *config.Config, fn func(*netlink.Handle) error) error {
 	})
 }
 
-// ensureLink makes the veth between host and transit with its addresses and routes.
-func ensureLink(cfg *config.Config, c choice, mtu int) error {
+// The link-local addresses of both ends of the node's link, where it has IPv6.
+var (
+	hostLocal6 = netip.MustParsePrefix("fe80::2/64")
+	upLocal6   = netip.MustParsePrefix("fe80::3/64")
+)
+
+// ensureLink makes the veth between host and transit with its addresses, routes and
+// neighbours.
+func ensureLink(cfg *config.Config, c choice, n Node) error {
 	host, err := netlink.LinkByName(cfg.HostLink())
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		host, err = makeLink(cfg, mtu)
+		host, err = makeLink(cfg, n.MTU)
 	}
 	if err != nil {
 		return fmt.Errorf("link %s: %w", cfg.HostLink(), err)
@@ -225,22 +266,55 @@ func ensureLink(cfg *config.Config, c choice, mtu int) error {
 	if host.Type() != "veth" {
 		return fmt.Errorf("link %s exists and is not a veth; rename or remove it", cfg.HostLink())
 	}
-	if err := ensureUp(cfg, c, mtu); err != nil {
+	up, err := ensureUp(cfg, c, n, host.Attrs().HardwareAddr)
+	if err != nil {
 		return fmt.Errorf("link %s in %s: %w", UpLink, cfg.TransitName(), err)
 	}
-	for _, step := range []func() error{
-		func() error { return netlink.LinkSetMTU(host, mtu) },
-		func() error { return netlink.AddrReplace(host, &netlink.Addr{IPNet: ipNet(c.Host)}) },
-		func() error { return netlink.LinkSetUp(host) },
-		func() error {
-			return netlink.RouteReplace(&netlink.Route{LinkIndex: host.Attrs().Index, Dst: ipNet(c.Pool), Gw: c.Up.Addr().AsSlice()})
-		},
-	} {
-		if err := step(); err != nil {
-			return fmt.Errorf("link %s: %w", cfg.HostLink(), err)
-		}
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	settings := []setting{{"net/ipv6/conf/" + cfg.HostLink() + "/disable_ipv6", "1"}}
+	addrs := []*net.IPNet{ipNet(c.Host)}
+	if n.Pool6.IsValid() {
+		settings, addrs = quiet6(cfg.HostLink()), append(addrs, ipNet(hostLocal6))
+	}
+	if err := ensureEnd(h, host, n, settings, addrs, n.hostRoutes(host.Attrs().Index), upLocal6.Addr(), up); err != nil {
+		return fmt.Errorf("link %s: %w", cfg.HostLink(), err)
 	}
 	return nil
+}
+
+// ensureEnd of the node's link, in its namespace. peer6 and peer are the other end's.
+func ensureEnd(h *netlink.Handle, link netlink.Link, n Node, settings []setting, addrs []*net.IPNet, routes []*netlink.Route, peer6 netip.Addr, peer net.HardwareAddr) error {
+	for _, s := range settings {
+		if err := s.ensure(); err != nil {
+			return err
+		}
+	}
+	if link.Attrs().MTU != n.MTU {
+		if err := h.LinkSetMTU(link, n.MTU); err != nil {
+			return err
+		}
+	}
+	if err := ensureAddresses(h, link, addrs); err != nil {
+		return err
+	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		if err := h.LinkSetUp(link); err != nil {
+			return err
+		}
+	}
+	for _, r := range routes {
+		if err := h.RouteReplace(r); err != nil {
+			return fmt.Errorf("route to %s: %w", r.Dst, err)
+		}
+	}
+	if !n.Pool6.IsValid() {
+		return nil
+	}
+	return h.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V6, State: netlink.NUD_PERMANENT, IP: peer6.AsSlice(), HardwareAddr: peer})
 }
 
 func makeLink(cfg *config.Config, mtu int) (netlink.Link, error) {
@@ -260,19 +334,24 @@ func makeLink(cfg *config.Config, mtu int) (netlink.Link, error) {
 	return netlink.LinkByName(cfg.HostLink())
 }
 
-func ensureUp(cfg *config.Config, c choice, mtu int) error {
-	return inside(cfg, func(h *netlink.Handle) error {
+// ensureUp sets up the transit's end, and returns its hardware address.
+func ensureUp(cfg *config.Config, c choice, n Node, host net.HardwareAddr) (mac net.HardwareAddr, err error) {
+	err = inside(cfg, func(h *netlink.Handle) error {
 		up, err := h.LinkByName(UpLink)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(h.LinkSetMTU(up, mtu), h.AddrReplace(up, &netlink.Addr{IPNet: ipNet(c.Up)}), h.LinkSetUp(up)); err != nil {
-			return err
+		mac = up.Attrs().HardwareAddr
+		addrs := []*net.IPNet{ipNet(c.Up)}
+		var settings []setting
+		if n.Pool6.IsValid() {
+			settings, addrs = quiet6(UpLink), append(addrs, ipNet(upLocal6))
 		}
-		return h.RouteReplace(&netlink.Route{LinkIndex: up.Attrs().Index, Gw: c.Host.Addr().AsSlice(), Dst: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0))})
+		return ensureEnd(h, up, n, settings, addrs, n.upRoutes(up.Attrs().Index), hostLocal6.Addr(), host)
 	})
+	return mac, err
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

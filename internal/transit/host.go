@@ -1,7 +1,6 @@
 package transit
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"brig/internal/config"
-	"brig/internal/netpolicy/nft"
 )
 
 // setting is a kernel parameter of the current namespace.
@@ -41,49 +39,60 @@ func (s setting) write() error {
 	return nil
 }
 
+// ensure writes only what is not in force: some take the kernel long, whatever they were.
+func (s setting) ensure() error {
+	if now, err := s.read(); err == nil && now == s.value {
+		return nil
+	}
+	return s.write()
+}
+
 func forwarding(link, value string) setting {
 	return setting{"net/ipv4/conf/" + link + "/forwarding", value}
+}
+
+// forwarding6 switches IPv6 forwarding of one interface on, which newer kernels can; with
+// all of the host's it would change how the host itself gets its addresses.
+func forwarding6(link, value string) setting {
+	return setting{"net/ipv6/conf/" + link + "/force_forwarding", value}
 }
 
 // ensureHost repairs the node's table in the host and switches forwarding on, per
 // interface, for the node's link and the uplinks. What an uplink had before is on
 // record first.
-func ensureHost(ctx context.Context, cfg *config.Config, c *choice, uplinks []netlink.Link) error {
-	host := nft.Host{Table: cfg.HostTable(), Link: cfg.HostLink(), Pool: c.Pool}
-	intact, err := host.Intact(ctx)
-	if err != nil {
+func ensureHost(cfg *config.Config, c *choice, n Node, uplinks []netlink.Link) error {
+	if _, err := n.host.Ensure(); err != nil {
 		return err
 	}
-	if !intact {
-		if err := nft.Namespace("").Apply(ctx, nft.RenderHost(host)); err != nil {
-			return fmt.Errorf("load table %s: %w", cfg.HostTable(), err)
-		}
-	}
-	for _, s := range []setting{
-		forwarding(cfg.HostLink(), "1"),
-		{"net/ipv4/conf/" + cfg.HostLink() + "/rp_filter", "0"},
-		{"net/ipv6/conf/" + cfg.HostLink() + "/disable_ipv6", "1"},
-	} {
-		if err := s.write(); err != nil {
+	for _, s := range n.hostSettings() {
+		if err := s.ensure(); err != nil {
 			return err
 		}
 	}
 	for _, link := range uplinks {
-		if err := c.forward(cfg, link.Attrs().Name); err != nil {
+		if err := c.forward(cfg, c.Forwarding, forwarding(link.Attrs().Name, "1"), link.Attrs().Name); err != nil {
+			return err
+		}
+		if !n.Pool6.IsValid() {
+			continue
+		}
+		if err := c.forward(cfg, c.Forwarding6, forwarding6(link.Attrs().Name, "1"), link.Attrs().Name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *choice) forward(cfg *config.Config, link string) error {
-	before, err := forwarding(link, "").read()
-	if err != nil || before == "1" {
+// forward switches a setting on that is on record first. One that the kernel does not
+// have is nobody's.
+func (c *choice) forward(cfg *config.Config, record map[string]string, on setting, link string) error {
+	before, err := on.read()
+	if err != nil || before == on.value || before == "" {
 		return err
 	}
-	c.Forwarding[link] = before
+	record[link] = before
 	if err := c.save(cfg); err != nil {
 		return err
 	}
-	return forwarding(link, "1").write()
+	return on.write()
 }

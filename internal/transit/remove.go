@@ -22,7 +22,7 @@ func Remove(ctx context.Context, cfg *config.Config) error {
 		return errors.Join(
 			removeLink(cfg.HostLink()),
 			netns.Delete(cfg.TransitName()),
-			nft.Namespace("").Apply(ctx, nft.RenderHostGone(cfg.HostTable())),
+			nft.RemoveHost(cfg.HostTable()),
 			restoreForwarding(cfg),
 			os.RemoveAll(cfg.NetworkDir()),
 		)
@@ -62,9 +62,10 @@ func restoreForwarding(cfg *config.Config) error {
 	}
 	var errs []error
 	for link, before := range c.Forwarding {
-		if _, err := os.Stat(forwarding(link, "").path()); err == nil {
-			errs = append(errs, forwarding(link, before).write())
-		}
+		errs = append(errs, forwarding(link, before).write())
+	}
+	for link, before := range c.Forwarding6 {
+		errs = append(errs, forwarding6(link, before).write())
 	}
 	return errors.Join(errs...)
 }
@@ -115,6 +116,11 @@ func (h *heir) inherit(from choice) error {
 	for link, before := range from.Forwarding {
 		if _, ok := h.Forwarding[link]; !ok {
 			h.Forwarding[link] = before
+		}
+	}
+	for link, before := range from.Forwarding6 {
+		if _, ok := h.Forwarding6[link]; !ok {
+			h.Forwarding6[link] = before
 		}
 	}
 	return h.save(h.cfg)

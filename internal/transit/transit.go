@@ -23,19 +23,10 @@ import (
 
 	"brig/internal/config"
 	"brig/internal/netns"
-	"brig/internal/netpolicy/nft"
 )
 
 // UpLink is the name, inside, of the veth that leads to the host.
 const UpLink = "up0"
-
-// Node is a transit namespace in order.
-type Node struct {
-	Path  string        // of the namespace
-	Rules nft.Namespace // the same, for its rules
-	Pool  netip.Prefix  // sandbox addresses
-	MTU   int           // of the uplink, in bytes
-}
 
 // Path of the node's transit namespace.
 func Path(cfg *config.Config) string { return netns.Path(cfg.TransitName()) }
@@ -46,6 +37,28 @@ func With(ctx context.Context, cfg *config.Config, fn func(context.Context, Node
 		node, err := ensure(ctx, cfg)
 		if err != nil {
 			return fmt.Errorf("prepare the node's network: %w", err)
+		}
+		return fn(ctx, node)
+	})
+}
+
+// Inspect runs fn under the lock with the node as it should be, and repairs nothing. A
+// node that has no network is os.ErrNotExist.
+func Inspect(ctx context.Context, cfg *config.Config, fn func(context.Context, Node) error) error {
+	return Locked(ctx, cfg, func(ctx context.Context) error {
+		c, err := loadChoice(cfg)
+		if err != nil {
+			return fmt.Errorf("look at the node's network: %w", err)
+		}
+		if !netns.Exists(cfg.TransitName()) {
+			return fmt.Errorf("look at the node's network: namespace %s: %w", cfg.TransitName(), os.ErrNotExist)
+		}
+		node, err := describe(cfg, c)
+		if err != nil {
+			return err
+		}
+		if node.MTU, _, err = uplink(cfg); err != nil {
+			return err
 		}
 		return fn(ctx, node)
 	})

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,11 @@ func testNode(t *testing.T, name string) *config.Config {
 	return &cfg
 }
 
+func identify(t *testing.T, cfg *config.Config, b nft.Binding) error {
+	t.Helper()
+	return With(t.Context(), cfg, func(_ context.Context, n Node) error { return n.Identify(b) })
+}
+
 func command(t *testing.T, argv ...string) string {
 	t.Helper()
 	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
@@ -100,7 +106,7 @@ func TestEnsureAndRemove(t *testing.T) {
 		if first.MTU != 1400 || first.Pool.String() != "10.89.0.0/16" {
 			t.Errorf("MTU %d, pool %s; want the uplink's 1400 and the first free 10.89.0.0/16", first.MTU, first.Pool)
 		}
-		if again := ensured(t, cfg); again != first {
+		if again := ensured(t, cfg); again.Pool != first.Pool || again.MTU != first.MTU || again.Repaired {
 			t.Errorf("the second time it is %+v, not %+v", again, first)
 		}
 		if got := command(t, "cat", "/proc/sys/net/ipv4/conf/wan/forwarding", "/proc/sys/net/ipv4/conf/all/forwarding"); got != "1\n0\n" {
@@ -125,10 +131,10 @@ func TestEnsureAndRemove(t *testing.T) {
 func TestRepair(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		cfg := testNode(t, "tst2")
-		node := ensured(t, cfg)
+		ensured(t, cfg)
 		defer removed(t, cfg)
 		link := nft.Binding{Link: "brg000000000001", MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.89.0.2")}
-		if err := node.Rules.Identify(t.Context(), link); err != nil {
+		if err := identify(t, cfg, link); err != nil {
 			t.Fatal(err)
 		}
 		for name, damage := range map[string][]string{
@@ -139,28 +145,22 @@ func TestRepair(t *testing.T) {
 			"up0 lost its address":         {"ip", "-n", cfg.TransitName(), "addr", "flush", "dev", UpLink},
 		} {
 			command(t, damage...)
-			ensured(t, cfg)
+			node := ensured(t, cfg)
 			if _, err := netlink.LinkByName(cfg.HostLink()); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			host := nft.Host{Table: cfg.HostTable(), Link: cfg.HostLink(), Pool: node.Pool}
-			if intact, err := host.Intact(t.Context()); err != nil || !intact {
-				t.Errorf("%s: host table intact %t, %v", name, intact, err)
+			if err := node.host.Check(); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
 			if out := command(t, "ip", "-n", cfg.TransitName(), "route", "show", "default"); !strings.Contains(out, "via 169.254.2.1 dev up0") {
 				t.Errorf("%s: default route %q", name, out)
 			}
-			state, err := node.Rules.Read(t.Context())
-			if err != nil || len(state.Links()) != 1 {
+			if err := node.Verify(link.Link); err != nil {
 				t.Errorf("%s: repairing it lost the sandboxes' bindings: %v", name, err)
 			}
 		}
-		state, err := node.Rules.Read(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
 		want := "[127.0.0.1 127.255.255.255 169.254.2.1 169.254.2.2 169.254.2.3 203.0.113.1 203.0.113.77 203.0.113.255]"
-		if got := fmt.Sprint(state.Node()); got != want {
+		if got := fmt.Sprint(ensured(t, cfg).base.Node); got != want {
 			t.Errorf("node4 is %s, want %s", got, want)
 		}
 	})
@@ -172,23 +172,19 @@ func TestConfigurationChanges(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		cfg := testNode(t, "tst6")
 		defer removed(t, cfg)
-		node := ensured(t, cfg)
-		if err := node.Rules.Identify(t.Context(), nft.Binding{Link: "brg000000000001", MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.89.0.1")}); err != nil {
+		ensured(t, cfg)
+		if err := identify(t, cfg, nft.Binding{Link: "brg000000000001", MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.89.0.1")}); err != nil {
 			t.Fatal(err)
 		}
 		for _, private := range [][]string{{"10.20.0.0/16", "10.21.0.0/16"}, {"10.20.0.0/16"}, nil} {
 			cfg.Network.AllowPrivate = private
-			ensured(t, cfg)
+			node := ensured(t, cfg)
 			want, err := cfg.Network.PrivateRanges()
 			if err != nil {
 				t.Fatal(err)
 			}
-			state, err := node.Rules.Read(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if base := (nft.Base{Node: state.Node(), Private: want}); !base.Holds(state) || len(state.Links()) != 1 {
-				t.Errorf("allow_private %v is not in the rules, or the binding is gone: %v", private, state.Links())
+			if !slices.Equal(node.base.Private, want) || node.Verify("brg000000000001") != nil || node.Repaired {
+				t.Errorf("allow_private %v is not in the rules, or the binding is gone: %v", private, node.Verify("brg000000000001"))
 			}
 		}
 	})
@@ -207,7 +203,7 @@ func TestTwoNodesShareAHost(t *testing.T) {
 		if got := command(t, "cat", "/proc/sys/net/ipv4/conf/wan/forwarding"); got != "1\n" {
 			t.Error("removing one node switched forwarding off under the other")
 		}
-		if again := ensured(t, two); again != b {
+		if again := ensured(t, two); again.Pool != b.Pool || again.MTU != b.MTU {
 			t.Errorf("%+v became %+v", b, again)
 		}
 		if err := Remove(t.Context(), two); err != nil {

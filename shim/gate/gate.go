@@ -144,16 +144,19 @@ func blocked(ctx context.Context, cfg *config.Config, ns *namespace) error {
 		if len(found.foreign) > 0 {
 			return refuse("interface %s is in the network namespace of a sandbox that was to have no network: start it without one (`nerdctl run --network none`)", found.foreign[0])
 		}
-		state, err := node.Rules.Read(ctx)
-		if err != nil {
-			return err
-		}
 		for _, link := range found.ours {
-			if state.Bound(link) != "" {
-				return refuse("the sandbox was to have no network, and its namespace has a policy in force (%s): make a new one", state.Bound(link))
+			s, err := node.Seat(link)
+			if err != nil {
+				return err
+			}
+			if g := s.InForce(transit.Now()); g != nil && !g.Policy.Blocked() {
+				return refuse("the sandbox was to have no network, and its namespace has a policy in force (%s): make a new one", g.Policy)
+			}
+			if err := node.Verify(link); err != nil {
+				return err
 			}
 		}
-		return state.CheckBase()
+		return nil
 	})
 }
 
@@ -178,28 +181,26 @@ func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Reques
 		return err
 	}
 	if len(found.foreign) == 0 {
-		return bind(ctx, node, w, found.ours)
+		return bind(node, w, found.ours)
 	}
 	return unmanaged(ctx, cfg, r, w, found)
 }
 
 // bind puts the wish in force on every link, or verifies it where a policy is bound.
 // A container that says nothing joins whatever policy is there.
-func bind(ctx context.Context, node *transit.Node, w wish, links []string) error {
-	state, err := node.Rules.Read(ctx)
-	if err != nil {
-		return err
-	}
+func bind(node *transit.Node, w wish, links []string) error {
 	for _, link := range links {
-		bound := state.Bound(link) != ""
-		switch {
-		case bound && !w.given:
-			err = state.CheckBase()
-		case bound && state.Verify(link, w.policy) != nil:
-			err = refuse("the sandbox's network namespace has another policy in force already (%s): make a new one, or annotate the container alike", state.Bound(link))
-		case bound:
+		s, err := node.Seat(link)
+		if err != nil {
+			return err
+		}
+		switch g := s.InForce(transit.Now()); {
+		case g == nil:
+			_, err = node.Bind(link, w.policy)
+		case w.given && s.First != w.policy.Sum():
+			err = refuse("the sandbox's network namespace has another policy in force already (%s): make a new one, or annotate the container alike", g.Policy)
 		default:
-			err = node.Rules.Bind(ctx, link, w.policy)
+			err = node.Verify(link)
 		}
 		if err != nil {
 			return err

@@ -31,7 +31,9 @@ var _ sandboxapi.TTRPCSandboxService = Sandboxes{}
 
 // NewSandboxes serves shim; shutdown takes its socket away and ends the process after a
 // while, once the shim is empty.
-func NewSandboxes(shim *task.Shim, shutdown func(time.Duration)) Sandboxes { return Sandboxes{shim, shutdown} }
+func NewSandboxes(shim *task.Shim, shutdown func(time.Duration)) Sandboxes {
+	return Sandboxes{shim, shutdown}
+}
 
 // RegisterTTRPC is how containerd's shim package finds the service.
 func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {

@@ -10,7 +10,7 @@ import (
 
 	"brig/internal/attachment"
 	"brig/internal/netns"
-	"brig/internal/netpolicy/nft"
+	"brig/internal/transit"
 	"brig/shim/gate"
 )
 
@@ -110,13 +110,13 @@ func linkState(w *world, ns, link string) string {
 }
 
 func bound(w *world, s *sandbox) (chain string) {
-	w.must(netns.Do(w.transit(), func() error {
-		state, err := nft.Namespace("").Read(w.t.Context())
-		if err == nil {
-			chain = state.Bound(s.link())
+	live, err := transit.Rules(&w.cfg).Live()
+	w.must(err)
+	for _, l := range live {
+		if l.Link == s.link() {
+			chain = l.Chain
 		}
-		return err
-	}))
+	}
 	return chain
 }
 

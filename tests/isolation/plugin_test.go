@@ -17,7 +17,7 @@ import (
 	"brig/internal/attachment"
 	"brig/internal/netns"
 	"brig/internal/netpolicy"
-	"brig/internal/netpolicy/nft"
+
 	"brig/internal/transit"
 )
 
@@ -25,16 +25,11 @@ import (
 func (w *world) bindings() map[string]string {
 	w.t.Helper()
 	all := map[string]string{}
-	w.must(netns.Do(w.transit(), func() error {
-		state, err := nft.Namespace("").Read(w.t.Context())
-		if err != nil {
-			return err
-		}
-		for _, b := range state.Links() {
-			all[b.Link] = fmt.Sprint(b.MAC, " ", b.Addr, " ", state.Bound(b.Link))
-		}
-		return nil
-	}))
+	live, err := transit.Rules(&w.cfg).Live()
+	w.must(err)
+	for _, l := range live {
+		all[l.Link] = fmt.Sprint(l.MAC, " ", l.Addr, " ", l.Chain)
+	}
 	return all
 }
 

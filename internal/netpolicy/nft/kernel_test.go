@@ -1,179 +1,146 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"brig/internal/netns"
 	"brig/internal/netpolicy"
 	"brig/internal/require"
 )
 
-// namespace makes a throwaway namespace with the base loaded.
-func namespace(t *testing.T, name string) Namespace {
+// world is a throwaway namespace with rules in it.
+type world struct {
+	t *testing.T
+	Rules
+	name string
+	base Base
+}
+
+func newWorld(t *testing.T) *world {
 	t.Helper()
 	require.Net(t)
-	name = "brigtest-nft-" + name
-	if err := netns.Create(name); err != nil {
+	w := &world{t: t, name: fmt.Sprintf("brigtest-%06x", time.Now().UnixNano()&0xffffff), base: testBase}
+	if err := netns.Create(w.name); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := netns.Delete(name); err != nil {
+		if err := netns.Delete(w.name); err != nil {
 			t.Error(err)
 		}
 	})
-	n := Namespace(netns.Path(name))
-	if err := n.Apply(t.Context(), RenderBase(Base{Node: []netip.Addr{netip.MustParseAddr("203.0.113.1")}})); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	w.Rules = In(netns.Path(w.name), filepath.Join(t.TempDir(), "policies"))
+	return w
 }
 
-func read(t *testing.T, n Namespace) *State {
+// seat puts them into the book, and brings the rules in order.
+func (w *world) seat(seats ...Seat) {
+	w.t.Helper()
+	for _, s := range seats {
+		if err := w.book.put(s); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if _, err := w.Ensure(w.base, 0); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+var testBase = Base{
+	Private:     []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("fd12::/16")},
+	Node:        []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")},
+	Connections: 8192, NewConnections: 1000, Bandwidth: 1 << 20,
+}
+
+func (w *world) nft(input string, args ...string) string {
+	w.t.Helper()
+	cmd := exec.Command("ip", append([]string{"netns", "exec", w.name, "nft"}, args...)...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("nft %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+func compiled(t *testing.T, s netpolicy.Spec) netpolicy.Policy {
 	t.Helper()
-	s, err := n.Read(t.Context())
+	p, err := netpolicy.Compile(s, netpolicy.Ceiling{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return p
 }
 
-func binding(i int) Binding {
-	return Binding{
-		Link: fmt.Sprintf("brg%012x", i), MAC: fmt.Sprintf("02:00:00:00:00:%02x", i),
-		Addr: netip.AddrFrom4([4]byte{10, 88, 0, byte(i)}),
-	}
-}
+func list(entries ...string) *[]string { return &entries }
 
-func TestTheBaseIsWhatWasRendered(t *testing.T) {
-	n := namespace(t, "base")
-	s := read(t, n)
-	if err := s.CheckBase(); err != nil {
-		t.Error(err)
-	}
-	if node := s.Node(); len(node) != 1 || node[0].String() != "203.0.113.1" {
-		t.Errorf("node4 is %v", node)
-	}
-	if err := n.Apply(t.Context(), RenderBase(Base{})); err != nil {
-		t.Errorf("a second load: %v", err)
+// seats of every kind.
+func testSeats(t *testing.T) []Seat {
+	few := compiled(t, netpolicy.Spec{CIDRAllowlist: list("8.8.8.8/32", "203.0.113.0/24", "2001:db8::/32")})
+	names := compiled(t, netpolicy.Spec{DomainAllowlist: list("example.com"), CIDRAllowlist: list("1.1.1.0/24")})
+	return []Seat{
+		{Binding: binding(1)},
+		{Binding: binding(2), Grant: &Grant{netpolicy.Open(), 1}},
+		{Binding: binding(3), Grant: &Grant{few, 1}},
+		{Binding: binding(4), Grant: &Grant{few, 7}},
+		{Binding: binding(5), Grant: &Grant{names, 1}},
+		{Binding: binding(6), Grant: &Grant{netpolicy.Open(), 1}, Lease: &Lease{Grant{few, 2}, time.Hour}},
+		{Binding: binding(7), Grant: &Grant{netpolicy.Open(), 1}, Lease: &Lease{Grant{netpolicy.Policy{}, 2}, time.Hour}},
 	}
 }
 
-func TestNoRules(t *testing.T) {
-	n := namespace(t, "none")
-	if err := n.Apply(t.Context(), "delete table inet brig\n"); err != nil {
-		t.Fatal(err)
+func binding(n byte) Binding {
+	b := Binding{Link: fmt.Sprintf("brg%012x", n), MAC: fmt.Sprintf("02:01:0a:58:00:%02x", n), Addr: netip.AddrFrom4([4]byte{10, 88, 0, n})}
+	if n%2 == 0 {
+		b.Addr6 = netip.MustParseAddr(fmt.Sprintf("fd00::%x", n))
 	}
-	if _, err := n.Read(t.Context()); !errors.Is(err, ErrNoRules) {
-		t.Errorf("error %v", err)
-	}
-	if err := n.Bind(t.Context(), "brg000000000001", netpolicy.Open()); err == nil {
-		t.Error("a policy was bound without rules")
+	return b
+}
+
+// TestTextIsWhatIsLoaded: the text, loaded by the nft program, is the same rule set as
+// the one that is loaded by netlink. Both are listed by the same program.
+func TestTextIsWhatIsLoaded(t *testing.T) {
+	w := newWorld(t)
+	seats := testSeats(t)
+	w.seat(seats...)
+	loaded := w.nft("", "-s", "list", "ruleset")
+	text := transit(w.base, seats, 0).String() + neighbours().String()
+	w.nft(text, "-c", "-f", "-")
+	other := newWorld(t)
+	other.nft(text, "-f", "-")
+	if fromText := other.nft("", "-s", "list", "ruleset"); withoutTimes(fromText) != withoutTimes(loaded) {
+		t.Errorf("by netlink:\n%s\nby text:\n%s", difference(t, loaded, fromText), "")
 	}
 }
 
-func TestLifeOfABinding(t *testing.T) {
-	n, ctx := namespace(t, "life"), t.Context()
-	one, two := binding(1), binding(2)
-	for _, b := range []Binding{one, two, one} { // the third is a retry
-		if err := n.Identify(ctx, b); err != nil {
+// withoutTimes that elements have left.
+func withoutTimes(listing string) string {
+	var lines []string
+	for line := range strings.Lines(listing) {
+		fields := strings.Fields(line)
+		for i := range fields {
+			if i > 0 && fields[i-1] == "expires" {
+				fields[i] = "…"
+			}
+		}
+		lines = append(lines, strings.Join(fields, " "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func difference(t *testing.T, a, b string) string {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a": a, "b": b} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := read(t, n).Verify(one.Link, netpolicy.Policy{}); err != nil {
-		t.Errorf("identified, but not in deny: %v", err)
-	}
-	if err := n.Bind(ctx, "brg00000000dead", netpolicy.Open()); err == nil {
-		t.Error("a link without identity got a policy")
-	}
-	list := policy(t, "198.51.100.0/24", "8.8.8.8/32")
-	for _, p := range []netpolicy.Policy{list, netpolicy.Open(), list, list, policy(t), {}, list} {
-		if err := n.Bind(ctx, one.Link, p); err != nil {
-			t.Fatalf("bind %v: %v", p, err)
-		}
-		if err := read(t, n).Verify(two.Link, netpolicy.Policy{}); err != nil {
-			t.Errorf("binding %v touched another link: %v", p, err)
-		}
-	}
-	if err := read(t, n).Verify(one.Link, netpolicy.Open()); err == nil {
-		t.Error("a list verifies as open")
-	}
-	if err := n.Bind(ctx, two.Link, list); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Unbind(ctx, one.Link); err != nil {
-		t.Fatal(err)
-	}
-	if err := read(t, n).Verify(two.Link, list); err != nil {
-		t.Errorf("unbinding one took the shared policy of the other: %v", err)
-	}
-	for range 2 {
-		if err := n.Unbind(ctx, two.Link); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := read(t, n)
-	if len(s.Links()) != 0 || len(s.egress)+len(s.ingress)+len(s.dns) != 0 {
-		t.Errorf("left behind: %+v", s)
-	}
-	for name := range s.chains {
-		if strings.Contains(name, list.Hash()) || strings.Contains(name, policy(t).Hash()) {
-			t.Errorf("chain %s is left behind", name)
-		}
-	}
-}
-
-// TestTamperingIsSeen changes one thing at a time behind Verify's back.
-func TestTamperingIsSeen(t *testing.T) {
-	list := policy(t, "198.51.100.0/24")
-	one := binding(1)
-	for name, change := range map[string]string{
-		"a rule before ours":   "insert rule inet brig from_sandbox accept",
-		"a policy of accept":   "chain inet brig forward { policy accept; }",
-		"a range too many":     "add element inet brig cidr_" + list.Hash() + " { 203.0.113.0/24 }",
-		"another chain":        fmt.Sprintf("delete element inet brig egress { %q }; add element inet brig egress { %q : goto out_open }", one.Link, one.Link),
-		"an accept in policy":  "add rule inet brig out_" + list.Hash() + " accept",
-		"DNS":                  fmt.Sprintf("add element inet brig dns4 { %q }", one.Link),
-		"a hole in never-list": "delete element inet brig never4 { 10.0.0.0/8 }",
-		"no identity":          fmt.Sprintf("delete element inet brig bind4 { %q . %s . %s }", one.Link, one.MAC, one.Addr),
-	} {
-		t.Run(name, func(t *testing.T) {
-			n, ctx := namespace(t, "tamper"), t.Context()
-			if err := n.Identify(ctx, one); err != nil {
-				t.Fatal(err)
-			}
-			if err := n.Bind(ctx, one.Link, list); err != nil {
-				t.Fatal(err)
-			}
-			if err := n.Apply(ctx, change); err != nil {
-				t.Fatal(err)
-			}
-			if err := read(t, n).Verify(one.Link, list); err == nil {
-				t.Error("not seen")
-			}
-		})
-	}
-}
-
-// TestManyRanges loads lists that once overflowed a netlink attribute in a library.
-func TestManyRanges(t *testing.T) {
-	n, ctx := namespace(t, "many"), t.Context()
-	if err := n.Identify(ctx, binding(1)); err != nil {
-		t.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	for _, size := range []int{3_000, 20_000} {
-		entries := make([]string, size)
-		for i := range entries {
-			addr := netip.AddrFrom4([4]byte{byte(1 + rng.IntN(9)), byte(rng.IntN(256)), byte(rng.IntN(256)), byte(rng.IntN(256))})
-			entries[i] = netip.PrefixFrom(addr, 20+rng.IntN(13)).Masked().String()
-		}
-		if err := n.Bind(ctx, binding(1).Link, policy(t, entries...)); err != nil {
-			t.Errorf("%d ranges: %v", size, err)
-		}
-	}
+	out, _ := exec.Command("diff", filepath.Join(dir, "a"), filepath.Join(dir, "b")).CombinedOutput()
+	return string(out)
 }

@@ -1,114 +1,85 @@
-// Package nft is a node's rule set in the kernel. It alone speaks nft.
+// Package nft is a node's rule set in the kernel. It alone speaks nftables.
 //
-// Render → Apply → Verify: what is to be loaded is text first, the same text for the
-// same input (golden files show it); it is loaded in one transaction, so that no
-// packet meets half of it; and what matters is read back from the kernel and
-// compared before anybody relies on it.
+// A rule set is a value first (table): rendered as text for people and golden files,
+// loaded by netlink in one transaction, so that no packet meets half of it, and read
+// back from the kernel and compared, statement by statement and element by element,
+// before anybody relies on it.
 //
 // The rules stand in the transit namespace, tables inet brig and arp brig, and fail
-// closed: base chains drop, and a packet of a sandbox passes only because a map
-// leads from its link to the chain of its policy. Policies are named by their hash
-// and shared; who refers to one is derived from the maps, never counted. A second
-// table, in the host's namespace, does source NAT and shields the node's own
-// services. Foreign tables are never touched.
+// closed: base chains drop, and a packet of a sandbox passes only because a map leads
+// from its link to the chain of its policy. Policies are named by their hash and
+// shared; the kernel itself knows whether anybody still refers to one. A second table,
+// in the host's namespace, does source NAT and shields the node's own services. Foreign
+// tables are never touched.
 //
-// Nothing here locks: whoever changes the rules holds the node's network lock.
+// What the rules should be stands in a Book, which is written first. Who changes the rules
+// holds the node's network lock. The kernel counts the changes of
+// a namespace's rules; after each of its own, Rules keeps that number in a file. As long
+// as it is the kernel's number, nobody else has changed anything and what was compared
+// before holds still. When it is not, everything is read and compared again.
 package nft
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"strings"
+	"net/netip"
+	"time"
 
-	"golang.org/x/sys/unix"
-
-	"brig/internal/netns"
+	"brig/internal/netpolicy"
 )
 
-// Namespace is where a rule set stands: the path of a network namespace, or "" for
-// the caller's own.
-type Namespace string
+// LinkPrefix begins the name of every sandbox's link in the transit namespace.
+const LinkPrefix = "brg"
 
-// Apply loads text in one transaction: all of it or nothing.
-func (n Namespace) Apply(ctx context.Context, text string) error {
-	_, err := n.run(ctx, text, "-f", "-")
-	return err
+// Gateway is the address that sandboxes have as gateway and resolver, Gateway6 their
+// gateway of IPv6.
+const (
+	Gateway  = "169.254.1.1"
+	Gateway6 = "fe80::1"
+)
+
+// SNIPort is where, at Gateway, connections to pinned addresses arrive.
+const SNIPort = 8443
+
+// LogGroup is where the transit namespace's nflog has what was denied. The prefix is
+// LogPrefix and the reason.
+const (
+	LogGroup  = 7811
+	LogPrefix = "brig/"
+)
+
+// Binding is who a sandbox is on the wire.
+type Binding struct {
+	Link  string     `json:"link"` // in the transit namespace
+	MAC   string     `json:"mac"`  // as net.HardwareAddr writes it
+	Addr  netip.Addr `json:"addr"`
+	Addr6 netip.Addr `json:"addr6"` // invalid: no IPv6
 }
 
-// run executes nft in the namespace.
-func (n Namespace) run(ctx context.Context, input string, args ...string) ([]byte, error) {
-	path, err := binary()
-	if err != nil {
-		return nil, err
-	}
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, args...)
-	stdin, err := whole(input)
-	if err != nil {
-		return nil, err
-	}
-	defer stdin.Close()
-	cmd.Stdin = stdin
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if n == "" {
-		err = cmd.Run()
-	} else {
-		err = netns.Do(string(n), cmd.Run) // the child is cloned from this thread
-	}
-	if err != nil {
-		return nil, &Error{Args: args, Message: firstLine(stderr.String()), err: err}
-	}
-	return stdout.Bytes(), nil
+// Grant is a policy in force. Its generation is 1 for the one that the sandbox was made
+// with, and one more for each change.
+type Grant struct {
+	Policy     netpolicy.Policy `json:"policy"`
+	Generation uint64           `json:"generation"`
 }
 
-// whole is input as a file in memory. Down a pipe nft would take what a killed parent
-// had written so far for all of it.
-func whole(input string) (*os.File, error) {
-	fd, err := unix.MemfdCreate("rules", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("keep rules in memory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "rules")
-	if _, err := f.WriteString(input); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+// Lease is a grant that stands in for another until a moment on the boot-time clock.
+type Lease struct {
+	Grant
+	Until time.Duration `json:"until"`
 }
 
-// binary finds nft also where PATH lacks the system's own folders, as in a shim.
-func binary() (string, error) {
-	for _, name := range []string{"nft", "/usr/sbin/nft", "/sbin/nft"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
+// Seat is all that the rules have of one sandbox.
+type Seat struct {
+	Binding
+	// First is the sum of the policy that the sandbox was made with; "": it has none yet.
+	First string `json:"first,omitempty"`
+	Grant *Grant `json:"grant,omitempty"` // nil: deny
+	Lease *Lease `json:"lease,omitempty"` // while it lasts it replaces Grant
+}
+
+// InForce is the grant that decides at a moment of the boot-time clock; nil: deny.
+func (s Seat) InForce(now time.Duration) *Grant {
+	if s.Lease != nil && now < s.Lease.Until {
+		return &s.Lease.Grant
 	}
-	return "", errors.New("nft is not installed; install the package nftables")
-}
-
-// Error is a failure of nft itself.
-type Error struct {
-	Args    []string
-	Message string // its first line
-	err     error
-}
-
-// Error names the command and nft's own words.
-func (e *Error) Error() string {
-	return fmt.Sprintf("nft %s: %v: %s", strings.Join(e.Args, " "), e.err, e.Message)
-}
-
-// Unwrap gives the exit status.
-func (e *Error) Unwrap() error { return e.err }
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
+	return s.Grant
 }

@@ -1,89 +1,178 @@
 package nft
 
 import (
-	"cmp"
+	"bytes"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"brig/internal/netpolicy"
 )
 
-// Verify tells whether the link has an identity and exactly this policy in force.
-func (s *State) Verify(link string, policy netpolicy.Policy) error {
-	if err := s.CheckBase(); err != nil {
+// verifySeat reads the seat's elements and tells what is missing, more or changed.
+func (r reader) verifySeat(s Seat, now time.Duration) error {
+	want := s.elements(now)
+	for _, set := range seatSetsEmpty {
+		for _, e := range s.possible(set) {
+			if err := r.verifyElement(set, e.key, want[set.name]); err != nil {
+				return fmt.Errorf("%s of %s: %w", set.name, s.Link, err)
+			}
+		}
+	}
+	return nil
+}
+
+// verifyElement compares what the set has for a key with the one element that it should
+// have, or none.
+func (r reader) verifyElement(of set, key []byte, want []element) error {
+	got, err := r.element(transitTable, of.name, key)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && len(want) == 0:
+		return nil
+	case errors.Is(err, os.ErrNotExist):
+		return errors.New("is missing from the transit rule set")
+	case err != nil:
 		return err
+	case len(want) == 0:
+		return fmt.Errorf("leads to %q and should not be there", got.goTo)
 	}
-	if !s.identified(link) {
-		return fmt.Errorf("link %s has no identity in the transit rule set", link)
+	w := want[0]
+	if !bytes.Equal(got.key, w.key) || got.goTo != w.goTo || w.goTo != "" && got.verdict != w.kind() || got.comment != w.comment {
+		return fmt.Errorf("leads to %q of %s, not to %q of %s", got.goTo, got.comment, w.goTo, w.comment)
 	}
-	out, in := "", ""
-	if !policy.Blocked() {
-		if err := s.verifyPolicy(policy); err != nil {
+	if w.timeout > 0 && (got.expires <= 0 || got.expires > w.timeout) {
+		return fmt.Errorf("ends in %v, not in %v", got.expires, w.timeout)
+	}
+	return nil
+}
+
+func (r reader) verifyGone(s Seat) error {
+	for _, set := range seatSetsEmpty {
+		for _, e := range s.possible(set) {
+			if err := r.verifyElement(set, e.key, nil); err != nil {
+				return fmt.Errorf("%s of %s: %w", set.name, s.Link, err)
+			}
+		}
+	}
+	return nil
+}
+
+// verifyPolicy compares a policy's chains and sets, rule by rule and range by range.
+func (r reader) verifyPolicy(p netpolicy.Policy) error {
+	for _, c := range policyChains(p) {
+		got, err := r.chain(transitTable, c.name)
+		if err != nil {
 			return err
 		}
-		out, in = chainNames(policy)
+		if err := c.compare(got); err != nil {
+			return fmt.Errorf("chain %s %w", c.name, err)
+		}
 	}
-	if s.egress[link] != out || s.ingress[link] != in {
-		return fmt.Errorf("link %s is bound to %q and %q, want %q and %q", link, s.egress[link], s.ingress[link], out, in)
-	}
-	if got := slices.Contains(s.dns, link); got != (policy.DNS() != netpolicy.DNSOff) {
-		return fmt.Errorf("link %s: DNS is %t in the transit rule set, want %t", link, got, policy.DNS() != netpolicy.DNSOff)
-	}
-	return nil
-}
-
-func (s *State) identified(link string) bool {
-	return slices.ContainsFunc(s.bind, func(b Binding) bool { return b.Link == link })
-}
-
-// verifyPolicy compares the policy's chains and set with what was meant, rule by
-// rule and range by range.
-func (s *State) verifyPolicy(policy netpolicy.Policy) error {
-	if policy.IsOpen() {
-		return nil // part of the base
-	}
-	set := setName(policy)
-	got, ok := s.ranges[set]
-	if !ok {
-		return fmt.Errorf("set %s is missing from the transit rule set", set)
-	}
-	if want := v4(policy.Ranges()); !slices.Equal(netpolicy.Normalise(got), want) {
-		return fmt.Errorf("set %s holds %d ranges, not the %d that were loaded", set, len(got), len(want))
-	}
-	out, in := chainNames(policy)
-	for _, want := range []struct {
-		chain string
-		rules []string
-	}{
-		{out, []string{matchText("daddr", set) + "; accept null", `goto {"target":"refuse"}`}},
-		{in, []string{matchText("saddr", set) + "; accept null", "drop null"}},
-	} {
-		if got := s.chains[want.chain].rules; !slices.Equal(got, want.rules) {
-			return fmt.Errorf("chain %s holds %q, want %q", want.chain, got, want.rules)
+	for _, s := range policySets(p) {
+		elements, err := r.elements(transitTable, s.name)
+		if err != nil {
+			return err
+		}
+		if err := s.compareElements(elements); err != nil {
+			return fmt.Errorf("set %s %w", s.name, err)
 		}
 	}
 	return nil
 }
 
-func matchText(field, set string) string {
-	return fmt.Sprintf(`match {"left":{"payload":{"field":%q,"protocol":"ip"}},"op":"==","right":"@%s"}`, field, set)
-}
-
-func (s *State) verifyIdentity(b Binding) error {
-	var bound []Binding
-	for _, other := range s.bind {
-		if other.Link == b.Link || other.Addr == b.Addr {
-			bound = append(bound, other)
+// verifyBase compares what no sandbox changes.
+func (r reader) verifyBase(b Base) error {
+	t := transit(b, nil, 0)
+	if err := r.compare(neighbours()); err != nil {
+		return err
+	}
+	for _, c := range t.chains {
+		got, err := r.chain(t, c.name)
+		if err != nil {
+			return err
+		}
+		if err := c.compare(got); err != nil {
+			return fmt.Errorf("chain %s %w", c.name, err)
 		}
 	}
-	if !slices.Equal(bound, []Binding{b}) {
-		return fmt.Errorf("link %s: the transit rule set says %v, want %v", b.Link, bound, b)
+	sets, err := r.sets(t)
+	if err != nil {
+		return err
 	}
-	if s.egress[b.Link] != "" || s.ingress[b.Link] != "" || slices.Contains(s.dns, b.Link) {
-		return fmt.Errorf("link %s has a policy before it was given one", b.Link)
+	for _, s := range t.sets {
+		got, ok := sets[s.name]
+		if !ok {
+			return fmt.Errorf("set %s is missing", s.name)
+		}
+		if err := s.compare(got); err != nil {
+			return fmt.Errorf("set %s %w", s.name, err)
+		}
+	}
+	for _, s := range baseSets(b) {
+		if s.dynamic {
+			continue
+		}
+		elements, err := r.elements(t, s.name)
+		if err != nil {
+			return err
+		}
+		if err := s.compareElements(elements); err != nil {
+			return fmt.Errorf("set %s %w", s.name, err)
+		}
 	}
 	return nil
 }
 
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+// hasChain tells whether the table has the chain.
+func (r reader) hasChain(t table, name string) (bool, error) {
+	_, err := r.ask(unix.NFT_MSG_GETCHAIN, netlink.Request, t.family, text(unix.NFTA_CHAIN_TABLE, t.name), text(unix.NFTA_CHAIN_NAME, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// chain with its rules; nil: there is none.
+func (r reader) chain(t table, name string) (*kernelChain, error) {
+	replies, err := r.ask(unix.NFT_MSG_GETCHAIN, netlink.Request, t.family, text(unix.NFTA_CHAIN_TABLE, t.name), text(unix.NFTA_CHAIN_NAME, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read chain %s: %w", name, err)
+	}
+	if len(replies) == 0 {
+		return nil, nil
+	}
+	c, err := decodeChain(replies[0])
+	if err != nil {
+		return nil, fmt.Errorf("read chain %s: %w", name, err)
+	}
+	rules, err := r.ask(unix.NFT_MSG_GETRULE, dump, t.family, text(unix.NFTA_RULE_TABLE, t.name), text(unix.NFTA_RULE_CHAIN, name))
+	if err != nil {
+		return nil, fmt.Errorf("read chain %s: %w", name, err)
+	}
+	for _, data := range rules {
+		of, exprs, err := decodeRule(byte(t.family), data)
+		if err != nil {
+			return nil, fmt.Errorf("read chain %s: %w", name, err)
+		}
+		if of.table == t.name && of.chain == name {
+			c.rules = append(c.rules, exprs)
+		}
+	}
+	return c, nil
+}
+
+// linkOf a key that begins with a link's name.
+func linkOf(key []byte) string {
+	if len(key) < unix.IFNAMSIZ {
+		return ""
+	}
+	return strings.TrimRight(string(key[:unix.IFNAMSIZ]), "\x00")
+}

@@ -1,0 +1,175 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/nftables"
+
+	"brig/internal/netpolicy"
+)
+
+// The sets that hold sandboxes, in the order in which they are declared. Those of leases
+// are looked into first, and their elements end by themselves.
+var seatSetsEmpty = []set{
+	{name: "bind4", key: bindKey4},
+	{name: "bind6", key: bindKey6},
+	{name: "egress", key: linkKey, verdict: true},
+	{name: "ingress", key: linkKey, verdict: true},
+	{name: "ask", key: linkKey, verdict: true},
+	{name: "egress_lease", key: linkKey, verdict: true, expires: true},
+	{name: "ingress_lease", key: linkKey, verdict: true, expires: true},
+	{name: "ask_lease", key: linkKey, verdict: true, expires: true},
+	{name: "sni4", key: linkAddrKey, expires: true},
+	{name: "pins4", key: pinKey, expires: true},
+}
+
+func seatSets(seats []Seat, now time.Duration) []set {
+	sets := slices.Clone(seatSetsEmpty)
+	for _, s := range seats {
+		elements := s.elements(now)
+		for i := range sets {
+			sets[i].elements = append(sets[i].elements, elements[sets[i].name]...)
+		}
+	}
+	return sets
+}
+
+// elements of one sandbox, by set.
+func (s Seat) elements(now time.Duration) map[string][]element {
+	all := map[string][]element{"bind4": {bindElement(s.Link, s.MAC, s.Addr)}}
+	if s.Addr6.IsValid() {
+		all["bind6"] = []element{bindElement(s.Link, s.MAC, s.Addr6)}
+	}
+	if s.Grant != nil {
+		s.Grant.put(all, s.Link, "", 0)
+	}
+	if s.Lease != nil && now < s.Lease.Until {
+		s.Lease.put(all, s.Link, "_lease", s.Lease.Until-now)
+	}
+	return all
+}
+
+// put the verdicts of a grant for a link. A lease says no, too, where a grant would say
+// nothing: else what it stands in for would decide.
+func (g Grant) put(all map[string][]element, link, suffix string, timeout time.Duration) {
+	verdicts := verdictsOf(g.Policy)
+	nothing := [...]string{denialChain(ReasonPolicy), "in_none", denialChain(ReasonService)}
+	for i, name := range []string{"egress", "ingress", "ask"} {
+		chain := verdicts[i]
+		if chain == "" && suffix == "" {
+			continue
+		}
+		if chain == "" {
+			chain = nothing[i]
+		}
+		e := linkElement(link)
+		e.goTo, e.timeout, e.comment = chain, timeout, generationComment(g.Generation)
+		all[name+suffix] = append(all[name+suffix], e)
+	}
+}
+
+// verdictsOf a policy: where packets from the sandbox, to it, and to the node go; "" is
+// nowhere.
+func verdictsOf(p netpolicy.Policy) (chains [3]string) {
+	chains[0], chains[1] = chainNames(p)
+	chains[2] = [...]string{netpolicy.DNSOff: "", netpolicy.DNSNames: "ask_names", netpolicy.DNSResolver: "ask_resolver"}[p.DNS()]
+	return chains
+}
+
+// chainNames of a policy: its hash in full, so that two never meet in one name.
+func chainNames(p netpolicy.Policy) (out, in string) {
+	switch {
+	case p.Blocked():
+		return "", ""
+	case p.IsOpen():
+		return "out_open", "in_open"
+	}
+	return "out_" + p.Hash(), "in_" + p.Hash()
+}
+
+// policiesOf seats that have rules of their own, each once, in the order of their hashes.
+// A lease's stay until it is replaced, though it may have ended.
+func policiesOf(seats ...Seat) []netpolicy.Policy {
+	byHash := map[string]netpolicy.Policy{}
+	for _, s := range seats {
+		for _, g := range []*Grant{s.Grant, s.leased()} {
+			if g != nil && hasRules(g.Policy) {
+				byHash[g.Policy.Hash()] = g.Policy
+			}
+		}
+	}
+	var policies []netpolicy.Policy
+	for _, hash := range slices.Sorted(maps.Keys(byHash)) {
+		policies = append(policies, byHash[hash])
+	}
+	return policies
+}
+
+// hasRules tells whether a policy has chains of its own.
+func hasRules(p netpolicy.Policy) bool { return !p.Blocked() && !p.IsOpen() }
+
+func policySets(p netpolicy.Policy) []set {
+	v4, v6 := netpolicy.Split(p.Ranges())
+	return []set{
+		{name: "cidr4_" + p.Hash(), key: nftables.TypeIPAddr, interval: true, elements: ranges(v4)},
+		{name: "cidr6_" + p.Hash(), key: nftables.TypeIP6Addr, interval: true, elements: ranges(v6)},
+	}
+}
+
+func policyChains(p netpolicy.Policy) []chain {
+	out, in := chainNames(p)
+	elseOut, elseIn := goTo(denialChain(ReasonPolicy)), drop
+	if len(p.Names()) > 0 {
+		elseOut, elseIn = goTo("out_names"), goTo("in_names")
+	}
+	cidr4, cidr6 := "cidr4_"+p.Hash(), "cidr6_"+p.Hash()
+	return []chain{
+		{name: out, rules: []rule{all(daddr4.in(cidr4), accept), all(daddr6.in(cidr6), accept), all(elseOut)}},
+		{name: in, rules: []rule{all(saddr4.in(cidr4), accept), all(saddr6.in(cidr6), accept), all(elseIn)}},
+	}
+}
+
+// key of a concatenation: each field in whole words.
+func key(fields ...[]byte) (joined []byte) {
+	for _, f := range fields {
+		joined = append(joined, f...)
+		for len(joined)%4 != 0 {
+			joined = append(joined, 0)
+		}
+	}
+	return joined
+}
+
+func linkElement(link string) element {
+	return element{key: ifname(link), text: fmt.Sprintf("%q", link)}
+}
+
+func bindElement(link, mac string, a netip.Addr) element {
+	hardware, _ := net.ParseMAC(mac) // none is an element that no packet is
+	return element{key: key(ifname(link), hardware, a.AsSlice()), text: fmt.Sprintf("%q . %s . %s", link, mac, a)}
+}
+
+func sniElement(link string, a netip.Addr) element {
+	return element{key: key(ifname(link), a.AsSlice()), text: fmt.Sprintf("%q . %s", link, a)}
+}
+
+func pinElement(link string, a netip.Addr, port uint16) element {
+	return element{key: key(ifname(link), a.AsSlice(), binary.BigEndian.AppendUint16(nil, port)), text: fmt.Sprintf("%q . %s . %d", link, a, port)}
+}
+
+// generationComment stands on an element, so that the kernel itself tells which
+// generation it enforces.
+func generationComment(n uint64) string { return "generation " + strconv.FormatUint(n, 10) }
+
+func generationOf(comment string) uint64 {
+	n, _ := strconv.ParseUint(strings.TrimPrefix(comment, "generation "), 10, 64)
+	return n
+}
