@@ -100,8 +100,8 @@ func (h Host) load() error {
 	if err != nil {
 		return err
 	}
+	defer b.close()
 	if err := b.replace(h.table()); err != nil {
-		b.close()
 		return err
 	}
 	return b.commit()
@@ -127,6 +127,7 @@ func RemoveHost(name string) error {
 	if err != nil {
 		return err
 	}
+	defer b.close()
 	b.remove(table{family: nftables.TableFamilyINet, name: name})
 	if err := b.commit(); err != nil {
 		return fmt.Errorf("remove table %s: %w", name, err)

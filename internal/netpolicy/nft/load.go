@@ -2,63 +2,38 @@ package nft
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
-)
-
-const (
-	// perMessage bounds the elements of one message: their attribute's length has 16
-	// bits, and what does not fit would be cut off without an error.
-	perMessage = 400
-	// socketBuffer holds a whole transaction and the kernel's answers to it, in bytes.
-	socketBuffer = 64 << 20
-	// netlinkTime bounds what the kernel may take for one answer.
-	netlinkTime = 30 * time.Second
 )
 
 // batch is one transaction in the making.
 type batch struct {
 	*nftables.Conn
-	close func()
-	empty bool
+	socket *socket
+	empty  bool
+	failed bool
 }
 
 // open a batch in the namespace at path, or the caller's own for "".
 func open(path string) (*batch, error) {
-	b := &batch{close: func() {}, empty: true}
-	options := []nftables.ConnOption{nftables.WithSockOptions(prepareSocket)}
-	if path != "" {
-		ns, err := os.Open(path)
-		if err != nil {
-			return nil, fmt.Errorf("open the rules' namespace: %w", err)
-		}
-		b.close = func() { ns.Close() }
-		options = append(options, nftables.WithNetNSFd(int(ns.Fd())))
-	}
-	var err error
-	if b.Conn, err = nftables.New(options...); err != nil {
-		b.close()
+	s, err := takeSocket(path, true)
+	if err != nil {
 		return nil, err
 	}
-	return b, nil
+	return &batch{Conn: s.writes, socket: s, empty: true, failed: true}, nil
 }
 
-func prepareSocket(c *netlink.Conn) error {
-	// Refused without CAP_NET_ADMIN, and then so is everything that follows.
-	_, _ = c.SetReadBuffer(socketBuffer), c.SetWriteBuffer(socketBuffer)
-	return c.SetDeadline(time.Now().Add(netlinkTime))
-}
+// close gives the batch up, loaded or not.
+func (b *batch) close() { putSocket(b.socket, b.failed) }
 
 // commit loads what was put into the batch: all of it or nothing.
 func (b *batch) commit() error {
-	defer b.close()
-	return b.Flush()
+	err := b.Flush()
+	b.failed = err != nil
+	return err
 }
 
 func (t table) kernel() *nftables.Table { return &nftables.Table{Family: t.family, Name: t.name} }

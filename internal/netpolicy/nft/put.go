@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,28 +10,36 @@ import (
 	"brig/internal/netpolicy"
 )
 
-// put a seat's elements.
-func (b *batch) put(s Seat, now time.Duration) error {
+// put a seat's elements, those that the kernel does not have.
+func (b *batch) put(kernel reader, s Seat, now time.Duration) error {
 	elements := s.elements(now)
 	for _, set := range seatSetsEmpty {
-		if err := b.addElements(transitTable, set, elements[set.name]); err != nil {
-			return err
+		for _, e := range elements[set.name] {
+			if e.timeout == 0 && kernel.verifyElement(set, e.key, []element{e}) == nil {
+				continue
+			}
+			if err := b.addElements(transitTable, set, []element{e}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// take what there is of a seat's elements, its leases' and connections' by name included.
-// It names nothing that is not there: one missing element would fail the transaction.
-func (b *batch) take(kernel reader, s Seat) error {
+// take what there is of a seat's elements, its leases' and connections' by name included,
+// but for those that another seat has just so. It names nothing that is not there: one
+// missing element would fail the transaction.
+func (b *batch) take(kernel reader, s, but Seat, now time.Duration) error {
+	keep := but.elements(now)
 	for _, set := range seatSetsEmpty {
 		for _, e := range s.possible(set) {
-			_, err := kernel.element(transitTable, set.name, e.key)
-			if errors.Is(err, os.ErrNotExist) {
+			switch _, err := kernel.element(transitTable, set.name, e.key); {
+			case errors.Is(err, os.ErrNotExist):
 				continue
-			}
-			if err != nil {
+			case err != nil:
 				return err
+			case keeps(kernel, set, e, keep[set.name]):
+				continue
 			}
 			if err := b.deleteElements(transitTable, set, []element{e}); err != nil {
 				return err
@@ -41,6 +50,11 @@ func (b *batch) take(kernel reader, s Seat) error {
 		return b.takeOf(kernel, s.Link)
 	}
 	return nil
+}
+
+// keeps tells whether the kernel has for e's key exactly what is to stay.
+func keeps(kernel reader, of set, e element, stay []element) bool {
+	return len(stay) == 1 && stay[0].timeout == 0 && bytes.Equal(stay[0].key, e.key) && kernel.verifyElement(of, e.key, stay) == nil
 }
 
 // possible are the elements that the seat may have in a set.
@@ -102,7 +116,7 @@ func (b *batch) takeOf(r reader, link string) error {
 // addPolicy, unless the kernel has it.
 func (b *batch) addPolicy(kernel reader, p netpolicy.Policy) (added bool, err error) {
 	out, _ := chainNames(p)
-	if there, err := kernel.hasChain(transitTable, out); err != nil || there {
+	if there, err := kernel.chainHead(transitTable, out); err != nil || there != nil {
 		return false, err
 	}
 	t := transitTable
@@ -113,11 +127,14 @@ func (b *batch) addPolicy(kernel reader, p netpolicy.Policy) (added bool, err er
 	return true, nil
 }
 
-func (b *batch) deletePolicy(p netpolicy.Policy) {
-	for _, c := range policyChains(p) {
-		b.DelChain(c.kernel(transitTable))
+func (b *batch) deletePolicy(p netpolicy.Policy) { b.deleteHash(p.Hash()) }
+
+func (b *batch) deleteHash(hash string) {
+	b.empty = false
+	for _, name := range []string{"out_", "in_"} {
+		b.DelChain(chain{name: name + hash}.kernel(transitTable))
 	}
-	for _, s := range policySets(p) {
-		b.DelSet(s.kernel(transitTable))
+	for _, name := range []string{"cidr4_", "cidr6_"} {
+		b.DelSet(set{name: name + hash}.kernel(transitTable))
 	}
 }

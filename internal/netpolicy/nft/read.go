@@ -17,28 +17,27 @@ import (
 // reader asks the kernel what it has. It decodes by itself and takes nothing that it
 // does not know for granted: an answer with an unknown part is an error, never an
 // answer without it.
-type reader struct{ *netlink.Conn }
+type reader struct {
+	*netlink.Conn
+	socket *socket
+	failed *bool
+}
 
 // openReader in the namespace at path, or the caller's own for "".
 func openReader(path string) (reader, error) {
-	config := &netlink.Config{}
-	if path != "" {
-		ns, err := os.Open(path)
-		if err != nil {
-			return reader{}, fmt.Errorf("open the rules' namespace: %w", err)
-		}
-		defer ns.Close()
-		config.NetNS = int(ns.Fd())
-	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, config)
-	if err != nil {
-		return reader{}, err
-	}
-	if err := prepareSocket(conn); err != nil {
-		return reader{}, errors.Join(err, conn.Close())
-	}
-	return reader{conn}, nil
+	s, err := takeSocket(path, false)
+	return reader{Conn: s.conn(), socket: s, failed: new(bool)}, err
 }
+
+func (s *socket) conn() *netlink.Conn {
+	if s == nil {
+		return nil
+	}
+	return s.reads
+}
+
+// Close gives the reader up.
+func (r reader) Close() { putSocket(r.socket, *r.failed) }
 
 const dump = netlink.Request | netlink.Dump
 
@@ -54,6 +53,7 @@ func (r reader) ask(kind int, flags netlink.HeaderFlags, family nftables.TableFa
 		Data:   append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, data...),
 	})
 	if err != nil {
+		*r.failed = *r.failed || !errors.Is(err, os.ErrNotExist)
 		return nil, err
 	}
 	var payloads [][]byte
@@ -146,6 +146,7 @@ type kernelChain struct {
 	at                uint32
 	priority          int32
 	policy            uint32
+	use               uint32 // by its own rules, and by whatever leads to it
 	rules             [][]expr.Any
 }
 
@@ -161,6 +162,8 @@ func decodeChain(data []byte) (*kernelChain, error) {
 			c.kind = ad.String()
 		case unix.NFTA_CHAIN_POLICY:
 			c.policy = ad.Uint32()
+		case unix.NFTA_CHAIN_USE:
+			c.use = ad.Uint32()
 		case unix.NFTA_CHAIN_HOOK:
 			c.hooked = true
 			return each(ad.Bytes(), func(ad *netlink.AttributeDecoder) error {

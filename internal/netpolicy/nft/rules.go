@@ -3,11 +3,10 @@ package nft
 import (
 	"errors"
 	"fmt"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"brig/internal/netns"
 	"brig/internal/netpolicy"
@@ -108,7 +107,7 @@ func (r Rules) replaceSets(b Base) error {
 			}
 		}
 	}
-	return batch.Flush()
+	return batch.commit()
 }
 
 // changeable sets of the base follow the host and the configuration.
@@ -124,8 +123,8 @@ func (r Rules) replaceAll(b Base, seats []Seat, now time.Duration) error {
 	if err != nil {
 		return err
 	}
+	defer batch.close()
 	if err := errors.Join(batch.replace(transit(b, seats, now)), batch.replace(neighbours())); err != nil {
-		batch.close()
 		return err
 	}
 	if err := batch.commit(); err != nil {
@@ -163,12 +162,13 @@ func (r Rules) change(intend func(back bool) error, fn func(*batch, reader) erro
 		return err
 	}
 	if batch.empty {
+		batch.failed = false
 		return errors.Join(intend(false), verify(kernel))
 	}
 	if err := errors.Join(r.distrust(), intend(false)); err != nil {
 		return errors.Join(err, intend(true))
 	}
-	if err := batch.Flush(); err != nil {
+	if err := batch.commit(); err != nil {
 		return errors.Join(err, intend(true))
 	}
 	after, err := kernel.generation()
@@ -197,7 +197,7 @@ func (r Rules) Identify(b Binding) error {
 			}
 			return r.book.put(s)
 		},
-		func(batch *batch, _ reader) error { return batch.put(s, 0) },
+		func(batch *batch, kernel reader) error { return batch.put(kernel, s, 0) },
 		func(kernel reader) error { return kernel.verifySeat(s, 0) })
 	if err != nil {
 		return fmt.Errorf("bind %s: %w", b.Link, err)
@@ -219,7 +219,7 @@ func (r Rules) Replace(old, s Seat, now time.Duration) error {
 			return r.book.put(s)
 		},
 		func(batch *batch, kernel reader) error {
-			if err := batch.take(kernel, old); err != nil {
+			if err := batch.take(kernel, old, s, now); err != nil {
 				return err
 			}
 			for _, p := range policiesOf(s) {
@@ -231,7 +231,7 @@ func (r Rules) Replace(old, s Seat, now time.Duration) error {
 					made = append(made, p)
 				}
 			}
-			return batch.put(s, now)
+			return batch.put(kernel, s, now)
 		},
 		func(kernel reader) error {
 			for _, p := range made {
@@ -257,7 +257,7 @@ func (r Rules) Remove(s Seat) error {
 			}
 			return r.book.remove(s)
 		},
-		func(batch *batch, kernel reader) error { return batch.take(kernel, s) },
+		func(batch *batch, kernel reader) error { return batch.take(kernel, s, Seat{}, 0) },
 		func(kernel reader) error { return kernel.verifyGone(s) })
 	if err != nil {
 		return fmt.Errorf("unbind %s: %w", s.Link, err)
@@ -265,29 +265,62 @@ func (r Rules) Remove(s Seat) error {
 	return r.sweep(policiesOf(s))
 }
 
-// sweep removes policies that nobody has: of others the kernel refuses to, and then
-// nothing has changed.
+// sweep removes those of the policies that nobody has.
 func (r Rules) sweep(policies []netpolicy.Policy) error {
+	kernel, err := openReader(r.path)
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
 	for _, p := range policies {
-		if err := r.sweepOne(p); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, os.ErrNotExist) {
+		idle, err := kernel.idle(p)
+		if err == nil && idle {
+			err = r.change(noIntent, func(batch *batch, _ reader) error { batch.deletePolicy(p); return nil }, unverified)
+		}
+		if err != nil {
 			return fmt.Errorf("remove policy %s: %w", p, err)
 		}
 	}
 	return nil
 }
 
-func (r Rules) sweepOne(p netpolicy.Policy) error {
-	trust := r.readTrust()
-	batch, err := open(r.path)
+func unverified(reader) error { return nil }
+
+// idle tells whether the kernel has a policy to which nothing leads any more. Asked to
+// remove another, it would refuse, and take long.
+func (r reader) idle(p netpolicy.Policy) (bool, error) {
+	for _, c := range policyChains(p) {
+		got, err := r.chainHead(transitTable, c.name)
+		if err != nil || got == nil || got.use != uint32(len(c.rules)) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Tidy removes policies that have outlived their lease: the kernel frees what has ended in
+// its own time.
+func (r Rules) Tidy() error {
+	kernel, err := openReader(r.path)
 	if err != nil {
 		return err
 	}
-	batch.deletePolicy(p)
-	if err := batch.commit(); err != nil {
+	defer kernel.Close()
+	chains, err := kernel.chains(transitTable)
+	if err != nil {
 		return err
 	}
-	trust.Generation++
-	return r.writeTrust(trust)
+	for name, c := range chains {
+		hash, ok := strings.CutPrefix(name, "out_")
+		in := chains["in_"+hash]
+		if !ok || len(hash) != 64 || in == nil || int(c.use) != len(c.rules) || int(in.use) != len(in.rules) {
+			continue
+		}
+		if err := r.change(noIntent, func(batch *batch, _ reader) error { batch.deleteHash(hash); return nil }, unverified); err != nil {
+			return fmt.Errorf("remove policy %s: %w", hash, err)
+		}
+	}
+	return nil
 }
 
 // Verify reads a seat and the policies that it counts on back from the kernel, base

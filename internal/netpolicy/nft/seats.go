@@ -44,6 +44,9 @@ func seatSets(seats []Seat, now time.Duration) []set {
 
 // elements of one sandbox, by set.
 func (s Seat) elements(now time.Duration) map[string][]element {
+	if s.Link == "" {
+		return nil
+	}
 	all := map[string][]element{"bind4": {bindElement(s.Link, s.MAC, s.Addr)}}
 	if s.Addr6.IsValid() {
 		all["bind6"] = []element{bindElement(s.Link, s.MAC, s.Addr6)}

@@ -219,6 +219,7 @@ var (
 	isRelated     = tracked("ct state related", expr.CtKeySTATE, expr.CtStateBitRELATED)
 	isInvalid     = tracked("ct state invalid", expr.CtKeySTATE, expr.CtStateBitINVALID)
 	isUntracked   = tracked("ct state untracked", expr.CtKeySTATE, expr.CtStateBitUNTRACKED)
+	isConfirmed   = tracked("ct status confirmed", expr.CtKeySTATUS, 1<<3)
 	isTranslated  = tracked("ct status dnat", expr.CtKeySTATUS, 1<<5)
 	isReply       = say("ct direction reply", &expr.Ct{Key: expr.CtKeyDIRECTION, Register: unix.NFT_REG_1}, equal([]byte{1}))
 	isRoots       = say("meta skuid 0", meta(expr.MetaKeySKUID, 0), equal(native(0)))
@@ -238,6 +239,7 @@ var (
 // What becomes of a packet.
 var (
 	accept     = say("accept", &expr.Verdict{Kind: expr.VerdictAccept})
+	back       = say("return", &expr.Verdict{Kind: expr.VerdictReturn})
 	drop       = say("drop", &expr.Verdict{Kind: expr.VerdictDrop})
 	counted    = say("counter", &expr.Counter{})
 	reset      = say("reject with tcp reset", &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})

@@ -276,6 +276,8 @@ func pinned(name string) statement {
 // limits of new connections; what a sandbox refuses itself, it cannot take from others.
 func limits(b Base) (rules []rule) {
 	over := goTo(denialChain(ReasonLimit))
+	// A flow that nobody answers stays new; it is counted at its first packet.
+	rules = append(rules, all(isConfirmed, back))
 	if n := b.NewConnections; n > 0 {
 		limit := &expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(n), Unit: expr.LimitTimeSecond, Burst: 2 * n, Over: true}
 		rules = append(rules, all(perLink("fresh", unix.NFT_DYNSET_OP_UPDATE, fmt.Sprintf("limit rate over %d/second burst %d packets", n, 2*n), limit), over))

@@ -128,30 +128,27 @@ func (r reader) verifyBase(b Base) error {
 	return nil
 }
 
-// hasChain tells whether the table has the chain.
-func (r reader) hasChain(t table, name string) (bool, error) {
-	_, err := r.ask(unix.NFT_MSG_GETCHAIN, netlink.Request, t.family, text(unix.NFTA_CHAIN_TABLE, t.name), text(unix.NFTA_CHAIN_NAME, name))
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// chain with its rules; nil: there is none.
-func (r reader) chain(t table, name string) (*kernelChain, error) {
+// chainHead is a chain without its rules; nil: there is none.
+func (r reader) chainHead(t table, name string) (*kernelChain, error) {
 	replies, err := r.ask(unix.NFT_MSG_GETCHAIN, netlink.Request, t.family, text(unix.NFTA_CHAIN_TABLE, t.name), text(unix.NFTA_CHAIN_NAME, name))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(replies) == 0 {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read chain %s: %w", name, err)
-	}
-	if len(replies) == 0 {
-		return nil, nil
 	}
 	c, err := decodeChain(replies[0])
 	if err != nil {
 		return nil, fmt.Errorf("read chain %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// chain with its rules; nil: there is none.
+func (r reader) chain(t table, name string) (*kernelChain, error) {
+	c, err := r.chainHead(t, name)
+	if c == nil || err != nil {
+		return nil, err
 	}
 	rules, err := r.ask(unix.NFT_MSG_GETRULE, dump, t.family, text(unix.NFTA_RULE_TABLE, t.name), text(unix.NFTA_RULE_CHAIN, name))
 	if err != nil {
