@@ -79,6 +79,11 @@ func (p Policy) Ranges() []Range { return slices.Clone(p.ranges) }
 // Names that may be reached at the addresses they resolve to.
 func (p Policy) Names() []Name { return slices.Clone(p.names) }
 
+// NamesPrivate tells whether a range of the never-list is among the ranges.
+func (p Policy) NamesPrivate() bool {
+	return slices.ContainsFunc(p.ranges, func(r Range) bool { return len(intersect(r, never)) > 0 })
+}
+
 // Admits tells whether a connection to the port of host may be made by that name.
 func (p Policy) Admits(host string, port uint16) bool {
 	return slices.ContainsFunc(p.names, func(n Name) bool { return n.Port == port && n.Matches(host) })

@@ -90,6 +90,24 @@ func subtract(r Range, cut []Range) []Range {
 	return append(left, r)
 }
 
+// intersect returns what of the normalised ranges lies in r.
+func intersect(r Range, ranges []Range) (parts []Range) {
+	for _, other := range ranges {
+		if other.To.Less(r.From) || r.To.Less(other.From) {
+			continue
+		}
+		part := r
+		if part.From.Less(other.From) {
+			part.From = other.From
+		}
+		if other.To.Less(part.To) {
+			part.To = other.To
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
 var never = func() []Range {
 	ranges := []Range{
 		// Of IPv6 only what is assigned to the internet is public: 2000::/3.

@@ -98,10 +98,14 @@ func ensured(t *testing.T, cfg *config.Config) Node {
 	return node
 }
 
+// hostState is what a node may change, without what links do by themselves for a while.
+const hostState = `{ ip link show; ip addr show; } | sed 's/<.*>//; s/ tentative//; s/ state [A-Z]*//'
+ip route show; nft list tables; cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding`
+
 func TestEnsureAndRemove(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		cfg := testNode(t, "tst1")
-		before := command(t, "sh", "-c", "ip link show; ip addr show; ip route show; nft list tables; cat /proc/sys/net/ipv4/conf/*/forwarding")
+		before := command(t, "sh", "-c", hostState)
 		first := ensured(t, cfg)
 		if first.MTU != 1400 || first.Pool.String() != "10.89.0.0/16" {
 			t.Errorf("MTU %d, pool %s; want the uplink's 1400 and the first free 10.89.0.0/16", first.MTU, first.Pool)
@@ -117,7 +121,7 @@ func TestEnsureAndRemove(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if after := command(t, "sh", "-c", "ip link show; ip addr show; ip route show; nft list tables; cat /proc/sys/net/ipv4/conf/*/forwarding"); after != before {
+		if after := command(t, "sh", "-c", hostState); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 		if netns.Exists(cfg.TransitName()) {

@@ -36,8 +36,7 @@ func (h Host) table() table {
 		}},
 		{name: "forward", hook: filter("forward", nftables.ChainHookForward, -10, false), rules: []rule{
 			// What conntrack makes nothing of gets no other source address either.
-			all(from(h.Link), isInvalid, counted, drop),
-			all(from(h.Link), isUntracked, counted, drop),
+			all(from(h.Link), isUnknown, counted, drop),
 			all(notTo(h.Link), accept),
 			all(isEstablished, accept),
 			all(isRelated, accept),

@@ -191,6 +191,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 		"delete element inet brig ask { brg000000000005 }",
 		"delete element inet brig egress_lease { brg000000000007 }",
 		"add element inet brig ask_lease { brg000000000001 : accept }",
+		"delete element inet brig ingress_base { brg000000000006 }",
 		"delete element inet brig egress { brg000000000003 }; add element inet brig egress { brg000000000003 : goto out_open }",
 		"add element inet brig cidr4_" + strings.TrimPrefix(out, "out_") + " { 9.9.9.9 }",
 		"add set inet brig mine { type ipv4_addr; }",

@@ -58,7 +58,17 @@ func (r Rules) Live() ([]Live, error) {
 			}
 		}
 	}
-	if err := kernel.live("egress", byLink, func(l *Live, e kernelElement) { l.Chain, l.Generation = e.goTo, generationOf(e.comment) }); err != nil {
+	err = kernel.live("egress", byLink, func(l *Live, e kernelElement) { l.Chain, l.Generation = e.goTo, generationOf(e.comment) })
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range byLink {
+		if l.Chain == "leased_egress" {
+			l.Chain = ""
+		}
+	}
+	err = kernel.live("egress_base", byLink, func(l *Live, e kernelElement) { l.Chain, l.Generation = e.goTo, generationOf(e.comment) })
+	if err != nil {
 		return nil, err
 	}
 	err = kernel.live("egress_lease", byLink, func(l *Live, e kernelElement) {

@@ -16,8 +16,9 @@ import (
 	"brig/internal/netpolicy"
 )
 
-// The sets that hold sandboxes, in the order in which they are declared. Those of leases
-// are looked into first, and their elements end by themselves.
+// The sets that hold sandboxes, in the order in which they are declared. One with a lease
+// is led through the leased chains: into the sets of leases, whose elements end by
+// themselves, and then into those of what the leases stand in for.
 var seatSetsEmpty = []set{
 	{name: "bind4", key: bindKey4},
 	{name: "bind6", key: bindKey6},
@@ -27,6 +28,9 @@ var seatSetsEmpty = []set{
 	{name: "egress_lease", key: linkKey, verdict: true, expires: true},
 	{name: "ingress_lease", key: linkKey, verdict: true, expires: true},
 	{name: "ask_lease", key: linkKey, verdict: true, expires: true},
+	{name: "egress_base", key: linkKey, verdict: true},
+	{name: "ingress_base", key: linkKey, verdict: true},
+	{name: "ask_base", key: linkKey, verdict: true},
 	{name: "sni4", key: linkAddrKey, expires: true},
 	{name: "pins4", key: pinKey, expires: true},
 }
@@ -51,23 +55,37 @@ func (s Seat) elements(now time.Duration) map[string][]element {
 	if s.Addr6.IsValid() {
 		all["bind6"] = []element{bindElement(s.Link, s.MAC, s.Addr6)}
 	}
-	if s.Grant != nil {
-		s.Grant.put(all, s.Link, "", 0)
+	if s.Lease == nil {
+		if s.Grant != nil {
+			s.Grant.put(all, s.Link, "", 0)
+		}
+		return all
 	}
-	if s.Lease != nil && now < s.Lease.Until {
+	for _, name := range verdictSets {
+		e := linkElement(s.Link)
+		e.goTo = "leased_" + name
+		all[name] = []element{e}
+	}
+	if s.Grant != nil {
+		s.Grant.put(all, s.Link, "_base", 0)
+	}
+	if now < s.Lease.Until {
 		s.Lease.put(all, s.Link, "_lease", s.Lease.Until-now)
 	}
 	return all
 }
+
+// verdictSets lead packets from a sandbox, to it, and to the node.
+var verdictSets = []string{"egress", "ingress", "ask"}
 
 // put the verdicts of a grant for a link. A lease says no, too, where a grant would say
 // nothing: else what it stands in for would decide.
 func (g Grant) put(all map[string][]element, link, suffix string, timeout time.Duration) {
 	verdicts := verdictsOf(g.Policy)
 	nothing := [...]string{denialChain(ReasonPolicy), "in_none", denialChain(ReasonService)}
-	for i, name := range []string{"egress", "ingress", "ask"} {
+	for i, name := range verdictSets {
 		chain := verdicts[i]
-		if chain == "" && suffix == "" {
+		if chain == "" && suffix != "_lease" {
 			continue
 		}
 		if chain == "" {
@@ -134,8 +152,16 @@ func policyChains(p netpolicy.Policy) []chain {
 		elseOut, elseIn = goTo("out_names"), goTo("in_names")
 	}
 	cidr4, cidr6 := "cidr4_"+p.Hash(), "cidr6_"+p.Hash()
+	outRules := []rule{all(daddr4.in(cidr4), accept), all(daddr6.in(cidr6), accept), all(elseOut)}
+	if p.NamesPrivate() {
+		// What the operator permits no more is cut off at once.
+		outRules = append([]rule{
+			all(daddr4.in("never4"), daddr4.notIn("private4"), goTo(denialChain(ReasonNever))),
+			all(daddr6.in("never6"), daddr6.notIn("private6"), goTo(denialChain(ReasonNever))),
+		}, outRules...)
+	}
 	return []chain{
-		{name: out, rules: []rule{all(daddr4.in(cidr4), accept), all(daddr6.in(cidr6), accept), all(elseOut)}},
+		{name: out, rules: outRules},
 		{name: in, rules: []rule{all(saddr4.in(cidr4), accept), all(saddr6.in(cidr6), accept), all(elseIn)}},
 	}
 }

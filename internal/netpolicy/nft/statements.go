@@ -199,10 +199,6 @@ func byLink(key expr.MetaKey, name string) statement {
 	return say(word+" vmap @"+name, meta(key, 0), &expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: name, IsDestRegSet: true})
 }
 
-func addressType(text string, number uint32) statement {
-	return say("fib daddr type "+text, &expr.Fib{Register: unix.NFT_REG_1, FlagDADDR: true, ResultADDRTYPE: true}, equal(native(number)))
-}
-
 func nextHeaderIn(name string) statement {
 	return say("ip6 nexthdr @"+name, append(nfproto(unix.NFPROTO_IPV6), payload(expr.PayloadBaseNetworkHeader, 6, 1, 0), lookup(name))...)
 }
@@ -217,8 +213,7 @@ var (
 	isNew         = tracked("ct state new", expr.CtKeySTATE, expr.CtStateBitNEW)
 	isEstablished = tracked("ct state established", expr.CtKeySTATE, expr.CtStateBitESTABLISHED)
 	isRelated     = tracked("ct state related", expr.CtKeySTATE, expr.CtStateBitRELATED)
-	isInvalid     = tracked("ct state invalid", expr.CtKeySTATE, expr.CtStateBitINVALID)
-	isUntracked   = tracked("ct state untracked", expr.CtKeySTATE, expr.CtStateBitUNTRACKED)
+	isUnknown     = tracked("ct state invalid,untracked", expr.CtKeySTATE, expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED)
 	isConfirmed   = tracked("ct status confirmed", expr.CtKeySTATUS, 1<<3)
 	isTranslated  = tracked("ct status dnat", expr.CtKeySTATUS, 1<<5)
 	isReply       = say("ct direction reply", &expr.Ct{Key: expr.CtKeyDIRECTION, Register: unix.NFT_REG_1}, equal([]byte{1}))

@@ -48,6 +48,9 @@ var extensionHeaders = []byte{0, 43, 44, 51, 60, 135, 139, 140, 253, 254}
 
 // transit is the rule set of the transit namespace with these sandboxes in it.
 //
+// Every rule costs every packet, so what one kind of policy needs stands in its own chain:
+// a list's ranges are exact, and are not held against the never-list again.
+//
 // Identity stands before defragmentation (priority -450), because later a forged first
 // fragment could borrow its tail from a sibling. Every packet from a sandbox is judged
 // without memory of earlier ones, so a tightened policy ends live flows at the next
@@ -188,23 +191,29 @@ func baseChains(b Base) []chain {
 			all(isRelated, counted, drop),
 			all(daddr4.in("node4"), no(ReasonNode)),
 			all(daddr6.in("node6"), no(ReasonNode)),
-			all(daddr4.in("never4"), daddr4.notIn("private4"), no(ReasonNever)),
-			all(daddr6.in("never6"), daddr6.notIn("private6"), no(ReasonNever)),
 			all(isNew, jump("limits")),
 		}, bandwidth(b)...), []rule{
-			all(byLink(expr.MetaKeyIIFNAME, "egress_lease")),
 			all(byLink(expr.MetaKeyIIFNAME, "egress")),
 			all(no(ReasonUnbound)),
 		}...)},
+		{name: "leased_egress", rules: []rule{
+			all(byLink(expr.MetaKeyIIFNAME, "egress_lease")),
+			all(byLink(expr.MetaKeyIIFNAME, "egress_base")),
+			all(no(ReasonUnbound)),
+		}},
 		{name: "to_sandbox", rules: []rule{
+			all(isEstablished, isReply, goTo("replies")),
 			all(isRelated, tooBig4, accept),
 			all(isRelated, tooBig6, accept),
-			all(isEstablished, isReply, goTo("replies")),
 			all(counted, drop),
 		}},
 		{name: "replies", rules: []rule{
-			all(byLink(expr.MetaKeyOIFNAME, "ingress_lease")),
 			all(byLink(expr.MetaKeyOIFNAME, "ingress")),
+			all(counted, drop),
+		}},
+		{name: "leased_ingress", rules: []rule{
+			all(byLink(expr.MetaKeyOIFNAME, "ingress_lease")),
+			all(byLink(expr.MetaKeyOIFNAME, "ingress_base")),
 			all(counted, drop),
 		}},
 		// What of the node's own a policy has: the resolver, and with names the
@@ -221,15 +230,16 @@ func baseChains(b Base) []chain {
 		{name: "to_node", rules: []rule{
 			all(isEstablished, isReply, accept), // brigd dialled it
 			all(isNew, jump("limits")),
-			all(byLink(expr.MetaKeyIIFNAME, "ask_lease")),
 			all(byLink(expr.MetaKeyIIFNAME, "ask")),
+			all(no(ReasonService)),
+		}},
+		{name: "leased_ask", rules: []rule{
+			all(byLink(expr.MetaKeyIIFNAME, "ask_lease")),
+			all(byLink(expr.MetaKeyIIFNAME, "ask_base")),
 			all(no(ReasonService)),
 		}},
 		{name: "identity", hook: filter("prerouting", nftables.ChainHookPrerouting, -450, false), rules: []rule{
 			all(notFrom(LinkPrefix+"*"), accept),
-			all(addressType("broadcast", unix.RTN_BROADCAST), no(ReasonIdentity)),
-			all(addressType("multicast", unix.RTN_MULTICAST), no(ReasonIdentity)),
-			all(addressType("anycast", unix.RTN_ANYCAST), no(ReasonIdentity)),
 			all(nextHeaderIn("headers6"), no(ReasonIdentity)),
 			all(isFragment, perLink("pieces", unix.NFT_DYNSET_OP_UPDATE, "limit rate over 50/second burst 100 packets", manyPieces), counted, drop),
 			all(identified(saddr4, "bind4"), accept),
