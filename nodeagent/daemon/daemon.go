@@ -34,7 +34,6 @@ import (
 const (
 	readyTimeout   = 30 * time.Second
 	reconcileEvery = 3 * time.Second
-	networkEvery   = 30 * time.Second
 	recoverTimeout = 2 * time.Minute
 )
 
@@ -167,17 +166,6 @@ func (d *daemon) goWork(f func()) {
 	done := make(chan struct{})
 	d.workers = append(d.workers, done)
 	go func() { defer close(done); f() }()
-}
-
-func (d *daemon) keepNetwork(ctx context.Context) {
-	for {
-		if pause(ctx, networkEvery); ctx.Err() != nil {
-			return
-		}
-		if err := transit.Ensure(ctx, d.Config); err != nil && ctx.Err() == nil {
-			d.Log.Error("bring the node's network in order", "err", err)
-		}
-	}
 }
 
 func (d *daemon) serve(ctx context.Context) error {
