@@ -11,10 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"brig/internal/config"
+	"brig/internal/netns"
 )
 
 // settleTime is how long Watch waits for more to change before it tells.
 const settleTime = 100 * time.Millisecond
+
+// lookEvery is how soon it is noticed that the transit namespace is another one.
+const lookEvery = 2 * time.Second
 
 // watched are the multicast groups, by netlink's family, that speak of what a node counts
 // on: addresses, links and routes of the host, and rules.
@@ -56,10 +60,22 @@ func Watch(ctx context.Context, cfg *config.Config, changed func()) error {
 			go func() { cancel(listen(c, ticks)) }()
 		}
 	}
+	inode, err := netns.ID(Path(cfg))
+	if err != nil {
+		return fmt.Errorf("watch the network: %w", err)
+	}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-look.C:
+			// By its sockets alone the namespace would live on, with its links.
+			if now, err := netns.ID(Path(cfg)); err != nil || now != inode {
+				return errors.Join(errors.New("the transit namespace is another one"), err)
+			}
+			continue
 		case <-ticks:
 		}
 		select {
