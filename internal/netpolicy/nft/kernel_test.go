@@ -286,8 +286,8 @@ func TestLifeOfASeat(t *testing.T) {
 	if err := w.Remove(seats[0]); err != nil {
 		t.Errorf("what is not there: %v", err)
 	}
-	if entries, err := os.ReadDir(string(w.Book())); err != nil || len(entries) != 2 {
-		t.Errorf("the book has %v, %v; want one seat and its address", entries, err)
+	if entries, err := os.ReadDir(string(w.Book())); err != nil || len(entries) != 4 {
+		t.Errorf("the book has %v, %v; want one seat, its address and its policy", entries, err)
 	}
 }
 
