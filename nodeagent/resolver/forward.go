@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -19,7 +20,7 @@ var errNoUpstream = errors.New("no upstream resolver: set network.dns, or namese
 // forward asks the upstreams in order until one answers. A truncated answer is
 // passed on: the sandbox asks again over TCP, and so does forward then.
 func (r *Resolver) forward(ctx context.Context, q *dns.Msg, overTCP bool) (*dns.Msg, error) {
-	upstreams, err := r.upstreams()
+	upstreams, err := r.cfg.Upstreams()
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +33,11 @@ func (r *Resolver) forward(ctx context.Context, q *dns.Msg, overTCP bool) (*dns.
 	}
 	var errs []error
 	for _, upstream := range upstreams {
-		answer, _, err := client.ExchangeContext(ctx, ask(q), upstream)
+		asked := ask(q)
+		answer, _, err := client.ExchangeContext(ctx, asked, upstream)
+		if err == nil && !answers(answer, asked) {
+			err = errors.New("the answer is to another question")
+		}
 		if err == nil {
 			return rewrite(q, answer), nil
 		}
@@ -54,6 +59,12 @@ func ask(q *dns.Msg) *dns.Msg {
 	opt := q.IsEdns0()
 	m.SetEdns0(maxUDP, opt != nil && opt.Do())
 	return m
+}
+
+// answers tells whether m is an answer to q: a stray or forged packet may have the id.
+func answers(m, q *dns.Msg) bool {
+	return m.Response && len(m.Question) == 1 && strings.EqualFold(m.Question[0].Name, q.Question[0].Name) &&
+		m.Question[0].Qtype == q.Question[0].Qtype && m.Question[0].Qclass == q.Question[0].Qclass
 }
 
 // rewrite makes an upstream's answer one to q.

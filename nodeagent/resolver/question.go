@@ -44,8 +44,22 @@ func ownAnswer(q *dns.Msg) *dns.Msg {
 	return m
 }
 
+// empty says that the name has no records of the type.
+func empty(q *dns.Msg) *dns.Msg { return failure(q, dns.RcodeSuccess) }
+
 func failure(q *dns.Msg, code int) *dns.Msg {
 	m := new(dns.Msg).SetRcode(q, code)
 	m.RecursionAvailable = true
 	return m
+}
+
+// nameOf is what is asked for, for whom a refusal is shown to.
+func nameOf(q *dns.Msg) string {
+	if len(q.Question) == 0 {
+		return ""
+	}
+	if host, ok := Hostname(q.Question[0].Name); ok {
+		return host
+	}
+	return q.Question[0].Name
 }

@@ -1,8 +1,14 @@
-// Package resolver answers the DNS questions of sandboxes: it forwards them to the
-// node's own resolvers, which sandboxes could not reach, since those often have
-// private addresses. Who may ask is decided before a packet arrives here, by the
-// node's rule set; the resolver itself trusts nobody and bounds everything: questions
-// and connections at once, of all and of one sandbox, and the time of each.
+// Package resolver answers the DNS questions of sandboxes, each under the policy of the
+// sandbox that asks: the rule set proves whose a source address is. A sandbox without
+// DNS is refused. One with a list of names is told the addresses of those names and
+// nothing else, and each address is open to it before it is told. For every other one
+// the resolver forwards to the node's own resolvers, which sandboxes could not reach,
+// since those often have private addresses.
+//
+// In no mode is a sandbox told an address that is private, reserved or the node's,
+// unless its policy's own ranges name it. The resolver trusts nobody and bounds
+// everything: questions and connections at once, questions per second, the octets that
+// a sandbox may choose under a wildcard, addresses, memory, and the time of each answer.
 //
 // What it sends upstream is a question of its own making, never the bytes of a
 // sandbox. It keeps no cache: an answer to one sandbox tells nothing to another.
@@ -14,9 +20,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"brig/internal/netpolicy"
 )
 
 // Address is where sandboxes find the resolver.
@@ -33,16 +42,31 @@ const (
 	maxUDP      = 1232 // bytes that pass everywhere unfragmented
 )
 
-// Resolver forwards.
-type Resolver struct {
-	upstreams func() ([]string, error)
-	gate      *gate
-	log       *slog.Logger
+// Config of a resolver. Denials may be nil, everything else is needed.
+type Config struct {
+	// Upstreams are asked in order, as address:port.
+	Upstreams func() ([]string, error)
+	Policies  Policies
+	Pins      Pins
+	// Node tells the node's own addresses.
+	Node    func(netip.Addr) bool
+	Denials Denials
+	Log     *slog.Logger
 }
 
-// New returns a Resolver that asks the upstreams, as address:port, in order.
-func New(upstreams func() ([]string, error), log *slog.Logger) *Resolver {
-	return &Resolver{upstreams: upstreams, gate: newGate(maxAtOnce, maxOfSource), log: log}
+// Resolver answers. Safe for concurrent use.
+type Resolver struct {
+	cfg      Config
+	gate     *gate
+	accounts *accounts
+}
+
+// New returns a Resolver that knows of nobody yet.
+func New(cfg Config) *Resolver {
+	if cfg.Denials == nil {
+		cfg.Denials = nobody{}
+	}
+	return &Resolver{cfg: cfg, gate: newGate(maxAtOnce, maxOfSource), accounts: newAccounts()}
 }
 
 // Serve answers on both sockets, which it closes, until ctx ends or one breaks.
@@ -80,21 +104,45 @@ func (r *Resolver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	_, overTCP := w.RemoteAddr().(*net.TCPAddr)
-	r.reply(w, q, r.answer(ctx, q, overTCP))
+	r.reply(w, q, r.answer(ctx, source, q, overTCP))
 }
 
 // answer never returns nil.
-func (r *Resolver) answer(ctx context.Context, q *dns.Msg, overTCP bool) *dns.Msg {
+func (r *Resolver) answer(ctx context.Context, source netip.Addr, q *dns.Msg, overTCP bool) *dns.Msg {
+	s, ok := r.cfg.Policies.Of(source)
+	mode := s.Policy.DNS()
+	if !ok || mode == netpolicy.DNSOff {
+		return failure(q, dns.RcodeRefused)
+	}
+	if !r.accounts.admit(s, mode == netpolicy.DNSResolver) {
+		r.cfg.Denials.Denied(s.Link, "dns", nameOf(q), netip.AddrPort{})
+		return failure(q, dns.RcodeRefused)
+	}
 	if code := judge(q); code != dns.RcodeSuccess {
 		return failure(q, code)
 	}
 	if own := ownAnswer(q); own != nil {
 		return own
 	}
+	switch mode {
+	case netpolicy.DNSNames:
+		return r.listed(ctx, s, q, overTCP)
+	case netpolicy.DNSResolver:
+		return r.any(ctx, s, q, overTCP)
+	}
+	return failure(q, dns.RcodeRefused) // a mode that is not known here
+}
+
+// any answers a sandbox that may ask for everything.
+func (r *Resolver) any(ctx context.Context, s Sandbox, q *dns.Msg, overTCP bool) *dns.Msg {
 	answer, err := r.forward(ctx, q, overTCP)
 	if err != nil {
-		r.log.Debug("forward a question", "err", err)
+		r.cfg.Log.Debug("forward a question", "err", err)
 		return failure(q, dns.RcodeServerFailure)
+	}
+	removed, stripped := r.strip(s, answer)
+	if stripped && !slices.ContainsFunc(answer.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == q.Question[0].Qtype }) {
+		return r.deny(s, q, removed, "the name leads to a private address")
 	}
 	return answer
 }
@@ -109,7 +157,7 @@ func (r *Resolver) reply(w dns.ResponseWriter, q, m *dns.Msg) {
 	}
 	m.Truncate(size)
 	if err := w.WriteMsg(m); err != nil {
-		r.log.Debug("answer a question", "err", err)
+		r.cfg.Log.Debug("answer a question", "err", err)
 	}
 }
 

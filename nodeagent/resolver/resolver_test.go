@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"brig/internal/netpolicy"
 )
 
 // upstream is a resolver that knows one name; it remembers what it was asked.
@@ -83,7 +85,28 @@ func startUpstream(t *testing.T) (*upstream, string) {
 
 func start(t *testing.T, upstreams ...string) string {
 	t.Helper()
-	r := New(func() ([]string, error) { return upstreams, nil }, slog.New(slog.DiscardHandler))
+	return serve(t, New(openTo(upstreams...)))
+}
+
+// openTo is the resolver of a node where everybody may ask everything.
+func openTo(upstreams ...string) Config {
+	return Config{
+		Upstreams: func() ([]string, error) { return upstreams, nil },
+		Policies:  everybody{netpolicy.Open()},
+		Node:      func(netip.Addr) bool { return false },
+		Log:       slog.New(slog.DiscardHandler),
+	}
+}
+
+// everybody has the same policy.
+type everybody struct{ policy netpolicy.Policy }
+
+func (e everybody) Of(netip.Addr) (Sandbox, bool) {
+	return Sandbox{Link: "brg000000000001", Policy: e.policy, Generation: 1}, true
+}
+
+func serve(t *testing.T, r *Resolver) string {
+	t.Helper()
 	p, l := both(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -238,7 +261,7 @@ func TestUpstreams(t *testing.T) {
 
 func TestKeep(t *testing.T) {
 	_, up := startUpstream(t)
-	r := New(func() ([]string, error) { return []string{up}, nil }, slog.New(slog.DiscardHandler))
+	r := New(openTo(up))
 	p, l := both(t)
 	address := l.Addr().String()
 	p.Close()
