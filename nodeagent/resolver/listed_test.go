@@ -107,6 +107,12 @@ func (k *kernel) Pin(_ context.Context, link string, generation uint64, pins []P
 	return nil
 }
 
+func (k *kernel) set(generation uint64, broken bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.generation, k.broken = generation, broken
+}
+
 // pins since the last call.
 func (k *kernel) pins() []string {
 	k.mu.Lock()
@@ -427,7 +433,7 @@ func TestNoAnswerWithoutAPin(t *testing.T) {
 	n := newNode(t)
 	n.zone.set("a.example.com.", "A", "a.example.com. 300 IN A 203.0.113.1")
 	n.tenants.set("127.0.0.1", Sandbox{Link: "brg1", Policy: compile(t, names("a.example.com")), Generation: 1})
-	n.kernel.generation = 2
+	n.kernel.set(2, false)
 	if got := n.ask(t, "udp", "127.0.0.1", "a.example.com.", "A"); got != "SERVFAIL" {
 		t.Errorf("under an old policy: %s", got)
 	}
@@ -435,7 +441,7 @@ func TestNoAnswerWithoutAPin(t *testing.T) {
 	if got := n.ask(t, "udp", "127.0.0.1", "a.example.com.", "A"); got != "NOERROR; a.example.com. 300 IN A 203.0.113.1" {
 		t.Errorf("under the new one: %s", got)
 	}
-	n.kernel.broken = true
+	n.kernel.set(2, true)
 	if got := n.ask(t, "udp", "127.0.0.1", "a.example.com.", "A"); got != "SERVFAIL" {
 		t.Errorf("with a kernel that takes no pin: %s", got)
 	}

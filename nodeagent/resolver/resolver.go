@@ -64,7 +64,7 @@ type Resolver struct {
 // New returns a Resolver that knows of nobody yet.
 func New(cfg Config) *Resolver {
 	if cfg.Denials == nil {
-		cfg.Denials = nobody{}
+		cfg.Denials = Nobody{}
 	}
 	return &Resolver{cfg: cfg, gate: newGate(maxAtOnce, maxOfSource), accounts: newAccounts()}
 }

@@ -50,7 +50,8 @@ type Denials interface {
 	Denied(link, reason, name string, dst netip.AddrPort)
 }
 
-// nobody is told.
-type nobody struct{}
+// Nobody is told.
+type Nobody struct{}
 
-func (nobody) Denied(string, string, string, netip.AddrPort) {}
+// Denied does nothing.
+func (Nobody) Denied(string, string, string, netip.AddrPort) {}
