@@ -19,13 +19,18 @@ const (
 	freeRate, freeBurst     = 32, 2048
 )
 
-// What is remembered of what sandboxes were told: entries of one and of all (some 200
-// bytes each), and how long a sandbox that asks nothing is.
+// What is remembered of what sandboxes were told, and of what is pinned for them:
+// entries of one and of all (some 200 bytes each), and how long a sandbox is that asks
+// nothing.
 const (
 	maxTold    = 1024
+	maxPinned  = 4096
 	maxToldAll = 1 << 18
 	idle       = 10 * time.Minute
 	sweepEvery = time.Minute
+	// pinAgain is after what time the kernel is told again what it was told: somebody
+	// may have taken its rules away, and they were put in place anew without pins.
+	pinAgain = 10 * time.Second
 )
 
 // accounts of all sandboxes, by link. Safe for concurrent use.
@@ -43,8 +48,12 @@ type account struct {
 	used            time.Time
 	generation      uint64
 	told            map[string]map[netip.Addr]time.Time // until when
-	count           int
+	pinned          map[netip.AddrPort]pinned
+	count           int // of both
 }
+
+// pinned is what the kernel was told of an address: until when, and when it was told.
+type pinned struct{ until, at time.Time }
 
 func newAccounts() *accounts { return &accounts{of: map[string]*account{}} }
 
@@ -83,7 +92,7 @@ func (a *accounts) get(s Sandbox, open bool) *account {
 	}
 	if one.generation != s.Generation {
 		a.told -= one.count
-		one.generation, one.told, one.count = s.Generation, nil, 0
+		one.generation, one.told, one.pinned, one.count = s.Generation, nil, nil, 0
 	}
 	one.used = now
 	return one
@@ -95,12 +104,12 @@ func (a *accounts) tell(s Sandbox, host string, addrs []netip.Addr, until time.T
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	one := a.get(s, false)
-	if one.count+len(addrs) > maxTold {
+	if one.full(len(addrs)) {
 		a.told -= one.count
 		one.sweep(time.Now())
 		a.told += one.count
 	}
-	if one.count+len(addrs) > maxTold || a.told+len(addrs) > maxToldAll {
+	if one.full(len(addrs)) || a.told+len(addrs) > maxToldAll {
 		return false
 	}
 	if one.told == nil {
@@ -122,12 +131,59 @@ func (a *accounts) tell(s Sandbox, host string, addrs []netip.Addr, until time.T
 	return true
 }
 
+// due are those of the pins that the kernel must be told: what it was told a moment ago
+// it knows, and what it knows for longer under another name stays so long. False: there
+// is no room.
+func (a *accounts) due(s Sandbox, pins []Pin) ([]Pin, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	one := a.get(s, false)
+	now := time.Now()
+	var due []Pin
+	for _, p := range pins {
+		known := one.pinned[netip.AddrPortFrom(p.Addr, p.Port)]
+		left := known.until.Sub(now)
+		if left >= p.TTL-time.Second && now.Sub(known.at) < pinAgain {
+			continue
+		}
+		p.TTL = max(p.TTL, left)
+		due = append(due, p)
+	}
+	if len(one.pinned)+len(due) > maxPinned {
+		a.told -= one.count
+		one.sweep(now)
+		a.told += one.count
+	}
+	return due, len(one.pinned)+len(due) <= maxPinned && a.told+len(due) <= maxToldAll
+}
+
+// pin remembers what the kernel has been told.
+func (a *accounts) pin(s Sandbox, pins []Pin) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	one := a.get(s, false)
+	now := time.Now()
+	if one.pinned == nil {
+		one.pinned = map[netip.AddrPort]pinned{}
+	}
+	for _, p := range pins {
+		at := netip.AddrPortFrom(p.Addr, p.Port)
+		if _, known := one.pinned[at]; !known {
+			one.count++
+			a.told++
+		}
+		one.pinned[at] = pinned{until: now.Add(p.TTL), at: now}
+	}
+}
+
 // addresses of host that the sandbox was told and that still hold, sorted.
 func (a *accounts) addresses(s Sandbox, host string) []netip.Addr {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.get(s, false).live(host)
 }
+
+func (one *account) full(more int) bool { return one.count-len(one.pinned)+more > maxTold }
 
 func (one *account) live(host string) []netip.Addr {
 	var addrs []netip.Addr
@@ -153,7 +209,8 @@ func (a *accounts) sweep(now time.Time) {
 }
 
 func (one *account) sweep(now time.Time) {
-	one.count = 0
+	maps.DeleteFunc(one.pinned, func(_ netip.AddrPort, p pinned) bool { return !now.Before(p.until) })
+	one.count = len(one.pinned)
 	maps.DeleteFunc(one.told, func(_ string, addrs map[netip.Addr]time.Time) bool {
 		maps.DeleteFunc(addrs, func(_ netip.Addr, until time.Time) bool { return !now.Before(until) })
 		one.count += len(addrs)

@@ -134,6 +134,55 @@ func TestFullAccountGivesRoom(t *testing.T) {
 	})
 }
 
+// The kernel is told what it does not know: an address that is pinned for longer under
+// another name stays so long, and after a while it is told again in any case.
+func TestDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccounts()
+		s := Sandbox{Link: "brg1", Generation: 1}
+		x, y := netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2")
+		for i, step := range []struct {
+			wait time.Duration
+			pins []Pin
+			want string
+		}{
+			{0, []Pin{{x, 443, 300 * time.Second}}, "[{203.0.113.1 443 5m0s}]"},
+			{0, []Pin{{x, 443, 300 * time.Second}, {y, 443, 60 * time.Second}}, "[{203.0.113.2 443 1m0s}]"},
+			{time.Second, []Pin{{x, 443, 65 * time.Second}}, "[]"},
+			{time.Second, []Pin{{x, 8443, 65 * time.Second}}, "[{203.0.113.1 8443 1m5s}]"},
+			{time.Second, []Pin{{x, 443, 400 * time.Second}}, "[{203.0.113.1 443 6m40s}]"},
+			{pinAgain, []Pin{{x, 443, 65 * time.Second}}, "[{203.0.113.1 443 6m30s}]"},
+			{400 * time.Second, []Pin{{x, 443, 65 * time.Second}}, "[{203.0.113.1 443 1m5s}]"},
+		} {
+			time.Sleep(step.wait)
+			due, ok := a.due(s, step.pins)
+			if got := fmt.Sprint(due); got != step.want || !ok {
+				t.Errorf("step %d: %s, want %s", i, got, step.want)
+			}
+			a.pin(s, due)
+		}
+		s.Generation = 2
+		if due, _ := a.due(s, []Pin{{x, 443, time.Second}}); len(due) != 1 {
+			t.Error("under another policy an address is taken for pinned")
+		}
+		var many []Pin
+		for port := range maxPinned + 1 {
+			many = append(many, Pin{y, uint16(port + 1), time.Minute})
+		}
+		if _, ok := a.due(s, many); ok {
+			t.Error("there is room for any number of pins")
+		}
+		a.pin(s, many[1:])
+		if _, ok := a.due(s, many[:1]); ok {
+			t.Error("there is room for any number of pins, one by one")
+		}
+		time.Sleep(2 * time.Minute)
+		if _, ok := a.due(s, many[:1]); !ok || a.told != 0 {
+			t.Errorf("after their time pins take room: %d", a.told)
+		}
+	})
+}
+
 // FuzzLookUp compares with the plainest reading of the list: label by label, from the
 // right, on the octets that go over the wire.
 func FuzzLookUp(f *testing.F) {

@@ -122,10 +122,18 @@ func (r *Resolver) pin(ctx context.Context, s Sandbox, e entry, f found) error {
 			pins = append(pins, Pin{Addr: addr, Port: port, TTL: ttl})
 		}
 	}
-	if len(pins) == 0 {
+	due, ok := r.accounts.due(s, pins)
+	if !ok {
+		return fmt.Errorf("the sandbox, or the node, has no room for %d pins more", len(due))
+	}
+	if len(due) == 0 {
 		return nil
 	}
-	return r.cfg.Pins.Pin(ctx, s.Link, s.Generation, pins)
+	if err := r.cfg.Pins.Pin(ctx, s.Link, s.Generation, due); err != nil {
+		return err
+	}
+	r.accounts.pin(s, due)
+	return nil
 }
 
 // deny answers in the way in which every client fails at once, and says why to those

@@ -191,6 +191,17 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
+// flush forgets what the kernel was told.
+func (n *node) flush() {
+	n.accounts.mu.Lock()
+	defer n.accounts.mu.Unlock()
+	for _, one := range n.accounts.of {
+		n.accounts.told -= len(one.pinned)
+		one.count -= len(one.pinned)
+		one.pinned = nil
+	}
+}
+
 func compile(t *testing.T, s netpolicy.Spec) netpolicy.Policy {
 	t.Helper()
 	p, err := netpolicy.Compile(s, netpolicy.Ceiling{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}})
@@ -315,6 +326,7 @@ func TestListed(t *testing.T) {
 				tc.source = "127.0.0.1"
 			}
 			where := tc.name + " " + tc.qtype + " over " + network
+			n.flush()
 			if diff := cmp.Diff(tc.want, n.ask(t, network, tc.source, tc.name, tc.qtype)); diff != "" {
 				t.Errorf("%s is answered (-want +got):\n%s", where, diff)
 			}
@@ -442,6 +454,7 @@ func TestNoAnswerWithoutAPin(t *testing.T) {
 		t.Errorf("under the new one: %s", got)
 	}
 	n.kernel.set(2, true)
+	n.flush()
 	if got := n.ask(t, "udp", "127.0.0.1", "a.example.com.", "A"); got != "SERVFAIL" {
 		t.Errorf("with a kernel that takes no pin: %s", got)
 	}
