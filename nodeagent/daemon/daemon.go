@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"brig/nodeagent/clock"
 	"brig/nodeagent/containerd"
 	"brig/nodeagent/engine"
+	"brig/nodeagent/names"
 	"brig/nodeagent/network"
 	"brig/nodeagent/notify"
 	"brig/nodeagent/resolver"
@@ -68,6 +68,7 @@ type daemon struct {
 	engine  *engine.Engine
 	manager *sandboxes.Manager
 	ca      *ca.CA
+	names   *names.Names
 	// stop ends the context of everything that lives as long as the daemon.
 	stop    context.CancelFunc
 	workers []<-chan struct{}
@@ -153,9 +154,10 @@ func (d *daemon) openManager(ctx context.Context) error {
 
 // work starts what runs beside the calls.
 func (d *daemon) work(ctx context.Context) {
-	names := resolver.New(resolver.Upstreams(d.Config.Network.DNS, "/etc/resolv.conf"), d.Log.With("component", "resolver"))
-	place := network.Transit{Config: d.Config, Address: netip.AddrPortFrom(resolver.Address, 53)}
-	d.goWork(func() { names.Keep(ctx, place) })
+	d.names = names.New(names.Options{
+		Config: d.Config, Upstreams: resolver.Upstreams(d.Config.Network.DNS, "/etc/resolv.conf"), Log: d.Log,
+	})
+	d.goWork(func() { d.names.Keep(ctx) })
 	d.goWork(func() { d.keepNetwork(ctx) })
 	if d.own != nil {
 		d.goWork(func() { d.own.Keep(ctx) })

@@ -35,9 +35,6 @@ import (
 	"brig/nodeagent/resolver"
 )
 
-// Port that the rule set sends connections to, at resolver.Address.
-const Port = 8443
-
 // tlsPort is the one whose connections are sent here.
 const tlsPort = 443
 
