@@ -3,6 +3,9 @@ package resolver
 import (
 	"net"
 	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // The limits of connections, which cost a descriptor and a goroutine before the first
@@ -46,4 +49,26 @@ type admitted struct {
 func (a *admitted) Close() error {
 	defer a.leave()
 	return a.Conn.Close()
+}
+
+// packetRoom is what of questions by UDP the kernel keeps until they are read: all
+// sandboxes share it, and a burst of one would push out the others'.
+const packetRoom = 4 << 20 // bytes
+
+// makeRoom asks for more than the system's limit, as root may, or else for what that
+// allows. With less it works as well, and clients ask again more often.
+func makeRoom(packets net.PacketConn) {
+	conn, ok := packets.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, packetRoom) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, packetRoom)
+		}
+	})
 }

@@ -71,6 +71,7 @@ func New(cfg Config) *Resolver {
 
 // Serve answers on both sockets, which it closes, until ctx ends or one breaks.
 func (r *Resolver) Serve(ctx context.Context, packets net.PacketConn, streams net.Listener) error {
+	makeRoom(packets)
 	udp := &dns.Server{PacketConn: packets, Handler: r, UDPSize: maxUDP}
 	tcp := &dns.Server{Listener: &bounded{Listener: streams, gate: newGate(maxConnections, maxConnsOfOne)}, Handler: r, ReadTimeout: timeout, WriteTimeout: timeout, MaxTCPQueries: 64}
 	ended := make(chan error, 2)

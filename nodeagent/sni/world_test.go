@@ -73,7 +73,7 @@ func newWorld(t *testing.T) *world {
 	id := fmt.Sprintf("sni%06x", time.Now().UnixNano()&0xffffff)
 	w := &world{t: t, inside: id + "-in", outside: id + "-out", of: map[netip.Addr]resolver.Sandbox{}, zone: zone{
 		"a.example.com.": {serverA, deadA, serverSix}, "b.example.com.": {serverB}, "shared.example.com.": {serverA},
-		"dead.example.com.": {deadA}, "c.example.org.": {serverB}, "fallback.example.com.": {deadA, serverB},
+		"dead.example.com.": {deadA}, "c.example.org.": {serverB}, "other.example.org.": {serverB}, "fallback.example.com.": {deadA, serverB},
 	}}
 	for _, ns := range []string{w.inside, w.outside} {
 		w.must(netns.Create(ns))
