@@ -57,7 +57,7 @@ func New(o Options) *Names {
 		o.Repair = func(ctx context.Context) error { return transit.Ensure(ctx, o.Config) }
 	}
 	n := &Names{cfg: o.Config, pins: newPins(o.Config, o.Repair)}
-	policies := newSeats(transit.Records(o.Config), transit.Now)
+	policies := seats{transit.Records(o.Config), transit.Now}
 	n.resolver = resolver.New(resolver.Config{
 		Upstreams: o.Upstreams, Policies: policies, Pins: n.pins, Node: newOwn(o).has, Denials: o.Denials,
 		Log: o.Log.With("component", "resolver"),

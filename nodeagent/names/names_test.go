@@ -2,14 +2,12 @@ package names
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -34,57 +32,88 @@ func compile(t *testing.T, entries ...string) netpolicy.Policy {
 	return p
 }
 
-// TestSeats changes the book as the rules' writers do, page by page.
-func TestSeats(t *testing.T) {
-	dir := t.TempDir()
-	now := time.Hour
-	s := newSeats(nft.Book(dir), func() time.Duration { return now })
-	addr := netip.MustParseAddr("10.88.0.1")
-	write := func(seat nft.Seat) {
-		t.Helper()
-		data, err := json.Marshal(seat)
-		page := filepath.Join(dir, seat.Link+".json")
-		link := filepath.Join(dir, seat.Addr.String())
-		if err := errors.Join(err, os.WriteFile(page+".new", data, 0o600), os.Rename(page+".new", page)); err != nil {
-			t.Fatal(err)
+// node is a transit namespace of its own, in a host of its own.
+type node struct {
+	t    *testing.T
+	cfg  config.Config
+	host string
+}
+
+func newNode(t *testing.T) *node {
+	require.Net(t)
+	n := &node{t: t, cfg: config.Defaults()}
+	n.cfg.Node = fmt.Sprintf("p%05x", time.Now().UnixNano()&0xfffff)
+	n.cfg.RunDir, n.cfg.StateDir = "/run/brig-"+n.cfg.Node, t.TempDir()
+	n.host = n.cfg.Node + "-host"
+	n.must(netns.Create(n.host))
+	t.Cleanup(func() {
+		err := n.onHost(func() error { return transit.Remove(context.Background(), &n.cfg) })
+		if err := errors.Join(err, netns.Delete(n.host), os.RemoveAll(n.cfg.RunDir)); err != nil {
+			t.Error(err)
 		}
-		if _, err := os.Lstat(link); err != nil {
-			if err := os.Symlink(seat.Link+".json", link); err != nil {
-				t.Fatal(err)
-			}
-		}
+	})
+	return n
+}
+
+func (n *node) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
 	}
-	seat := nft.Seat{Binding: nft.Binding{Link: "brg000000000001", MAC: "02:00:00:00:00:01", Addr: addr}}
-	first := nft.Grant{Policy: compile(t, "a.example.com"), Generation: 1}
-	lease := nft.Lease{Grant: nft.Grant{Policy: compile(t, "b.example.com"), Generation: 2}, Until: now + time.Minute}
+}
+
+func (n *node) onHost(fn func() error) error { return netns.Do(netns.Path(n.host), fn) }
+
+// with the node's network in order.
+func (n *node) with(fn func(transit.Node) error) {
+	n.t.Helper()
+	n.must(n.onHost(func() error {
+		return transit.With(n.t.Context(), &n.cfg, func(_ context.Context, node transit.Node) error { return fn(node) })
+	}))
+}
+
+const link = "brg000000000001"
+
+var address = netip.MustParseAddr("10.88.0.2")
+
+func (n *node) identify() {
+	n.t.Helper()
+	n.with(func(node transit.Node) error {
+		return node.Identify(nft.Binding{Link: link, MAC: "02:00:00:00:00:01", Addr: address})
+	})
+}
+
+func (n *node) change(policy netpolicy.Policy, lease time.Duration) {
+	n.t.Helper()
+	n.with(func(node transit.Node) error { _, err := node.Change(link, policy, 0, lease); return err })
+}
+
+// TestSeats: what anybody puts in force is what is answered under.
+func TestSeats(t *testing.T) {
+	n := newNode(t)
+	var later time.Duration
+	s := seats{transit.Records(&n.cfg), func() time.Duration { return transit.Now() + later }}
 	for _, step := range []struct {
 		what string
 		do   func()
 		want string
 	}{
 		{"nobody", func() {}, "none"},
-		{"an identity, no policy", func() { write(seat) }, "none"},
-		{"a policy", func() { seat.Grant = &first; write(seat) }, "brg000000000001 1 a.example.com for 0s"},
+		{"an identity, no policy", n.identify, "none"},
+		{"a policy", func() {
+			n.with(func(node transit.Node) error { _, err := node.Bind(link, compile(t, "a.example.com")); return err })
+		}, "brg000000000001 1 a.example.com for 0s"},
 		{"nothing changed", func() {}, "brg000000000001 1 a.example.com for 0s"},
-		{"a lease", func() { seat.Lease = &lease; write(seat) }, "brg000000000001 2 b.example.com for 1m0s"},
-		{"time passes", func() { now += 45 * time.Second }, "brg000000000001 2 b.example.com for 15s"},
-		{"the lease ends", func() { now += 15 * time.Second }, "brg000000000001 1 a.example.com for 0s"},
-		{"damaged", func() {
-			if err := os.WriteFile(filepath.Join(dir, "brg000000000001.json"), []byte("{"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}, "none"},
-		{"whole again", func() { write(seat) }, "brg000000000001 1 a.example.com for 0s"},
-		{"gone", func() {
-			if err := os.Remove(filepath.Join(dir, "brg000000000001.json")); err != nil {
-				t.Fatal(err)
-			}
-		}, "none"},
+		{"a lease", func() { n.change(compile(t, "b.example.com"), time.Hour) }, "brg000000000001 2 b.example.com for 1h0m0s"},
+		{"time passes", func() { later += 45 * time.Minute }, "brg000000000001 2 b.example.com for 15m0s"},
+		{"the lease ends", func() { later += 15 * time.Minute }, "brg000000000001 1 a.example.com for 0s"},
+		{"a change", func() { n.change(compile(t, "c.example.com"), 0) }, "brg000000000001 3 c.example.com for 0s"},
+		{"gone", func() { n.with(func(node transit.Node) error { return node.Unbind(link) }) }, "none"},
 	} {
 		step.do()
 		got := "none"
-		if sandbox, ok := s.Of(addr); ok {
-			got = fmt.Sprintf("%s %d %s for %v", sandbox.Link, sandbox.Generation, sandbox.Policy.Names()[0], sandbox.Lasts)
+		if sandbox, ok := s.Of(address); ok {
+			got = fmt.Sprintf("%s %d %s for %v", sandbox.Link, sandbox.Generation, sandbox.Policy.Names()[0], sandbox.Lasts.Round(time.Minute))
 		}
 		if got != step.want {
 			t.Errorf("%s: %s, want %s", step.what, got, step.want)
@@ -92,22 +121,6 @@ func TestSeats(t *testing.T) {
 	}
 	if _, ok := s.Of(netip.Addr{}); ok {
 		t.Error("no address is a sandbox's")
-	}
-	if mapped := netip.MustParseAddr("::ffff:10.88.0.1"); func() bool { write(seat); _, ok := s.Of(mapped); return !ok }() {
-		t.Error("a mapped address is not its sandbox's")
-	}
-	for i := range 3 * minPrune {
-		other := nft.Seat{Binding: nft.Binding{Link: fmt.Sprint("brg", i), Addr: netip.AddrFrom4([4]byte{10, 88, 1, byte(i)})}, Grant: &first}
-		write(other)
-		if _, ok := s.Of(other.Addr); !ok {
-			t.Fatal("a page is not found")
-		}
-		if err := os.Remove(filepath.Join(dir, other.Link+".json")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(s.pages) > minPrune+1 {
-		t.Errorf("%d pages are kept of sandboxes that are gone", len(s.pages))
 	}
 }
 
@@ -135,44 +148,13 @@ func TestOwnAddresses(t *testing.T) {
 // TestPins: what is pinned under the policy in force is in the kernel; what is asked for
 // under another is not.
 func TestPins(t *testing.T) {
-	require.Net(t)
-	cfg := config.Defaults()
-	cfg.Node = fmt.Sprintf("p%05x", time.Now().UnixNano()&0xfffff)
-	cfg.RunDir, cfg.StateDir = "/run/brig-"+cfg.Node, t.TempDir()
-	host := cfg.Node + "-host"
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(netns.Create(host))
-	onHost := func(fn func() error) error { return netns.Do(netns.Path(host), fn) }
-	t.Cleanup(func() {
-		err := onHost(func() error { return transit.Remove(context.Background(), &cfg) })
-		if err := errors.Join(err, netns.Delete(host), os.RemoveAll(cfg.RunDir)); err != nil {
-			t.Error(err)
-		}
-	})
-	with := func(fn func(transit.Node) error) {
-		t.Helper()
-		must(onHost(func() error {
-			return transit.With(t.Context(), &cfg, func(_ context.Context, n transit.Node) error { return fn(n) })
-		}))
-	}
-	const link = "brg000000000001"
-	with(func(n transit.Node) error {
-		err := n.Identify(nft.Binding{Link: link, MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.88.0.2")})
-		if err != nil {
-			return err
-		}
-		_, err = n.Bind(link, compile(t, "a.example.com"))
-		return err
-	})
+	n := newNode(t)
+	n.identify()
+	n.with(func(node transit.Node) error { _, err := node.Bind(link, compile(t, "a.example.com")); return err })
 	repaired := 0
-	p := newPins(&cfg, func(ctx context.Context) error {
+	p := newPins(&n.cfg, func(ctx context.Context) error {
 		repaired++
-		return onHost(func() error { return transit.Ensure(ctx, &cfg) })
+		return n.onHost(func() error { return transit.Ensure(ctx, &n.cfg) })
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -185,30 +167,30 @@ func TestPins(t *testing.T) {
 	}
 	pinned := func() string {
 		t.Helper()
-		list, err := transit.Rules(&cfg).Pins(link)
-		must(err)
+		list, err := transit.Rules(&n.cfg).Pins(link)
+		n.must(err)
 		var texts []string
 		for _, p := range list {
 			texts = append(texts, fmt.Sprintf("%s:%d", p.Addr, p.Port))
 		}
 		return strings.Join(texts, " ")
 	}
-	must(pin(1, "203.0.113.1"))
+	n.must(pin(1, "203.0.113.1"))
 	if diff := cmp.Diff("203.0.113.1:443 203.0.113.1:8443", pinned()); diff != "" {
 		t.Errorf("pinned (-want +got):\n%s", diff)
 	}
-	with(func(n transit.Node) error { _, err := n.Change(link, compile(t, "b.example.com"), 1, 0); return err })
+	n.change(compile(t, "b.example.com"), 0)
 	if got := pinned(); got != "" {
 		t.Errorf("after a change there is still %s", got)
 	}
 	if err := pin(1, "203.0.113.1"); !errors.Is(err, errChanged) || pinned() != "" {
 		t.Errorf("under an old policy: %v, pinned %s", err, pinned())
 	}
-	must(pin(2, "203.0.113.2"))
+	n.must(pin(2, "203.0.113.2"))
 	if got := pinned(); got != "203.0.113.2:443 203.0.113.2:8443" {
 		t.Errorf("under the new one: %s", got)
 	}
-	if out, err := exec.Command("ip", "netns", "exec", cfg.TransitName(), "nft", "add table inet stranger").CombinedOutput(); err != nil {
+	if out, err := exec.Command("ip", "netns", "exec", n.cfg.TransitName(), "nft", "add table inet stranger").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if err := pin(2, "203.0.113.3"); err != nil || repaired != 1 || !strings.Contains(pinned(), "203.0.113.3:443") {
@@ -220,7 +202,7 @@ func TestPins(t *testing.T) {
 	begun := time.Now()
 	const count = 50
 	for i := range count {
-		must(pin(2, fmt.Sprintf("203.0.113.%d", 10+i)))
+		n.must(pin(2, fmt.Sprintf("203.0.113.%d", 10+i)))
 	}
 	t.Logf("%v for a pin of two ports, its share of the pause included", time.Since(begun)/count)
 }
