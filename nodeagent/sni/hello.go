@@ -16,6 +16,7 @@ var (
 	errSeen   = errors.New("the name is known")
 	errLong   = fmt.Errorf("the handshake's first message is longer than %d bytes", maxHello)
 	errNoName = errors.New("the handshake names no host")
+	errLeft   = errors.New("the client left without a word")
 )
 
 // readHello reads the first message of a TLS handshake and returns the host that it
@@ -31,7 +32,9 @@ func readHello(conn net.Conn) (host string, head []byte, err error) {
 		host, seen = hello.ServerName, true
 		return nil, errSeen
 	}}
-	if err := tls.Server(l, config).Handshake(); !seen {
+	if err := tls.Server(l, config).Handshake(); !seen && l.heard.Len() == 0 && errors.Is(err, io.EOF) {
+		return "", nil, errLeft // it lost a race of several connections, say
+	} else if !seen {
 		return "", nil, errors.Join(errors.New("read the handshake's first message"), err)
 	}
 	host, ok := resolver.Hostname(host)

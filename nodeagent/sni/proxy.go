@@ -81,7 +81,8 @@ type Proxy struct {
 
 // Stats since the proxy was made.
 type Stats struct {
-	Accepted, Refused, Failed uint64 // connections; failed ones had a server that did not answer
+	// Connections. Of failed ones the server did not answer, or the client left at once.
+	Accepted, Refused, Failed uint64
 	Live                      int
 	Sent, Received            uint64 // bytes, as the sandboxes see it
 }

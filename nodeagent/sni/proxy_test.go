@@ -53,6 +53,11 @@ func TestWhoGetsWhere(t *testing.T) {
 	if got := w.greeting(two, "c.example.org", serverB); got != "reset" {
 		t.Errorf("a sandbox whose policy has no names: %s", got)
 	}
+	w.dial(one, serverA+":443").Close()
+	w.until("a client that leaves is counted", func() bool { return w.Stats().Failed == 2 })
+	if got := w.denials(); got != "" {
+		t.Errorf("a client that leaves is denied: %s", got)
+	}
 	plain := w.dial(one, serverA+":443")
 	if _, err := io.WriteString(plain, "GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n"); err != nil {
 		t.Fatal(err)

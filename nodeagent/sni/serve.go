@@ -63,6 +63,9 @@ func (p *Proxy) open(ctx context.Context, s resolver.Sandbox, source netip.Addr,
 		return nil, nil, &refusal{to: to, err: errors.New("the connection was not sent here by the rule set")}
 	}
 	host, head, err := readHello(client)
+	if errors.Is(err, errLeft) {
+		return nil, nil, err // nothing was denied
+	}
 	if err != nil {
 		return nil, nil, &refusal{to: to, err: err}
 	}
