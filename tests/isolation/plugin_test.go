@@ -56,18 +56,22 @@ func (w *world) leases() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.Name() != "cursor" {
+		if e.Name() != "cursor" && e.Name() != "used" {
 			names = append(names, e.Name())
 		}
 	}
 	return names
 }
 
-// nothing of any attachment is left.
+// nothing of any attachment is left. Dead links have a moment to go.
 func (w *world) nothingAttached() {
 	w.t.Helper()
-	if b, l, a := w.bindings(), w.links(), w.leases(); len(b)+len(l)+len(a) > 0 {
-		w.t.Errorf("left: bindings %v, links %v, leases %v", b, l, a)
+	links := w.links()
+	for end := time.Now().Add(3 * time.Second); len(links) > 0 && time.Now().Before(end); links = w.links() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if b, a := w.bindings(), w.leases(); len(b)+len(links)+len(a) > 0 {
+		w.t.Errorf("left: bindings %v, links %v, leases %v", b, links, a)
 	}
 }
 
@@ -126,7 +130,7 @@ func TestResult(t *testing.T) {
 		t.Errorf("CHECK: %v", err)
 	}
 	w.ip(w.cfg.TransitName(), "route flush dev "+s.link())
-	if _, err := w.cni(t.Context(), "CHECK", s.id, netns.Path(s.ns), map[string]any{"prevResult": json.RawMessage(got)}); err == nil || !strings.Contains(err.Error(), "no route") {
+	if _, err := w.cni(t.Context(), "CHECK", s.id, netns.Path(s.ns), map[string]any{"prevResult": json.RawMessage(got)}); err == nil || !strings.Contains(err.Error(), "lacks its route") {
 		t.Errorf("CHECK without the route: %v", err)
 	}
 	w.delete(s)
@@ -241,6 +245,60 @@ func TestPoolExhausted(t *testing.T) {
 	if _, err := w.cni(t.Context(), "ADD", extra.id, netns.Path(extra.ns), nil); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestStatusNamesTheObstacle: what else on the host drops what the node lets through.
+func TestStatusNamesTheObstacle(t *testing.T) {
+	w := newWorld(t, "")
+	link := w.cfg.HostLink()
+	nft := func(text string) {
+		t.Helper()
+		w.must(w.onHost(func() error {
+			cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
+			cmd.Stdin = strings.NewReader(text)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		}))
+	}
+	for _, tc := range []struct{ name, rules, remedy, cured, table string }{
+		{
+			"docker", `table ip filter { chain DOCKER-USER { }; chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }; }`,
+			"iptables -I DOCKER-USER -i " + link, `insert rule ip filter DOCKER-USER iifname "` + link + `" accept`, "ip filter",
+		},
+		{
+			"firewalld", `table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept; ct state established accept; reject; }; }`,
+			"firewall-cmd --permanent --zone=trusted --add-interface=" + link, `insert rule inet firewalld filter_FORWARD iifname "` + link + `" accept`, "inet firewalld",
+		},
+		{
+			"the operator's own", `table inet mine { chain through { type filter hook forward priority 0; policy drop; }; }`,
+			`insert rule inet mine through iifname "` + link, `insert rule inet mine through iifname "` + link + `" accept`, "inet mine",
+		},
+		{"other hooks", `table inet mine { chain in { type filter hook input priority 0; policy drop; }; }`, "", "", "inet mine"},
+	} {
+		nft(tc.rules)
+		for _, attached := range []bool{false, true} {
+			_, err := w.cni(t.Context(), "STATUS", "", "", nil)
+			if tc.remedy == "" && err != nil || tc.remedy != "" && (err == nil || !strings.Contains(err.Error(), `"code": 51`) || !strings.Contains(unquoted(err), tc.remedy)) {
+				t.Errorf("%s, network made %t: STATUS: %v; want code 51 and %q", tc.name, attached, err, tc.remedy)
+			}
+			if !attached {
+				w.delete(w.sandbox("s" + tc.name[:1]))
+			}
+		}
+		nft(tc.cured)
+		if _, err := w.cni(t.Context(), "STATUS", "", "", nil); err != nil {
+			t.Errorf("%s, cured: STATUS: %v", tc.name, err)
+		}
+		nft("delete table " + tc.table)
+	}
+}
+
+// unquoted is an error's text without the quotes that JSON adds.
+func unquoted(err error) string {
+	return strings.NewReplacer(`\"`, `"`, `\u0026`, "&").Replace(err.Error())
 }
 
 // TestReusedAddressKnowsNothing: no connection of the former owner is left in the
