@@ -25,7 +25,12 @@ func Check(ctx context.Context, cfg *config.Config, r Request) error {
 	if untouched(cfg) {
 		return fmt.Errorf("check %s: the node has no transit namespace", r.ContainerID)
 	}
-	err := transit.Inspect(ctx, cfg, func(_ context.Context, node transit.Node) error { return checkAll(cfg, node, r) })
+	err := transit.Inspect(ctx, cfg, func(_ context.Context, node transit.Node) error {
+		if err := checkAll(cfg, node, r); err != nil {
+			return err
+		}
+		return transit.CheckForwarding(cfg)
+	})
 	if err != nil {
 		return fmt.Errorf("check %s: %w", r.ContainerID, err)
 	}

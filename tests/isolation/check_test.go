@@ -12,6 +12,7 @@ import (
 
 	"brig/internal/netns"
 	"brig/internal/netpolicy"
+	"brig/internal/transit"
 )
 
 // TestCheckMissesEverything: whatever one object of an attachment is removed or
@@ -39,20 +40,21 @@ func TestCheckMissesEverything(t *testing.T) {
 		{"transit route", "ip -n NODE route del ADDRESS/32", "lacks its route to ADDRESS/32"},
 		{"transit neighbour", "ip -n NODE neigh del ADDRESS dev LINK", "lacks its permanent neighbour ADDRESS"},
 		{"transit neighbour changed", "ip -n NODE neigh replace ADDRESS lladdr 02:00:00:00:00:09 nud permanent dev LINK", "lacks its permanent neighbour ADDRESS"},
-		{"identity", in(node, `nft flush set inet brig bind4`), "LINK has no identity"},
+		{"identity", in(node, `nft flush set inet brig bind4`), "bind4 of LINK"},
 		{"egress entry", in(node, `nft delete element inet brig egress { "LINK" }`), "LINK"},
 		{"ingress entry", in(node, `nft delete element inet brig ingress { "LINK" }`), "LINK"},
-		{"DNS entry", in(node, `nft delete element inet brig dns4 { "LINK" }`), "DNS"},
+		{"DNS entry", in(node, `nft delete element inet brig ask { "LINK" }`), "LINK"},
 		{"policy's chain out", in(node, `nft flush chain inet brig out_HASH`), "out_HASH"},
 		{"policy's chain in", in(node, `nft flush chain inet brig in_HASH`), "in_HASH"},
 		{"policy's chain widened", in(node, `nft insert rule inet brig out_HASH accept`), "out_HASH"},
-		{"policy's set emptied", in(node, `nft flush set inet brig cidr_HASH`), "cidr_HASH"},
-		{"policy's set widened", in(node, `nft add element inet brig cidr_HASH { 198.51.100.7 }`), "cidr_HASH"},
+		{"policy's set emptied", in(node, `nft flush set inet brig cidr4_HASH`), "cidr4_HASH"},
+		{"policy's set widened", in(node, `nft add element inet brig cidr4_HASH { 198.51.100.7 }`), "cidr4_HASH"},
 		{"base chain", in(node, `nft delete chain inet brig input`), "chain input"},
 		{"base rule", in(node, `nft flush chain inet brig from_sandbox`), "chain from_sandbox"},
 		{"base rule added", in(node, `nft insert rule inet brig from_sandbox accept`), "chain from_sandbox"},
 		{"never-list", in(node, `nft delete element inet brig never4 { 10.0.0.0/8 }`), "never4"},
-		{"all rules", in(node, `nft flush ruleset`), "rule set"},
+		{"record", "rm " + string(transit.Records(&w.cfg)) + "/LINK.json", "LINK has no identity"},
+		{"all rules", in(node, `nft flush ruleset`), "is missing"},
 		{"lease by link", "rm LEASES/LINK", "lease"},
 		{"lease by address", "rm LEASES/ADDRESS", "address ADDRESS is not reserved"},
 		{"sandbox's interface", "ip -n SANDBOX link del eth0", "link LINK"},
@@ -65,13 +67,13 @@ func TestCheckMissesEverything(t *testing.T) {
 		{"sandbox's neighbour", "ip -n SANDBOX neigh del 169.254.1.1 dev eth0", "lacks its permanent neighbour 169.254.1.1"},
 		{"host table", in(w.host, "nft delete table inet TABLE"), "table TABLE"},
 		{"host rule", in(w.host, "nft flush chain inet TABLE forward"), "table TABLE"},
-		{"host's route to the pool", "ip -n HOST route del 10.88.0.0/16", "lacks its route to 10.88.0.0/16"},
-		{"host's link", "ip -n HOST link del UPLINK", "link up0"},
-		{"host's link down", "ip -n HOST link set UPLINK down", "link UPLINK is down"},
-		{"host's link's address", "ip -n HOST addr flush dev UPLINK", "link UPLINK lacks its address"},
-		{"up0's address", "ip -n NODE addr flush dev up0", "link up0 lacks its address"},
-		{"up0's route", "ip -n NODE route del default", "link up0 lacks its route to 0.0.0.0/0"},
-		{"gateway's address", "ip -n NODE addr del 169.254.1.1/32 dev lo", "link lo lacks its address 169.254.1.1/32"},
+		{"host's route to the pool", "ip -n HOST route del 10.88.0.0/16", "no route to 10.88.0.0/16"},
+		{"host's link", "ip -n HOST link del UPLINK", "link UPLINK"},
+		{"host's link down", "ip -n HOST link set UPLINK down", "link UPLINK: is down"},
+		{"host's link's address", "ip -n HOST addr flush dev UPLINK", "link UPLINK: has no route"},
+		{"up0's address", "ip -n NODE addr flush dev up0", "link up0: has no route"},
+		{"up0's route", "ip -n NODE route del default", "link up0: has no route"},
+		{"gateway's address", "ip -n NODE addr del 169.254.1.1/32 dev lo", "lacks its route to ADDRESS/32"},
 		{"forwarding of the node's link", in(w.host, "sysctl -qw net.ipv4.conf.UPLINK.forwarding=0"), "conf/UPLINK/forwarding"},
 		{"forwarding of the uplink", in(w.host, "sysctl -qw net.ipv4.conf.wan.forwarding=0"), "conf/wan/forwarding"},
 		{"forwarding of the node", in(node, "sysctl -qw net.ipv4.conf.all.forwarding=0"), "conf/all/forwarding"},
@@ -85,6 +87,9 @@ func TestCheckMissesEverything(t *testing.T) {
 		}
 		if tc.what == "sandbox's interface renamed" {
 			w.ip(s.ns, "link set eth7 name eth0")
+		}
+		if tc.what == "record" { // rules that no record explains stop the first ADD, and the second finds them gone
+			_, _ = w.cni(t.Context(), "ADD", s.id, netns.Path(s.ns), nil)
 		}
 		again := map[string]any{"runtimeConfig": conf["runtimeConfig"]}
 		w.attach(s, again)
