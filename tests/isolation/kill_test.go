@@ -27,7 +27,7 @@ var (
 )
 
 // sample of the system calls: every one in so many.
-const sample = 25
+const sample = 40
 
 // stepEnv makes the test's binary a stepper: see step.
 const stepEnv = "BRIG_TEST_KILL_AT"
