@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -132,6 +134,67 @@ func TestResult(t *testing.T) {
 	w.ip(w.cfg.TransitName(), "route flush dev "+s.link())
 	if _, err := w.cni(t.Context(), "CHECK", s.id, netns.Path(s.ns), map[string]any{"prevResult": json.RawMessage(got)}); err == nil || !strings.Contains(err.Error(), "lacks its route") {
 		t.Errorf("CHECK without the route: %v", err)
+	}
+	w.delete(s)
+}
+
+// TestResultOfBothFamilies on a host that has IPv6: the sandbox gets an address of each
+// family, reaches what its policy names by both, and loses both.
+func TestResultOfBothFamilies(t *testing.T) {
+	w := newWorld(t, "[network]\npool6 = \"fd12:3456:789a::/64\"\n")
+	w.ip(w.host, "addr add 2600:1::1/64 dev wan nodad")
+	w.ip(w.host, "route add default via 2600:1::2 dev wan")
+	w.ip(w.internet, "addr add 2600:1::2/64 dev eth0 nodad")
+	s := w.bare("s1")
+	conf := w.restricted("203.0.113.0/25", "2600:1::/64")
+	out := w.attach(s, conf)
+	var got struct {
+		IPs    []struct{ Address, Gateway string }
+		Routes []struct{ Dst, GW string }
+	}
+	w.must(json.Unmarshal(out, &got))
+	want := "{[{10.88.0.1/32 169.254.1.1} {fd12:3456:789a::1/128 fe80::1}] [{169.254.1.1/32 } {0.0.0.0/0 169.254.1.1} {fe80::1/128 } {::/0 fe80::1}]}"
+	if fmt.Sprint(got) != want {
+		t.Errorf("result %v\nwant %s", got, want)
+	}
+	conf["prevResult"] = json.RawMessage(out)
+	check := func() error {
+		_, err := w.cni(t.Context(), "CHECK", s.id, netns.Path(s.ns), conf)
+		return err
+	}
+	w.must(check())
+	wire := w.capture(w.internet, "eth0")
+	send := func(to, marker string) {
+		w.must(s.do(func() error {
+			conn, err := net.Dial("udp6", "["+to+"]:9")
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = io.WriteString(conn, marker)
+			return err
+		}))
+	}
+	send("2600:1::2", "named-by-the-policy")
+	send("2600:2::2", "not-named-by-the-policy")
+	send("2600:1::1", "the-host-itself")
+	if !wire.await("named-by-the-policy") || wire.saw("not-named-by-the-policy") || wire.saw("the-host-itself") {
+		t.Errorf("named: %t, others: %t %t", wire.saw("named-by-the-policy"), wire.saw("not-named-by-the-policy"), wire.saw("the-host-itself"))
+	}
+	for _, damage := range []struct{ ns, args, want string }{
+		{w.cfg.TransitName(), "route del fd12:3456:789a::1/128 dev " + s.link(), "lacks its route to fd12:3456:789a::1/128"},
+		{w.cfg.TransitName(), "neigh del fd12:3456:789a::1 dev " + s.link(), "lacks its permanent neighbour fd12:3456:789a::1"},
+		{s.ns, "addr del fd12:3456:789a::1/128 dev eth0", "lacks its address fd12:3456:789a::1"},
+		{s.ns, "-6 route del default", "lacks its route to everywhere"},
+		{s.ns, "neigh del fe80::1 dev eth0", "lacks its permanent neighbour fe80::1"},
+	} {
+		w.ip(damage.ns, damage.args)
+		if err := check(); err == nil || !strings.Contains(err.Error(), damage.want) {
+			t.Errorf("%s: CHECK: %v; want one that contains %q", damage.args, err, damage.want)
+		}
+		w.must(os.WriteFile(w.cfg.NetworkDir()+"/leases/cursor", []byte("10.88.0.0"), 0o600)) // the same addresses again
+		w.attach(s, map[string]any{"runtimeConfig": conf["runtimeConfig"]})
+		w.must(check())
 	}
 	w.delete(s)
 }
