@@ -26,6 +26,9 @@ type Request struct {
 	// Address and Addr6 are what an IPAM plugin picked; invalid: the node's own
 	// allocator picks.
 	Address, Addr6 netip.Addr
+	// Start starts the reaper, should one be overdue; nil: what is overdue is done
+	// before the return.
+	Start Starter
 }
 
 // Attachment that was made.
@@ -50,6 +53,7 @@ func Attach(ctx context.Context, cfg *config.Config, r Request) (a Attachment, e
 	}
 	err = transit.With(ctx, cfg, func(ctx context.Context, node transit.Node) (err error) {
 		a, err = attach(ctx, cfg, node, r)
+		reapOverdue(cfg, r.Start)
 		return err
 	})
 	if err != nil {

@@ -42,7 +42,7 @@ type Reaper func(configPath string) Starter
 // Commands are the plugin's functions, bound to ctx; results go to out.
 func Commands(ctx context.Context, out io.Writer, reaper Reaper) skel.CNIFuncs {
 	return skel.CNIFuncs{
-		Add:    func(args *skel.CmdArgs) error { return typed(add(ctx, args, out)) },
+		Add:    func(args *skel.CmdArgs) error { return typed(add(ctx, args, out, reaper)) },
 		Del:    func(args *skel.CmdArgs) error { return typed(del(ctx, args, reaper)) },
 		Check:  func(args *skel.CmdArgs) error { return typed(check(ctx, args)) },
 		GC:     func(args *skel.CmdArgs) error { return typed(gc(ctx, args)) },
@@ -50,7 +50,7 @@ func Commands(ctx context.Context, out io.Writer, reaper Reaper) skel.CNIFuncs {
 	}
 }
 
-func add(ctx context.Context, args *skel.CmdArgs, out io.Writer) error {
+func add(ctx context.Context, args *skel.CmdArgs, out io.Writer, reaper Reaper) error {
 	c, cfg, err := open(args, parseAdd)
 	if err != nil {
 		return err
@@ -63,7 +63,8 @@ func add(ctx context.Context, args *skel.CmdArgs, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	a, err := attachWith(ctx, cfg, Request{Key: c.key(args), NetNS: args.Netns, Policy: policy}, delegate)
+	r := Request{Key: c.key(args), NetNS: args.Netns, Policy: policy, Start: reaper(config.Path(c.Config))}
+	a, err := attachWith(ctx, cfg, r, delegate)
 	if err != nil {
 		return err
 	}

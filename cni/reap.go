@@ -24,8 +24,8 @@ import (
 // One reaper at a time works for a node. It holds the lock of a file from before it is
 // started until it found, under the node's network lock, that no dead link is left; a
 // DEL that finds the lock taken may count on it, because it holds the network lock,
-// too. A reaper that is killed gives up its lock, and the next DEL, GC or ADD that
-// meets a dead link carries on.
+// too. A reaper that is done removes the file. One that is killed gives up its lock and
+// leaves the file, and the next ADD, DEL or GC carries on.
 const dead = 0x62726967
 
 // Starter starts a process of its own that calls Reap. It inherits lock, and the caller
@@ -80,6 +80,13 @@ func reapNow(cfg *config.Config) error {
 	return handled(transit.Path(cfg), reap)
 }
 
+// reapOverdue carries on for a reaper that was killed. The caller holds the network lock.
+func reapOverdue(cfg *config.Config, start Starter) {
+	if _, err := os.Lstat(reaperLock(cfg)); err == nil {
+		_ = haveReaped(cfg, start) // whoever failed to attach over it would be none the better
+	}
+}
+
 // haveReaped sees to it that dead links will go: by the reaper that is at work, by one
 // that it starts, or, if none can be, at once. The caller holds the network lock.
 func haveReaped(cfg *config.Config, start Starter) error {
@@ -119,7 +126,7 @@ func Reap(ctx context.Context, cfg *config.Config, lock *os.File) error {
 			return handled(transit.Path(cfg), func(h *netlink.Handle) error {
 				some, err := reapGroup(h)
 				if done = !some; done {
-					err = errors.Join(err, lock.Close())
+					err = errors.Join(err, os.Remove(reaperLock(cfg)), lock.Close())
 				}
 				return err
 			})

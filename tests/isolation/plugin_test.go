@@ -413,6 +413,57 @@ func TestGC(t *testing.T) {
 	w.delete(a)
 }
 
+// TestReaperKilled: the next ADD has the links removed that a killed reaper left.
+func TestReaperKilled(t *testing.T) {
+	w := newWorld(t, "")
+	w.sandbox("first")
+	w.ip(w.cfg.TransitName(), "link add brg0123456789ab group 1651665255 type veth peer name orphan")
+	lock := w.cfg.NetworkDir() + "/reaper.lock"
+	w.must(os.WriteFile(lock, nil, 0o600))
+	w.sandbox("second")
+	for end := time.Now().Add(3 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, err := os.Stat(lock)
+		if len(w.links()) == 2 && errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("links %v, lock: %v", w.links(), err)
+		}
+	}
+}
+
+// TestDeletedTogether: many DELs leave their links to one reaper, addresses and names can
+// be had again at once, and a sandbox that lives is not touched.
+func TestDeletedTogether(t *testing.T) {
+	w := newWorld(t, "")
+	w.listen(w.internet, ":80")
+	lives := w.sandbox("lives")
+	w.must(lives.start(nil))
+	var all []*sandbox
+	for i := range 12 {
+		all = append(all, w.sandbox(fmt.Sprint("d", i)))
+	}
+	for _, s := range all {
+		_, err := w.cni(t.Context(), "DEL", s.id, netns.Path(s.ns), nil)
+		w.must(err)
+	}
+	if len(w.leases()) != 2 || len(w.bindings()) != 1 {
+		t.Errorf("after the last DEL: leases %v, bindings %v; want those of one", w.leases(), w.bindings())
+	}
+	// The same id in the same namespace, while the dead link may still be there.
+	again := all[len(all)-1]
+	w.attach(again, nil)
+	w.must(again.start(nil))
+	if got := try(again.ns, serverAddr, 80) + " " + try(lives.ns, serverAddr, 80); got != "open open" {
+		t.Errorf("attached again, and another: %s", got)
+	}
+	for end := time.Now().Add(3 * time.Second); len(w.links()) != 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("links %v; want two", w.links())
+		}
+	}
+}
+
 // TestKilledPlugin: whenever the plugin is killed, no packet passes, a second ADD
 // works, and DEL or GC leaves nothing.
 func TestKilledPlugin(t *testing.T) {
