@@ -24,8 +24,10 @@ import (
 // One reaper at a time works for a node. It holds the lock of a file from before it is
 // started until it found, under the node's network lock, that no dead link is left; a
 // DEL that finds the lock taken may count on it, because it holds the network lock,
-// too. A reaper that is done removes the file. One that is killed gives up its lock and
-// leaves the file, and the next ADD, DEL or GC carries on.
+// too. Every DEL makes the file longer by a byte, so the reaper knows without another
+// look whether one came while it was at work. A reaper that is done removes the file. One
+// that is killed gives up its lock and leaves the file, and the next ADD, DEL or GC
+// carries on.
 const dead = 0x62726967
 
 // Starter starts a process of its own that calls Reap. It inherits lock, and the caller
@@ -93,11 +95,14 @@ func haveReaped(cfg *config.Config, start Starter) error {
 	if start == nil {
 		return reapNow(cfg)
 	}
-	lock, err := os.OpenFile(reaperLock(cfg), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	lock, err := os.OpenFile(reaperLock(cfg), os.O_CREATE|os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return reapNow(cfg)
 	}
 	defer lock.Close()
+	if _, err := lock.Write([]byte{'.'}); err != nil {
+		return reapNow(cfg)
+	}
 	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil
@@ -111,25 +116,28 @@ func haveReaped(cfg *config.Config, start Starter) error {
 func reaperLock(cfg *config.Config) string { return filepath.Join(cfg.NetworkDir(), "reaper.lock") }
 
 // Reap removes dead links until there are none. The caller inherited the reaper's lock,
-// which is released last.
+// which is released last. Only to see that it is done it takes the network lock: to
+// remove links may take long.
 func Reap(ctx context.Context, cfg *config.Config, lock *os.File) error {
 	defer lock.Close()
 	for {
-		for some := true; some; {
-			err := handled(transit.Path(cfg), func(h *netlink.Handle) (err error) { some, err = reapGroup(h); return err })
-			if err != nil {
-				return gone(cfg, err)
-			}
+		before, err := lock.Stat()
+		if err != nil {
+			return err
+		}
+		for some := true; some && err == nil; {
+			err = handled(transit.Path(cfg), func(h *netlink.Handle) (err error) { some, err = reapGroup(h); return err })
+		}
+		if err != nil {
+			return gone(cfg, err)
 		}
 		done := false
-		err := transit.Locked(ctx, cfg, func(context.Context) error {
-			return handled(transit.Path(cfg), func(h *netlink.Handle) error {
-				some, err := reapGroup(h)
-				if done = !some; done {
-					err = errors.Join(err, os.Remove(reaperLock(cfg)), lock.Close())
-				}
-				return err
-			})
+		err = transit.Locked(ctx, cfg, func(context.Context) error {
+			after, err := lock.Stat()
+			if done = err == nil && after.Size() == before.Size(); done {
+				err = errors.Join(os.Remove(reaperLock(cfg)), lock.Close())
+			}
+			return err
 		})
 		if done || err != nil {
 			return gone(cfg, err)
