@@ -64,7 +64,7 @@ func (l Lease) addresses() []netip.Addr {
 // Begun tells whether an address was ever leased here. Where none was, the kernel may
 // remember connections of an earlier life of the directory.
 func (d Dir) Begun() bool {
-	_, err := os.Lstat(d.path(cursor))
+	_, err := os.Lstat(d.path(used))
 	return err == nil
 }
 

@@ -130,9 +130,12 @@ func TestBitsThatAreWrong(t *testing.T) {
 func TestClaim(t *testing.T) {
 	d := Dir(t.TempDir())
 	a, a6 := netip.MustParseAddr("10.88.0.4"), netip.MustParseAddr("fd00::4")
+	if d.Begun() {
+		t.Error("begun before the first lease")
+	}
 	l, err := d.Claim(owner(1), a, a6)
-	if err != nil || !d.Holds(l) {
-		t.Fatalf("%+v, %v", l, err)
+	if err != nil || !d.Holds(l) || !d.Begun() {
+		t.Fatalf("%+v, %v, begun %t", l, err, d.Begun())
 	}
 	for _, pair := range [][2]netip.Addr{{a, netip.Addr{}}, {netip.MustParseAddr("10.88.0.5"), a6}} {
 		if _, err := d.Claim(owner(2), pair[0], pair[1]); !errors.Is(err, ErrTaken) {

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"brig/internal/netns"
 	"brig/internal/require"
 )
@@ -181,9 +184,14 @@ func TestIPAM(t *testing.T) {
 	}
 	tool.must("status", a)
 	tool.must("check", a)
+	a.track()
+	tool.must("add", w.bare("c"))
+	if w.remembered(a.addr) == 0 {
+		t.Error("an add had a living sandbox's connections forgotten")
+	}
 	again := *a
 	again.learn([]byte(tool.must("add", a)))
-	if again.addr != a.addr || len(reserved()) != 2 {
+	if again.addr != a.addr || len(reserved()) != 3 {
 		t.Errorf("the same add again: %s, was %s; reserved %v", again.addr, a.addr, reserved())
 	}
 	w.must(os.Remove(filepath.Join(ipam["dataDir"].(string), tool.network, a.addr.String())))
@@ -192,7 +200,7 @@ func TestIPAM(t *testing.T) {
 	}
 	tool.must("del", a)
 	tool.must("del", a)
-	if got := reserved(); len(got) != 1 {
+	if got := reserved(); len(got) != 2 {
 		t.Errorf("after del: reserved %v", got)
 	}
 	tool.must("gc", b)
@@ -248,4 +256,16 @@ func (w *world) binds(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// track lets the host remember a connection of the sandbox's address.
+func (s *sandbox) track() {
+	s.w.t.Helper()
+	s.w.must(s.w.onHost(func() error {
+		return netlink.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, &netlink.ConntrackFlow{
+			FamilyType: unix.AF_INET, TimeOut: 600,
+			Forward: netlink.IPTuple{SrcIP: s.addr.AsSlice(), DstIP: serverAddr.AsSlice(), SrcPort: 4000, DstPort: 80, Protocol: unix.IPPROTO_UDP},
+			Reverse: netlink.IPTuple{SrcIP: serverAddr.AsSlice(), DstIP: hostAddr.AsSlice(), SrcPort: 80, DstPort: 4000, Protocol: unix.IPPROTO_UDP},
+		})
+	}))
 }
