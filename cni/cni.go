@@ -8,7 +8,8 @@
 // of a policy, which comes last. What a failed ADD made it takes back; what a killed
 // one left, DEL and GC remove, knowing no more than the attachment's key. DEL begins
 // with the rules, so the sandbox is cut off before anything slow happens, and gives
-// the address back last, when no connection tracked under it is left.
+// the address back last, when no connection tracked under it is left. The link itself,
+// cut and without a name, is left to a reaper: the kernel takes long to remove one.
 //
 // Every change is made under the node's network lock. "The host" is the network
 // namespace of the calling process. This package is executed for every attachment:
@@ -28,23 +29,28 @@ import (
 
 	"brig/cni/lease"
 	"brig/internal/attachment"
+	"brig/internal/config"
+	"brig/internal/undo"
 )
 
 // Versions of the CNI specification that the plugin speaks.
 var Versions = version.PluginSupports("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
+// Reaper is how to start the reaper for the configuration at a path; see Starter.
+type Reaper func(configPath string) Starter
+
 // Commands are the plugin's functions, bound to ctx; results go to out.
-func Commands(ctx context.Context, out io.Writer) skel.CNIFuncs {
+func Commands(ctx context.Context, out io.Writer, reaper Reaper) skel.CNIFuncs {
 	return skel.CNIFuncs{
-		Add:    func(args *skel.CmdArgs) error { return typed(add(ctx, args, out)) },
-		Del:    func(args *skel.CmdArgs) error { return typed(del(ctx, args)) },
+		Add:    func(args *skel.CmdArgs) error { return typed(add(ctx, args, out, reaper)) },
+		Del:    func(args *skel.CmdArgs) error { return typed(del(ctx, args, reaper)) },
 		Check:  func(args *skel.CmdArgs) error { return typed(check(ctx, args)) },
 		GC:     func(args *skel.CmdArgs) error { return typed(gc(ctx, args)) },
 		Status: func(args *skel.CmdArgs) error { return typed(status(ctx, args)) },
 	}
 }
 
-func add(ctx context.Context, args *skel.CmdArgs, out io.Writer) error {
+func add(ctx context.Context, args *skel.CmdArgs, out io.Writer, reaper Reaper) error {
 	c, cfg, err := open(args, parseAdd)
 	if err != nil {
 		return err
@@ -53,7 +59,12 @@ func add(ctx context.Context, args *skel.CmdArgs, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	a, err := Attach(ctx, cfg, Request{Key: c.key(args), NetNS: args.Netns, Policy: policy})
+	delegate, err := c.delegate(args.StdinData)
+	if err != nil {
+		return err
+	}
+	r := Request{Key: c.key(args), NetNS: args.Netns, Policy: policy, Start: reaper(config.Path(c.Config))}
+	a, err := attachWith(ctx, cfg, r, delegate)
 	if err != nil {
 		return err
 	}
@@ -64,12 +75,45 @@ func add(ctx context.Context, args *skel.CmdArgs, out io.Writer) error {
 	return result.PrintTo(out)
 }
 
-func del(ctx context.Context, args *skel.CmdArgs) error {
+// attachWith asks the IPAM plugin for addresses, if there is one and the attachment is
+// not there already. It is asked without the node's lock, which it may need long.
+func attachWith(ctx context.Context, cfg *config.Config, r Request, delegate *ipam) (Attachment, error) {
+	if delegate == nil {
+		return Attach(ctx, cfg, r)
+	}
+	there, err := Attached(ctx, cfg, r)
+	if err != nil {
+		return Attachment{}, err
+	}
+	if there {
+		return Attach(ctx, cfg, r)
+	}
+	if r.Address, r.Addr6, err = delegate.add(ctx); err != nil {
+		return Attachment{}, err
+	}
+	a, err := Attach(ctx, cfg, r)
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undo.Deadline)
+		defer cancel()
+		return Attachment{}, errors.Join(err, delegate.del(ctx))
+	}
+	return a, nil
+}
+
+func del(ctx context.Context, args *skel.CmdArgs, reaper Reaper) error {
 	c, cfg, err := open(args, parse)
 	if err != nil {
 		return err
 	}
-	return Detach(ctx, cfg, c.key(args))
+	// Only when nothing of it is left may the address go to somebody else.
+	if err := Detach(ctx, cfg, c.key(args), reaper(config.Path(c.Config))); err != nil {
+		return err
+	}
+	delegate, err := c.delegate(args.StdinData)
+	if err != nil || delegate == nil {
+		return err
+	}
+	return delegate.del(ctx)
 }
 
 func check(ctx context.Context, args *skel.CmdArgs) error {
@@ -81,7 +125,14 @@ func check(ctx context.Context, args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	return Check(ctx, cfg, Request{Key: c.key(args), NetNS: args.Netns, Policy: policy})
+	delegate, err := c.delegate(args.StdinData)
+	if err != nil {
+		return err
+	}
+	if err := Check(ctx, cfg, Request{Key: c.key(args), NetNS: args.Netns, Policy: policy}); err != nil || delegate == nil {
+		return err
+	}
+	return delegate.check(ctx)
 }
 
 func gc(ctx context.Context, args *skel.CmdArgs) error {
@@ -93,7 +144,14 @@ func gc(ctx context.Context, args *skel.CmdArgs) error {
 	for _, a := range c.Valid {
 		valid = append(valid, attachment.Key{Network: c.Name, ContainerID: a.ContainerID, IfName: a.IfName})
 	}
-	return GC(ctx, cfg, c.Name, valid)
+	if err := GC(ctx, cfg, c.Name, valid); err != nil {
+		return err
+	}
+	delegate, err := c.delegate(args.StdinData)
+	if err != nil || delegate == nil {
+		return err
+	}
+	return delegate.gc(ctx)
 }
 
 func status(ctx context.Context, args *skel.CmdArgs) error {
@@ -105,7 +163,14 @@ func status(ctx context.Context, args *skel.CmdArgs) error {
 	if err != nil {
 		return types.NewError(types.ErrPluginNotAvailable, "brig-cni cannot attach sandboxes", err.Error())
 	}
-	return Status(ctx, cfg)
+	delegate, err := c.delegate(args.StdinData)
+	if err != nil {
+		return err
+	}
+	if err := Status(ctx, cfg); err != nil || delegate == nil {
+		return err
+	}
+	return delegate.status(ctx)
 }
 
 // typed gives an error the code by which CNI callers tell what to do. Plain errors

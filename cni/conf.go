@@ -28,6 +28,7 @@ type conf struct {
 	Capabilities  map[string]bool            `json:"capabilities"`
 	Config        string                     `json:"config"` // brig's configuration file
 	RuntimeConfig map[string]json.RawMessage `json:"runtimeConfig"`
+	IPAM          json.RawMessage            `json:"ipam"` // of the plugin that it names
 	PrevResult    json.RawMessage            `json:"prevResult"`
 	Args          json.RawMessage            `json:"args"` // of convention, for nobody in particular
 	Valid         []types.GCAttachment       `json:"cni.dev/valid-attachments"`
@@ -118,22 +119,26 @@ func (c conf) key(args *skel.CmdArgs) attachment.Key {
 	return attachment.Key{Network: c.Name, ContainerID: args.ContainerID, IfName: args.IfName}
 }
 
-// checkCeiling refuses a policy that names private ranges which the operator does not
-// permit: whoever compiled it read another configuration.
+// checkCeiling refuses a policy that is wider than the operator permits: whoever
+// compiled it read another configuration.
 func checkCeiling(p netpolicy.Policy, cfg *config.Config) error {
-	private, err := cfg.Network.PrivateRanges()
+	ceiling, err := cfg.Network.PolicyCeiling()
 	if err != nil {
 		return err
 	}
+	if ceiling.Max != nil && !p.Within(*ceiling.Max) {
+		return invalid("the policy (%s) is wider than this node permits (%s; network.ceiling in the node's configuration)", p, *ceiling.Max)
+	}
 	var permitted []netpolicy.Range
-	for _, prefix := range private {
-		if prefix.Addr().Is4() {
-			permitted = append(permitted, netpolicy.RangeOf(prefix))
-		}
+	for _, prefix := range ceiling.AllowPrivate {
+		permitted = append(permitted, netpolicy.RangeOf(prefix))
 	}
 	permitted = netpolicy.Normalise(permitted)
 	for _, r := range p.Ranges() {
 		for _, n := range netpolicy.Never() {
+			if n.From.Is4() != r.From.Is4() {
+				continue
+			}
 			from, to := maxAddr(r.From, n.From), minAddr(r.To, n.To)
 			if !to.Less(from) && !slices.ContainsFunc(permitted, func(ok netpolicy.Range) bool {
 				return !from.Less(ok.From) && !ok.To.Less(to)

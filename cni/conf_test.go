@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
 	"brig/internal/config"
 	"brig/internal/netpolicy"
 )
@@ -18,7 +20,8 @@ func TestParseAdd(t *testing.T) {
 		{"addresses", `{"runtimeConfig":{"ips":["10.0.0.1/24"]}}`, `capability "ips"`},
 		{"chained", `{"prevResult":{"cniVersion":"1.1.0"}}`, "cannot be chained"},
 		{"not chained", `{"prevResult":null}`, ""},
-		{"unknown key", `{"ipam":{"type":"host-local"}}`, `unknown field "ipam"`},
+		{"an IPAM plugin", `{"ipam":{"type":"host-local"}}`, ""},
+		{"unknown key", `{"bridge":"cni0"}`, `unknown field "bridge"`},
 		{"not JSON", `{`, "parse the network configuration"},
 	} {
 		_, err := parseAdd([]byte(tc.in))
@@ -98,4 +101,60 @@ func FuzzParseAdd(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestDelegate(t *testing.T) {
+	for in, want := range map[string]string{
+		`{}`: "none", `{"ipam":null}`: "none", `{"ipam":{"type":"host-local","subnet":"10.0.0.0/8"}}`: "host-local",
+		`{"ipam":{}}`: "not a plugin's name", `{"ipam":{"type":"../x"}}`: "not a plugin's name", `{"ipam":{"type":".."}}`: "not a plugin's name",
+		`{"ipam":"host-local"}`: "ipam of the network configuration", `{"ipam":{"type":7}}`: "ipam of the network configuration",
+	} {
+		c, err := parseAdd([]byte(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "none"
+		d, err := c.delegate([]byte(in))
+		if err != nil {
+			got = err.Error()
+		} else if d != nil {
+			got = d.Type
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// What an IPAM plugin may pick: one IPv4 address, at most one IPv6, and nothing that a
+// sandbox would not get anyhow.
+func TestPick(t *testing.T) {
+	for _, tc := range []struct{ name, result, want string }{
+		{"one", `{"ips":[{"address":"10.88.0.9/16","gateway":"10.88.0.1"}]}`, "10.88.0.9"},
+		{"both families", `{"ips":[{"address":"fd00::9/64"},{"address":"10.88.0.9/16"}],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`, "10.88.0.9 fd00::9"},
+		{"none", `{}`, "no IPv4 address"},
+		{"IPv6 alone", `{"ips":[{"address":"fd00::9/64"}]}`, "no IPv4 address"},
+		{"two", `{"ips":[{"address":"10.88.0.9/16"},{"address":"10.88.0.10/16"}]}`, "2 addresses"},
+		{"a route", `{"ips":[{"address":"10.88.0.9/16"}],"routes":[{"dst":"192.0.2.0/24"}]}`, "route to 192.0.2.0/24"},
+		{"a resolver", `{"ips":[{"address":"10.88.0.9/16"}],"dns":{"nameservers":["192.0.2.1"]}}`, "DNS settings"},
+	} {
+		result, err := types100.NewResult([]byte(strings.Replace(tc.result, "{", `{"cniVersion":"1.1.0",`, 1)))
+		if strings.HasPrefix(tc.result, "{}") {
+			result, err = types100.NewResult([]byte(`{"cniVersion":"1.1.0"}`))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, a6, err := pick(result)
+		got := a.String()
+		if a6.IsValid() {
+			got += " " + a6.String()
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, tc.want) {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
 }

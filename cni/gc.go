@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -16,7 +17,7 @@ import (
 
 // GC removes every attachment of the network that is not valid, and links and
 // bindings that nobody has a lease for: what killed processes left. Attachments of
-// other networks stay.
+// other networks stay. It also removes the links that a killed reaper left.
 func GC(ctx context.Context, cfg *config.Config, network string, valid []attachment.Key) error {
 	if untouched(cfg) {
 		return nil
@@ -53,10 +54,31 @@ func collect(cfg *config.Config, node transit.Node, network string, valid []atta
 		}
 	}
 	for link := range drop {
-		errs = append(errs, detach(cfg, node, link))
+		errs = append(errs, detach(cfg, node, link, later))
 	}
+	errs = append(errs, reapNow(cfg), freeOrphans(cfg))
 	return errors.Join(append(errs, leases(cfg).Tidy())...)
 }
+
+// freeOrphans gives addresses back that no lease names any more.
+func freeOrphans(cfg *config.Config) error {
+	orphans, err := leases(cfg).Orphans()
+	if err != nil {
+		return err
+	}
+	for _, l := range orphans {
+		if err := flushConntrack(transit.Path(cfg), addresses(l)...); err != nil {
+			return err
+		}
+		if err := leases(cfg).FreeOrphan(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// later is the Starter of whoever removes the dead links himself, all at once.
+func later(*os.File) error { return nil }
 
 // found are the sandbox links that the transit namespace has or has rules for. No ADD
 // is under way, since the caller holds the lock.
@@ -64,7 +86,7 @@ func found(node transit.Node) (names []string, err error) {
 	err = netns.Do(node.Path, func() error {
 		links, err := netlink.LinkList()
 		for _, link := range links {
-			if strings.HasPrefix(link.Attrs().Name, attachment.LinkPrefix) {
+			if strings.HasPrefix(link.Attrs().Name, attachment.LinkPrefix) && link.Attrs().Group != dead {
 				names = append(names, link.Attrs().Name)
 			}
 		}

@@ -1,16 +1,18 @@
 // Package lease keeps who has which sandbox address, as files in a directory that
 // is gone after a reboot together with the links it speaks of.
 //
-// A lease is one file with two names, its link's and its address's. The link's name
-// comes first and alone says what must be undone, so a process that dies between the
-// two leaves a lease that its owner's DEL finds; the address's name is a hard link
-// to the same file, and making it is what reserves the address. Addresses are handed
-// out in turn, not lowest first, so one is reused as late as possible.
+// A lease is one file with a name for its link and one for each address. The link's
+// name comes first and alone says what must be undone, so a process that dies
+// half-way leaves a lease that its owner's DEL finds; an address's name is a hard
+// link to the same file, and making it is what reserves the address. Addresses are
+// handed out in turn, not lowest first, so one is reused as late as possible. To find
+// the next one costs the same with ten leases as with ten thousand.
 //
 // The caller holds the node's network lock.
 package lease
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"brig/internal/attachment"
 )
@@ -25,10 +28,14 @@ import (
 // ErrExhausted says that every address of the pool is taken.
 var ErrExhausted = errors.New("no free address")
 
+// ErrTaken says that an address asked for is another's.
+var ErrTaken = errors.New("address is leased to another attachment")
+
 // Lease of an address.
 type Lease struct {
 	Link        string     `json:"link"`
-	Address     netip.Addr `json:"address"`
+	Address     netip.Addr `json:"address"`           // IPv4
+	Addr6       netip.Addr `json:"address6,omitzero"` // invalid: the sandbox has no IPv6
 	Network     string     `json:"network"`
 	ContainerID string     `json:"container_id"`
 	IfName      string     `json:"ifname"`
@@ -46,58 +53,85 @@ type Dir string
 // cursor is the file that names the address given out last.
 const cursor = "cursor"
 
-// Take leases an address of pool to the attachment.
-func (d Dir) Take(i attachment.Identity, pool netip.Prefix) (Lease, error) {
+// addresses of the lease: one, or two.
+func (l Lease) addresses() []netip.Addr {
+	if l.Addr6.IsValid() {
+		return []netip.Addr{l.Address, l.Addr6}
+	}
+	return []netip.Addr{l.Address}
+}
+
+// Begun tells whether an address was ever leased here. Where none was, the kernel may
+// remember connections of an earlier life of the directory.
+func (d Dir) Begun() bool {
+	_, err := os.Lstat(d.path(used))
+	return err == nil
+}
+
+// Take leases the next free address of pool to the attachment and, if pool6 is valid,
+// the address that has the same place in it.
+func (d Dir) Take(i attachment.Identity, pool, pool6 netip.Prefix) (Lease, error) {
+	for {
+		address, err := d.next(pool)
+		if err != nil {
+			return Lease{}, fmt.Errorf("lease an address: %w", err)
+		}
+		l, err := d.Claim(i, address, inPool6(pool, pool6, address))
+		if errors.Is(err, ErrTaken) { // by one that was killed before it could mark it
+			if err := d.mark(address, true); err != nil {
+				return Lease{}, fmt.Errorf("lease an address: %w", err)
+			}
+			continue
+		}
+		if err != nil {
+			return Lease{}, err
+		}
+		if err := d.write(cursor, []byte(address.String())); err != nil {
+			return Lease{}, errors.Join(fmt.Errorf("lease an address: %w", err), d.Free(l))
+		}
+		return l, nil
+	}
+}
+
+// inPool6 is the address of pool6 that stands as far from its beginning as a from
+// pool's; none without a pool6.
+func inPool6(pool, pool6 netip.Prefix, a netip.Addr) netip.Addr {
+	if !pool6.IsValid() {
+		return netip.Addr{}
+	}
+	b := pool6.Masked().Addr().As16()
+	binary.BigEndian.PutUint32(b[12:], binary.BigEndian.Uint32(b[12:])+number(a)-number(pool.Masked().Addr()))
+	return netip.AddrFrom16(b)
+}
+
+// Claim leases these very addresses, which somebody else picked; a6 may be invalid.
+// ErrTaken if another attachment has one of them.
+func (d Dir) Claim(i attachment.Identity, a, a6 netip.Addr) (Lease, error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return Lease{}, fmt.Errorf("lease an address: %w", err)
 	}
-	address, err := d.free(pool)
-	if err != nil {
-		return Lease{}, fmt.Errorf("lease an address: %w", err)
-	}
-	l := Lease{Link: i.Link(), Address: address, Network: i.Network, ContainerID: i.ContainerID, IfName: i.IfName, NetNS: i.NetNS}
+	l := Lease{Link: i.Link(), Address: a, Addr6: a6, Network: i.Network, ContainerID: i.ContainerID, IfName: i.IfName, NetNS: i.NetNS}
 	data, err := json.Marshal(l)
 	if err != nil {
 		return Lease{}, fmt.Errorf("lease an address: %w", err)
 	}
-	if err := errors.Join(
-		d.write(l.Link, data),
-		os.Link(d.path(l.Link), d.path(address.String())),
-		d.write(cursor, []byte(address.String())),
-	); err != nil {
+	if err := errors.Join(d.write(l.Link, data), d.reserve(l)); err != nil {
 		return Lease{}, errors.Join(fmt.Errorf("lease an address: %w", err), d.Free(l))
 	}
 	return l, nil
 }
 
-// Room tells whether an address of pool is free: nil, or ErrExhausted.
-func (d Dir) Room(pool netip.Prefix) error {
-	_, err := d.free(pool)
-	return err
-}
-
-// free finds the next address after the one given out last. A pool's first and last
-// address stay unused: some stacks take them for broadcasts.
-func (d Dir) free(pool netip.Prefix) (netip.Addr, error) {
-	first, usable := pool.Masked().Addr().Next(), 1<<(32-pool.Bits())-2
-	next := first
-	if data, err := os.ReadFile(d.path(cursor)); err == nil {
-		if last, err := netip.ParseAddr(string(data)); err == nil && pool.Contains(last) {
-			next = last.Next()
+func (d Dir) reserve(l Lease) error {
+	for _, a := range l.addresses() {
+		err := os.Link(d.path(l.Link), d.path(a.String()))
+		if errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("%s: %w", a, ErrTaken)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	for range usable + 2 {
-		if !pool.Contains(next) || !pool.Contains(next.Next()) {
-			next = first
-		}
-		if _, err := os.Lstat(d.path(next.String())); errors.Is(err, os.ErrNotExist) {
-			return next, nil
-		} else if err != nil {
-			return netip.Addr{}, err
-		}
-		next = next.Next()
-	}
-	return netip.Addr{}, fmt.Errorf("%w in %s: all %d are leased", ErrExhausted, pool, usable)
+	return d.mark(l.Address, true)
 }
 
 // half is where a file is written before it gets its name; of a process that died
@@ -112,7 +146,7 @@ func (d Dir) write(name string, data []byte) error {
 	return os.Rename(d.path(half), d.path(name))
 }
 
-// Find the lease of a link; none is os.ErrNotExist.
+// Find the lease of a link, or of an address; none is os.ErrNotExist.
 func (d Dir) Find(link string) (Lease, error) {
 	data, err := os.ReadFile(d.path(link))
 	if err != nil {
@@ -125,29 +159,89 @@ func (d Dir) Find(link string) (Lease, error) {
 	return l, nil
 }
 
-// Holds tells whether the address is reserved by this very lease: one whose owner
+// Holds tells whether the addresses are reserved by this very lease: one whose owner
 // died half-way holds none, and its address may be another's by now.
 func (d Dir) Holds(l Lease) bool {
+	for _, a := range l.addresses() {
+		if !d.holds(l, a) {
+			return false
+		}
+	}
+	return true
+}
+
+func (d Dir) holds(l Lease, a netip.Addr) bool {
 	byLink, err := os.Stat(d.path(l.Link))
 	if err != nil {
 		return false
 	}
-	byAddress, err := os.Stat(d.path(l.Address.String()))
+	byAddress, err := os.Stat(d.path(a.String()))
 	return err == nil && os.SameFile(byLink, byAddress)
 }
 
 // Free gives the lease back. One that is not there is no error.
 func (d Dir) Free(l Lease) error {
-	names := []string{l.Link}
-	if d.Holds(l) {
-		names = []string{l.Address.String(), l.Link}
-	}
-	for _, name := range names {
-		if err := d.remove(name); err != nil {
+	for _, a := range l.addresses() {
+		if !d.holds(l, a) {
+			continue
+		}
+		if err := d.remove(a.String()); err != nil {
 			return err
 		}
+		if a.Is4() {
+			if err := d.mark(a, false); err != nil {
+				return err
+			}
+		}
+	}
+	if err := d.remove(l.Link); err != nil {
+		return err
 	}
 	return d.Tidy()
+}
+
+// Orphans are the leases of addresses whose link's name is not there, or is another
+// lease's: nobody's DEL finds them. No process that dies leaves one; somebody who
+// removes files does.
+func (d Dir) Orphans() ([]Lease, error) {
+	entries, err := os.ReadDir(string(d))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list leases: %w", err)
+	}
+	var orphans []Lease
+	for _, e := range entries {
+		a, err := netip.ParseAddr(e.Name())
+		if err != nil {
+			continue
+		}
+		l, err := d.Find(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		if !d.holds(l, a) {
+			orphans = append(orphans, l)
+		}
+	}
+	return orphans, nil
+}
+
+// FreeOrphan gives the addresses of an orphan back.
+func (d Dir) FreeOrphan(l Lease) error {
+	for _, a := range l.addresses() {
+		other, err := d.Find(a.String())
+		if errors.Is(err, os.ErrNotExist) || err == nil && d.holds(other, a) {
+			continue
+		}
+		if err := errors.Join(err, d.remove(a.String())); err != nil {
+			return err
+		}
+		if a.Is4() {
+			if err := d.mark(a, false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Tidy removes what a process wrote only half of.
@@ -168,7 +262,7 @@ func (d Dir) All() ([]Lease, error) {
 	}
 	var all []Lease
 	for _, e := range entries {
-		if len(e.Name()) < 3 || e.Name()[:3] != attachment.LinkPrefix {
+		if !strings.HasPrefix(e.Name(), attachment.LinkPrefix) {
 			continue
 		}
 		l, err := d.Find(e.Name())

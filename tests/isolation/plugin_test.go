@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -56,18 +58,22 @@ func (w *world) leases() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.Name() != "cursor" {
+		if e.Name() != "cursor" && e.Name() != "used" {
 			names = append(names, e.Name())
 		}
 	}
 	return names
 }
 
-// nothing of any attachment is left.
+// nothing of any attachment is left. Dead links have a moment to go.
 func (w *world) nothingAttached() {
 	w.t.Helper()
-	if b, l, a := w.bindings(), w.links(), w.leases(); len(b)+len(l)+len(a) > 0 {
-		w.t.Errorf("left: bindings %v, links %v, leases %v", b, l, a)
+	links := w.links()
+	for end := time.Now().Add(3 * time.Second); len(links) > 0 && time.Now().Before(end); links = w.links() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if b, a := w.bindings(), w.leases(); len(b)+len(links)+len(a) > 0 {
+		w.t.Errorf("left: bindings %v, links %v, leases %v", b, links, a)
 	}
 }
 
@@ -126,8 +132,69 @@ func TestResult(t *testing.T) {
 		t.Errorf("CHECK: %v", err)
 	}
 	w.ip(w.cfg.TransitName(), "route flush dev "+s.link())
-	if _, err := w.cni(t.Context(), "CHECK", s.id, netns.Path(s.ns), map[string]any{"prevResult": json.RawMessage(got)}); err == nil || !strings.Contains(err.Error(), "no route") {
+	if _, err := w.cni(t.Context(), "CHECK", s.id, netns.Path(s.ns), map[string]any{"prevResult": json.RawMessage(got)}); err == nil || !strings.Contains(err.Error(), "lacks its route") {
 		t.Errorf("CHECK without the route: %v", err)
+	}
+	w.delete(s)
+}
+
+// TestResultOfBothFamilies on a host that has IPv6: the sandbox gets an address of each
+// family, reaches what its policy names by both, and loses both.
+func TestResultOfBothFamilies(t *testing.T) {
+	w := newWorld(t, "[network]\npool6 = \"fd12:3456:789a::/64\"\n")
+	w.ip(w.host, "addr add 2600:1::1/64 dev wan nodad")
+	w.ip(w.host, "route add default via 2600:1::2 dev wan")
+	w.ip(w.internet, "addr add 2600:1::2/64 dev eth0 nodad")
+	s := w.bare("s1")
+	conf := w.restricted("203.0.113.0/25", "2600:1::/64")
+	out := w.attach(s, conf)
+	var got struct {
+		IPs    []struct{ Address, Gateway string }
+		Routes []struct{ Dst, GW string }
+	}
+	w.must(json.Unmarshal(out, &got))
+	want := "{[{10.88.0.1/32 169.254.1.1} {fd12:3456:789a::1/128 fe80::1}] [{169.254.1.1/32 } {0.0.0.0/0 169.254.1.1} {fe80::1/128 } {::/0 fe80::1}]}"
+	if fmt.Sprint(got) != want {
+		t.Errorf("result %v\nwant %s", got, want)
+	}
+	conf["prevResult"] = json.RawMessage(out)
+	check := func() error {
+		_, err := w.cni(t.Context(), "CHECK", s.id, netns.Path(s.ns), conf)
+		return err
+	}
+	w.must(check())
+	wire := w.capture(w.internet, "eth0")
+	send := func(to, marker string) {
+		w.must(s.do(func() error {
+			conn, err := net.Dial("udp6", "["+to+"]:9")
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = io.WriteString(conn, marker)
+			return err
+		}))
+	}
+	send("2600:1::2", "named-by-the-policy")
+	send("2600:2::2", "not-named-by-the-policy")
+	send("2600:1::1", "the-host-itself")
+	if !wire.await("named-by-the-policy") || wire.saw("not-named-by-the-policy") || wire.saw("the-host-itself") {
+		t.Errorf("named: %t, others: %t %t", wire.saw("named-by-the-policy"), wire.saw("not-named-by-the-policy"), wire.saw("the-host-itself"))
+	}
+	for _, damage := range []struct{ ns, args, want string }{
+		{w.cfg.TransitName(), "route del fd12:3456:789a::1/128 dev " + s.link(), "lacks its route to fd12:3456:789a::1/128"},
+		{w.cfg.TransitName(), "neigh del fd12:3456:789a::1 dev " + s.link(), "lacks its permanent neighbour fd12:3456:789a::1"},
+		{s.ns, "addr del fd12:3456:789a::1/128 dev eth0", "lacks its address fd12:3456:789a::1"},
+		{s.ns, "-6 route del default", "lacks its route to everywhere"},
+		{s.ns, "neigh del fe80::1 dev eth0", "lacks its permanent neighbour fe80::1"},
+	} {
+		w.ip(damage.ns, damage.args)
+		if err := check(); err == nil || !strings.Contains(err.Error(), damage.want) {
+			t.Errorf("%s: CHECK: %v; want one that contains %q", damage.args, err, damage.want)
+		}
+		w.must(os.WriteFile(w.cfg.NetworkDir()+"/leases/cursor", []byte("10.88.0.0"), 0o600)) // the same addresses again
+		w.attach(s, map[string]any{"runtimeConfig": conf["runtimeConfig"]})
+		w.must(check())
 	}
 	w.delete(s)
 }
@@ -243,6 +310,60 @@ func TestPoolExhausted(t *testing.T) {
 	}
 }
 
+// TestStatusNamesTheObstacle: what else on the host drops what the node lets through.
+func TestStatusNamesTheObstacle(t *testing.T) {
+	w := newWorld(t, "")
+	link := w.cfg.HostLink()
+	nft := func(text string) {
+		t.Helper()
+		w.must(w.onHost(func() error {
+			cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
+			cmd.Stdin = strings.NewReader(text)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		}))
+	}
+	for _, tc := range []struct{ name, rules, remedy, cured, table string }{
+		{
+			"docker", `table ip filter { chain DOCKER-USER { }; chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }; }`,
+			"iptables -I DOCKER-USER -i " + link, `insert rule ip filter DOCKER-USER iifname "` + link + `" accept`, "ip filter",
+		},
+		{
+			"firewalld", `table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept; ct state established accept; reject; }; }`,
+			"firewall-cmd --permanent --zone=trusted --add-interface=" + link, `insert rule inet firewalld filter_FORWARD iifname "` + link + `" accept`, "inet firewalld",
+		},
+		{
+			"the operator's own", `table inet mine { chain through { type filter hook forward priority 0; policy drop; }; }`,
+			`insert rule inet mine through iifname "` + link, `insert rule inet mine through iifname "` + link + `" accept`, "inet mine",
+		},
+		{"other hooks", `table inet mine { chain in { type filter hook input priority 0; policy drop; }; }`, "", "", "inet mine"},
+	} {
+		nft(tc.rules)
+		for _, attached := range []bool{false, true} {
+			_, err := w.cni(t.Context(), "STATUS", "", "", nil)
+			if tc.remedy == "" && err != nil || tc.remedy != "" && (err == nil || !strings.Contains(err.Error(), `"code": 51`) || !strings.Contains(unquoted(err), tc.remedy)) {
+				t.Errorf("%s, network made %t: STATUS: %v; want code 51 and %q", tc.name, attached, err, tc.remedy)
+			}
+			if !attached {
+				w.delete(w.sandbox("s" + tc.name[:1]))
+			}
+		}
+		nft(tc.cured)
+		if _, err := w.cni(t.Context(), "STATUS", "", "", nil); err != nil {
+			t.Errorf("%s, cured: STATUS: %v", tc.name, err)
+		}
+		nft("delete table " + tc.table)
+	}
+}
+
+// unquoted is an error's text without the quotes that JSON adds.
+func unquoted(err error) string {
+	return strings.NewReplacer(`\"`, `"`, `\u0026`, "&").Replace(err.Error())
+}
+
 // TestReusedAddressKnowsNothing: no connection of the former owner is left in the
 // node's or the host's table.
 func TestReusedAddressKnowsNothing(t *testing.T) {
@@ -290,6 +411,57 @@ func TestGC(t *testing.T) {
 	}
 	w.delete(b)
 	w.delete(a)
+}
+
+// TestReaperKilled: the next ADD has the links removed that a killed reaper left.
+func TestReaperKilled(t *testing.T) {
+	w := newWorld(t, "")
+	w.sandbox("first")
+	w.ip(w.cfg.TransitName(), "link add brg0123456789ab group 1651665255 type veth peer name orphan")
+	lock := w.cfg.NetworkDir() + "/reaper.lock"
+	w.must(os.WriteFile(lock, nil, 0o600))
+	w.sandbox("second")
+	for end := time.Now().Add(3 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, err := os.Stat(lock)
+		if len(w.links()) == 2 && errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("links %v, lock: %v", w.links(), err)
+		}
+	}
+}
+
+// TestDeletedTogether: many DELs leave their links to one reaper, addresses and names can
+// be had again at once, and a sandbox that lives is not touched.
+func TestDeletedTogether(t *testing.T) {
+	w := newWorld(t, "")
+	w.listen(w.internet, ":80")
+	lives := w.sandbox("lives")
+	w.must(lives.start(nil))
+	var all []*sandbox
+	for i := range 12 {
+		all = append(all, w.sandbox(fmt.Sprint("d", i)))
+	}
+	for _, s := range all {
+		_, err := w.cni(t.Context(), "DEL", s.id, netns.Path(s.ns), nil)
+		w.must(err)
+	}
+	if len(w.leases()) != 2 || len(w.bindings()) != 1 {
+		t.Errorf("after the last DEL: leases %v, bindings %v; want those of one", w.leases(), w.bindings())
+	}
+	// The same id in the same namespace, while the dead link may still be there.
+	again := all[len(all)-1]
+	w.attach(again, nil)
+	w.must(again.start(nil))
+	if got := try(again.ns, serverAddr, 80) + " " + try(lives.ns, serverAddr, 80); got != "open open" {
+		t.Errorf("attached again, and another: %s", got)
+	}
+	for end := time.Now().Add(3 * time.Second); len(w.links()) != 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("links %v; want two", w.links())
+		}
+	}
 }
 
 // TestKilledPlugin: whenever the plugin is killed, no packet passes, a second ADD
