@@ -13,6 +13,10 @@
 // the claim ends with the sentry's process. Everything happens under the node's
 // network lock, so two starts cannot pass each other.
 //
+// Others can put a link into the namespace at any time, also between the gate's look
+// and runsc's, and a sentry that was taken over sends on every link that is there. So
+// a namespace that is policed is watched for as long as its sentry lives.
+//
 // "The host" is the network namespace of the calling process.
 package gate
 
@@ -36,6 +40,13 @@ type Request struct {
 	SentryPID     int               // of the sentry, whose program waits
 	Annotations   map[string]string // of the container
 	BlockNetwork  bool              // what Plan said
+
+	// Intruded is told, at most once, why a sandbox that passed has to end: a link
+	// came into its namespace later, and packets could go round the policy. It is told
+	// nothing of a sandbox that is not policed. nil: nobody watches.
+	Intruded func(error)
+	// Gone is closed when the sentry has ended, and ends the watch.
+	Gone <-chan struct{}
 }
 
 // wish is what the annotations ask for.
@@ -92,29 +103,48 @@ func Check(ctx context.Context, cfg *config.Config, r Request) error {
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
-	if err := ns.refuseReserved(cfg); err != nil {
+	// Links that come while the gate looks are told of, too.
+	watch, err := ns.watch(cfg, r)
+	if err != nil {
+		return errors.Join(err, ns.Close())
+	}
+	policed, err := examine(ctx, cfg, r, w, ns)
+	if err != nil || !policed || r.Intruded == nil {
+		watch.end()
 		return err
 	}
+	go watch.run(context.WithoutCancel(ctx))
+	return nil
+}
+
+// examine tells, of a namespace that may be started in, whether a foreign link in it
+// would go round a policy.
+func examine(ctx context.Context, cfg *config.Config, r Request, w wish, ns *namespace) (policed bool, err error) {
+	if err := errors.Join(ns.refuseReserved(cfg), ns.notNeighbours(cfg)); err != nil {
+		return false, err
+	}
 	if r.BlockNetwork {
-		return blocked(ctx, cfg, ns)
+		return true, blocked(ctx, cfg, ns)
 	}
 	// Without a link there is nothing to bind, so the node's network is left alone.
 	all, err := ns.links(nil)
 	if err != nil {
-		return err
+		return false, err
 	}
+	policed = w.given || cfg.Network.Unmanaged != "allow"
 	if len(all.foreign) == 0 {
 		err = alone(w)
 	} else {
 		err = locked(ctx, cfg, func(ctx context.Context, node *transit.Node) error {
-			return check(ctx, cfg, node, r, w, ns)
+			ours, err := check(ctx, cfg, node, r, w, ns)
+			policed = policed || ours
+			return err
 		})
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return ns.raiseLoopback()
+	return policed, ns.raiseLoopback()
 }
 
 // alone is for a sandbox that has no interface but loopback.
@@ -169,21 +199,22 @@ func locked(ctx context.Context, cfg *config.Config, fn func(context.Context, *t
 	return transit.With(ctx, cfg, func(ctx context.Context, node transit.Node) error { return fn(ctx, &node) })
 }
 
-func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Request, w wish, ns *namespace) error {
+// check tells whether the links are the node's.
+func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Request, w wish, ns *namespace) (ours bool, err error) {
 	found, err := ns.links(node)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(found.ours)+len(found.foreign) == 0 {
-		return alone(w)
+		return false, alone(w)
 	}
 	if err := claim(cfg, r, ns.inode); err != nil {
-		return err
+		return false, err
 	}
 	if len(found.foreign) == 0 {
-		return bind(node, w, found.ours)
+		return true, bind(node, w, found.ours)
 	}
-	return unmanaged(ctx, cfg, r, w, found)
+	return false, unmanaged(ctx, cfg, r, w, found)
 }
 
 // bind puts the wish in force on every link, or verifies it where a policy is bound.
