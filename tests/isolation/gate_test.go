@@ -1,10 +1,12 @@
 package isolation
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -61,6 +63,18 @@ func TestGateNetworks(t *testing.T) {
 	w.ip(mixed.ns, "link add eth1 type veth peer name mixed1 netns "+w.host)
 	got.row("mixed", said(mixed.start(nil), "go round"))
 	w.ip(mixed.ns, "link del eth1")
+	for _, link := range []string{"macvlan", "macvtap"} {
+		w.ip(mixed.ns, "link add eth1 link eth0 type "+link)
+		got.row("mixed, "+link, said(mixed.start(nil), "go round"))
+		w.ip(mixed.ns, "link del eth1")
+	}
+	w.ip(mixed.ns, "link add br0 type bridge")
+	w.ip(mixed.ns, "link set eth0 master br0")
+	got.row("mixed, a bridge's port", said(mixed.start(nil), "interface br0 of the sandbox is not of brig's network"))
+	w.ip(mixed.ns, "link del br0")
+	w.ip(mixed.ns, "tuntap add dev tun0 mode tun")
+	got.row("mixed, tun, down", said(mixed.start(nil), "go round"))
+	w.ip(mixed.ns, "link del tun0")
 	got.row("mixed no more", said(mixed.start(nil)))
 
 	got.row("host's", said(w.startIn(netns.Path(w.host)), "in the host's network namespace"))
@@ -84,6 +98,10 @@ foreign: loopback is up            up
 foreign, list                      not of brig's network, so its annotations cannot be enforced
 foreign, refused by configuration  network.unmanaged
 mixed                              go round
+mixed, macvlan                     go round
+mixed, macvtap                     go round
+mixed, a bridge's port             interface br0 of the sandbox is not of brig's network
+mixed, tun, down                   go round
 mixed no more                      start
 host's                             in the host's network namespace
 transit                            transit network namespace
@@ -202,4 +220,145 @@ func TestGateAnnotations(t *testing.T) {
 	if chain := bound(w, s); chain != "" {
 		t.Errorf("a refused start bound %s", chain)
 	}
+}
+
+// watched is start with somebody who is told of links that come later.
+func (s *sandbox) watched(annotations map[string]string) (told chan error, err error) {
+	told = make(chan error, 1)
+	gone := make(chan struct{})
+	s.w.t.Cleanup(func() { close(gone) })
+	return told, s.w.onHost(func() error {
+		block, err := gate.Plan(annotations, &s.w.cfg)
+		if err != nil {
+			return err
+		}
+		return gate.Check(s.w.t.Context(), &s.w.cfg, gate.Request{
+			Namespace: "default", ID: strings.TrimPrefix(s.id, "default-"), SentryPID: s.sentry.Process.Pid, Annotations: annotations, BlockNetwork: block,
+			Intruded: func(err error) { told <- err }, Gone: gone,
+		})
+	})
+}
+
+// news is what a watch has said after a while: nothing, or the part of it.
+func news(told <-chan error, part string) string {
+	select {
+	case err := <-told:
+		return said(err, part)
+	case <-time.After(patience):
+		return "nothing"
+	}
+}
+
+// TestGateLinksThatComeLater: whoever may change the namespace can put a link into it
+// at any time, and a sentry that was taken over sends on every link that is there.
+func TestGateLinksThatComeLater(t *testing.T) {
+	w := newWorld(t, "")
+	var got table
+	for i, tc := range []struct{ name, link string }{
+		{"veth", "link add eth1 type veth peer name later1 netns " + w.host},
+		{"macvlan", "link add eth1 link eth0 type macvlan"},
+		{"macvtap", "link add eth1 link eth0 type macvtap"},
+		{"bridge", "link add eth1 type bridge"},
+		{"tunnel", "link add eth1 type vxlan id 7 dstport 4789"},
+		{"tun", "tuntap add dev eth1 mode tun"},
+		{"tap", "tuntap add dev eth1 mode tap"},
+	} {
+		s := w.sandbox(fmt.Sprintf("late%d", i))
+		told, err := s.watched(allow("203.0.113.0/24"))
+		w.must(err)
+		w.ip(s.ns, tc.link)
+		got.row(tc.name, news(told, "interface eth1 came into"))
+	}
+
+	second := w.sandbox("second")
+	told, err := second.watched(nil)
+	w.must(err)
+	_, err = w.cniAs(t.Context(), "eth1", "ADD", second.id, netns.Path(second.ns), nil)
+	w.must(err)
+	got.row("another of the node's", news(told, "eth1"))
+	w.ip(second.ns, "link del eth1")
+	got.row("it goes", news(told, "eth1"))
+	w.ip(second.ns, "link set lo down")
+	w.ip(second.ns, "link set eth0 mtu 1400")
+	got.row("changes", news(told, "eth1"))
+
+	none := w.bare("nolink")
+	told, err = none.watched(map[string]string{"brig/block-network": "true"})
+	w.must(err)
+	w.ip(none.ns, "link add eth1 type bridge")
+	got.row("blocked", news(told, "interface eth1 came into"))
+
+	foreign := w.bare("unpoliced")
+	w.ip(foreign.ns, "link add eth0 type bridge")
+	told, err = foreign.watched(nil)
+	w.must(err)
+	w.ip(foreign.ns, "link add eth1 type bridge")
+	got.row("not policed", news(told, "eth1"))
+	got.compare(t, `
+veth                               interface eth1 came into
+macvlan                            interface eth1 came into
+macvtap                            interface eth1 came into
+bridge                             interface eth1 came into
+tunnel                             interface eth1 came into
+tun                                interface eth1 came into
+tap                                interface eth1 came into
+another of the node's              nothing
+it goes                            nothing
+changes                            nothing
+blocked                            interface eth1 came into
+not policed                        nothing
+`)
+}
+
+// TestGateRacesWithLinks: a foreign link that comes while the gate looks is refused or
+// told of, whichever comes first.
+func TestGateRacesWithLinks(t *testing.T) {
+	w := newWorld(t, "")
+	refused, told := 0, 0
+	for i := range 12 {
+		s := w.sandbox(fmt.Sprintf("race%d", i))
+		ready := make(chan struct{})
+		added := make(chan error)
+		go func() {
+			<-ready
+			time.Sleep(time.Duration(i) * 4 * time.Millisecond)
+			added <- exec.Command("ip", "-n", s.ns, "link", "add", "eth1", "type", "bridge").Run()
+		}()
+		close(ready)
+		later, err := s.watched(allow("203.0.113.0/24"))
+		w.must(<-added)
+		if err != nil {
+			refused++
+			continue
+		}
+		if got := news(later, "eth1"); got != "eth1" {
+			t.Errorf("round %d: started, and of the link it is told: %s", i, got)
+		}
+		told++
+	}
+	t.Logf("%d refused, %d told of", refused, told)
+}
+
+// TestGateNeighbours: what is of another node on the machine is not this one's to run
+// in, whatever its configuration says of foreign networks.
+func TestGateNeighbours(t *testing.T) {
+	w := newWorld(t, "")
+	other := w.neighbour("")
+	theirs := other.sandbox("theirs")
+	w.must(theirs.start(nil))
+	mine := *theirs
+	mine.w, mine.id = w, "default-mine"
+	mine.boot()
+	var got table
+	got.row("another node's sandbox", said(mine.start(nil), "of another node's network"))
+	got.row("another node's transit", said(w.startIn(other.transit()), "transit network namespace "+other.cfg.TransitName()))
+	named := w.bare("named") // whoever calls a namespace so means nothing by it
+	w.must(netns.Create("brig-" + named.ns))
+	t.Cleanup(func() { w.must(netns.Delete("brig-" + named.ns)) })
+	got.row("a name alone", said(w.startIn(netns.Path("brig-"+named.ns))))
+	got.compare(t, `
+another node's sandbox             of another node's network
+another node's transit             transit network namespace `+other.cfg.TransitName()+`
+a name alone                       start
+`)
 }
