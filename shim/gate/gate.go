@@ -55,6 +55,7 @@ type wish struct {
 	policy netpolicy.Policy
 	given  bool // there was a network annotation
 	list   bool // an allowlist was among them
+	ruled  bool // the operator has a default or a ceiling
 }
 
 func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
@@ -71,7 +72,8 @@ func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
 		return wish{}, invalid(err)
 	}
 	list := spec.CIDRAllowlist != nil || spec.DomainAllowlist != nil || spec.InboundCIDRAllowlist != nil
-	return wish{policy: policy, given: given, list: list}, nil
+	ruled := ceiling.Default != nil || ceiling.Max != nil
+	return wish{policy: policy, given: given, list: list, ruled: ruled}, nil
 }
 
 // invalid keeps the one line that says what to write instead.
@@ -132,7 +134,7 @@ func examine(ctx context.Context, cfg *config.Config, r Request, w wish, ns *nam
 	if err != nil {
 		return false, err
 	}
-	policed = w.given || cfg.Network.Unmanaged != "allow"
+	policed = w.given || w.ruled || cfg.Network.Unmanaged != "allow"
 	if len(all.foreign) == 0 {
 		err = alone(w)
 	} else {
@@ -212,10 +214,15 @@ func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Reques
 	if err := claim(cfg, r, ns.inode); err != nil {
 		return false, err
 	}
-	if len(found.foreign) == 0 {
-		return true, bind(node, w, found.ours)
+	if len(found.foreign) > 0 {
+		return false, unmanaged(ctx, cfg, r, w, found)
 	}
-	return false, unmanaged(ctx, cfg, r, w, found)
+	if len(w.policy.Names()) > 0 {
+		if err := namesServed(cfg); err != nil {
+			return false, err
+		}
+	}
+	return true, bind(node, w, found.ours)
 }
 
 // bind puts the wish in force on every link, or verifies it where a policy is bound.
@@ -229,7 +236,7 @@ func bind(node *transit.Node, w wish, links []string) error {
 		switch g := s.InForce(transit.Now()); {
 		case g == nil:
 			_, err = node.Bind(link, w.policy)
-		case w.given && s.First != w.policy.Sum():
+		case (w.given || w.ruled) && s.First != w.policy.Sum():
 			err = refuse("the sandbox's network namespace has another policy in force already (%s): make a new one, or annotate the container alike", g.Policy)
 		default:
 			err = node.Verify(link)
@@ -248,6 +255,8 @@ func unmanaged(ctx context.Context, cfg *config.Config, r Request, w wish, found
 		return refuse("interface %s of the sandbox is not of brig's network, so its annotations cannot be enforced: use brig's CNI list (`ctr run --cni`, `nerdctl run --network brig`), or remove the annotations", link)
 	case len(found.ours) > 0:
 		return refuse("interface %s of the sandbox is not of brig's network, but others are: its packets would go round their policy; remove one or the other", link)
+	case w.ruled:
+		return refuse("interface %s of the sandbox is not of brig's network, so the policy in the configuration (network.default, network.ceiling) cannot be enforced: use brig's CNI list", link)
 	case cfg.Network.Unmanaged != "allow":
 		return refuse("interface %s of the sandbox is not of brig's network, and network.unmanaged in the configuration refuses that: use brig's CNI list", link)
 	}

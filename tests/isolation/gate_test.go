@@ -2,6 +2,8 @@ package isolation
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"brig/internal/attachment"
 	"brig/internal/netns"
+	"brig/internal/netpolicy/nft"
 	"brig/internal/transit"
 	"brig/shim/gate"
 )
@@ -360,5 +363,96 @@ func TestGateNeighbours(t *testing.T) {
 another node's sandbox             of another node's network
 another node's transit             transit network namespace `+other.cfg.TransitName()+`
 a name alone                       start
+`)
+}
+
+// TestGateNames: a domain list starts only where somebody answers for its names, and
+// that is whoever has the sockets, not whoever says so.
+func TestGateNames(t *testing.T) {
+	w := newWorld(t, "")
+	names := map[string]string{"brig/domain-allowlist": "example.com"}
+	var got table
+	none := w.bare("none")
+	got.row("no network", said(none.start(names), "ctr run --cni"))
+	s := w.sandbox("s1")
+	verdict := func() string {
+		return said(s.start(names), "nothing listens on UDP port 53", "nothing listens on TCP port 53", "nothing listens on TCP port 8443")
+	}
+	got.row("no brigd", verdict())
+	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(nft.Gateway), port) }
+	packets, err := transit.ListenPacket(t.Context(), &w.cfg, at(53))
+	w.must(err)
+	defer packets.Close()
+	got.row("UDP", verdict())
+	var listeners []net.Listener
+	for _, port := range []uint16{53, 8443} {
+		l, err := transit.Listen(t.Context(), &w.cfg, at(port))
+		w.must(err)
+		defer l.Close()
+		listeners = append(listeners, l)
+		got.row(fmt.Sprint("TCP ", port), verdict())
+	}
+	w.must(listeners[1].Close())
+	got.row("the proxy has ended", verdict())
+	w.listen(w.host, "0.0.0.0:8443") // in another namespace it is nobody's
+	got.row("a proxy elsewhere", verdict())
+	got.compare(t, `
+no network                         ctr run --cni
+no brigd                           nothing listens on UDP port 53
+UDP                                nothing listens on TCP port 53
+TCP 53                             nothing listens on TCP port 8443
+TCP 8443                           start
+the proxy has ended                nothing listens on TCP port 8443
+a proxy elsewhere                  nothing listens on TCP port 8443
+`)
+}
+
+// TestGateOperator: nothing said is the operator's default, annotations choose within
+// the ceiling, and neither can be left by another network.
+func TestGateOperator(t *testing.T) {
+	w := newWorld(t, `
+[network.default]
+cidr_allowlist = ["203.0.113.0/25"]
+[network.ceiling]
+cidr_allowlist = ["203.0.113.0/24", "8.8.8.8/32"]
+`)
+	w.listen(w.internet, "203.0.113.2:80")
+	w.listen(w.internet, "203.0.113.130:80")
+	w.listen(w.internet, "8.8.8.8:80")
+	var got table
+	for i, tc := range []struct {
+		name        string
+		annotations map[string]string
+	}{
+		{"nothing said", nil},
+		{"another part", allow("203.0.113.128/25")},
+		{"all of it", allow("203.0.113.0/24", "8.8.8.8/32")},
+		{"less", allow()},
+		{"block-network=false", map[string]string{"brig/block-network": "false"}},
+	} {
+		s := w.sandbox(fmt.Sprintf("o%d", i))
+		w.must(s.start(tc.annotations))
+		got.row(tc.name, try(s.ns, serverAddr, 80)+" "+try(s.ns, otherAddr, 80)+" "+try(s.ns, netip.MustParseAddr("8.8.8.8"), 80))
+	}
+	s := w.sandbox("beyond")
+	for name, annotations := range map[string]map[string]string{
+		"beyond": allow("8.8.8.0/24"), "names": {"brig/domain-allowlist": "example.com"}, "dns": {"brig/dns": "resolver"},
+	} {
+		if err := s.start(annotations); err == nil || !strings.Contains(err.Error(), "is more than this node permits (8.8.8.8-8.8.8.8, 203.0.113.0-203.0.113.255; dns off)") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	foreign := w.bare("foreign")
+	w.ip(foreign.ns, "link add eth0 type veth peer name foreign0 netns "+w.host)
+	got.row("a foreign network", said(foreign.start(nil), "the policy in the configuration (network.default, network.ceiling) cannot be enforced"))
+	got.row("no network", said(w.bare("none").start(nil)))
+	got.compare(t, `
+nothing said                       open refused refused
+another part                       refused open refused
+all of it                          open open open
+less                               refused refused refused
+block-network=false                open refused refused
+a foreign network                  the policy in the configuration (network.default, network.ceiling) cannot be enforced
+no network                         start
 `)
 }
