@@ -243,6 +243,12 @@ exec "$@"`
 // ctrCNI is ctrRun with --cni.
 func ctrCNI(t *testing.T, n *node.Node, flags []string, name string, argv ...string) node.Result {
 	t.Helper()
+	return ctrCNIOf(t, n, ctrImage, flags, name, argv...)
+}
+
+// ctrCNIOf is ctrCNI of another image.
+func ctrCNIOf(t *testing.T, n *node.Node, image string, flags []string, name string, argv ...string) node.Result {
+	t.Helper()
 	c, err := n.Config()
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +261,7 @@ func ctrCNI(t *testing.T, n *node.Node, flags []string, name string, argv ...str
 	args := append([]string{"unshare", "--mount", "--propagation", "unchanged", "--", "sh", "-c", cniScript, "sh",
 		filepath.Join(n.Bin, "deps", "ctr"), "--address", n.Containerd(), "--namespace", ctrNamespace,
 		"run", "--rm", "--cni", "--runtime", "io.containerd.brig.v1"}, flags...)
-	cmd := n.Command(t.Context(), append(append(args, ctrImage, name), argv...)...)
+	cmd := n.Command(t.Context(), append(append(args, image, name), argv...)...)
 	cmd.Env = append(n.Env(), "SCRATCH="+scratch, "CONF="+c.CNI.ConfDir, "BIN="+n.Bin)
 	return node.Run(t, cmd)
 }
