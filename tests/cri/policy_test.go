@@ -2,7 +2,9 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -232,4 +234,36 @@ func TestForeignNetworkWithPolicy(t *testing.T) {
 	if !strings.Contains(err.Error(), "not of brig's network") {
 		t.Errorf("the refusal is: %v", err)
 	}
+}
+
+// TestLinkThatComesLater: a pod whose packets could go round its policy ends. On a network
+// that is not policed another link is its maker's business.
+func TestLinkThatComesLater(t *testing.T) {
+	under(t, gvisors, func(t *testing.T, n *node, handler string) {
+		p := n.run(t, handler)
+		c := p.start("one", "sleep", "1000")
+		namespace := fmt.Sprintf("/proc/%d/ns/net", p.processOf("gvisor_sentry"))
+		attach := func(kind, name string) {
+			t.Helper()
+			out, err := exec.CommandContext(t.Context(), "nsenter", "--net="+namespace, "ip", "link", "add", name, "type", kind).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		attach("bridge", "later0")
+		if handler == brigPlain {
+			time.Sleep(200 * time.Millisecond)
+			c.wantRunning()
+			return
+		}
+		c.wantExit(137)
+		p.wantNotReady()
+		eventually(t, func() error {
+			const says = "interface later0 came into the sandbox's network namespace"
+			if !strings.Contains(n.log(1000), says) {
+				return errors.New("the log does not say: " + says)
+			}
+			return nil
+		})
+	})
 }
