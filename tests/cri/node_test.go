@@ -151,7 +151,7 @@ cidr_allowlist = ["203.0.113.0/24", "9.9.9.9/32"]
 `,
 	"cni/brig/10-brig.conflist": `{
   "cniVersion": "1.1.0", "name": "brig",
-  "plugins": [{"type": "brig-cni", "config": "{{.Dir}}/config.toml"}]
+  "plugins": [{"type": "brig-cni", "config": "{{.Dir}}/config.toml", "capabilities": {"portMappings": true}}]
 }`,
 	"cni/plain/10-plain.conflist": `{
   "cniVersion": "1.0.0", "name": "plain",

@@ -184,6 +184,9 @@ func TestRefused(t *testing.T) {
 		"user namespace": {namespaces(func(o *cri.NamespaceOption) {
 			o.UsernsOptions = &cri.UserNamespace{Mode: cri.NamespaceMode_POD, Uids: mapping, Gids: mapping}
 		}), "hostUsers", "user namespace"},
+		"host port": {func(c *cri.PodSandboxConfig) {
+			c.PortMappings = []*cri.PortMapping{{ContainerPort: 80, HostPort: 8080}}
+		}, "brig tunnel open", ""},
 		"privileged":          {func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.Privileged = true }, "privileges", ""},
 		"unknown annotation":  {annotated(map[string]string{"brig/nonsense": "1"}), "brig/nonsense", ""},
 		"contradiction":       {annotated(map[string]string{"brig/block-network": "true", "brig/cidr-allowlist": "9.9.9.0/24"}), "block", ""},

@@ -456,3 +456,36 @@ a foreign network                  the policy in the configuration (network.defa
 no network                         start
 `)
 }
+
+// TestGateSameName: ctr and nerdctl call container c of namespace a-b what they call
+// container b-c of namespace a. The one that comes second cuts the first off, and
+// neither gets what the other has.
+func TestGateSameName(t *testing.T) {
+	w := newWorld(t, "")
+	w.listen(w.internet, "203.0.113.2:80")
+	w.listen(w.internet, "203.0.113.130:80")
+	first, second := w.bare("one"), w.bare("two")
+	first.id, second.id = "a-b-c", "a-b-c"
+	var got table
+	for _, s := range []*sandbox{first, second} {
+		_, err := w.cni(t.Context(), "ADD", s.id, netns.Path(s.ns), nil)
+		w.must(err)
+		if s == first {
+			w.must(s.start(allow("203.0.113.0/25")))
+			got.row("the first, before", try(first.ns, serverAddr, 80)+", "+try(first.ns, otherAddr, 80))
+		}
+	}
+	got.row("the second, before its start", try(second.ns, otherAddr, 80))
+	got.row("the first again", said(first.start(allow("203.0.113.0/25")), "has no network on which its annotations could be enforced"))
+	w.must(second.start(allow("203.0.113.128/25")))
+	got.row("the second", try(second.ns, serverAddr, 80)+", "+try(second.ns, otherAddr, 80))
+	if got := try(first.ns, otherAddr, 80) + try(first.ns, serverAddr, 80); strings.Contains(got, "open") {
+		t.Errorf("the first reaches something: %s", got)
+	}
+	got.compare(t, `
+the first, before                  open, refused
+the second, before its start       silence
+the first again                    has no network on which its annotations could be enforced
+the second                         refused, open
+`)
+}
