@@ -14,9 +14,6 @@ import (
 	"brig/internal/transit"
 )
 
-// sniPort is where brigd looks into TLS handshakes, in the transit namespace.
-const sniPort = 8443
-
 // states of a socket that takes what comes, as bits: TCP_LISTEN, and TCP_CLOSE, which is
 // what a datagram socket without a peer has.
 const (
@@ -39,7 +36,7 @@ func namesServed(cfg *config.Config) error {
 		}{
 			{"UDP port 53", unix.IPPROTO_UDP, unpeered, 53},
 			{"TCP port 53", unix.IPPROTO_TCP, listening, 53},
-			{"TCP port 8443", unix.IPPROTO_TCP, listening, sniPort},
+			{"TCP port 8443", unix.IPPROTO_TCP, listening, nft.SNIPort},
 		} {
 			found, err := hasSocket(want.protocol, want.states, netip.AddrPortFrom(netip.MustParseAddr(nft.Gateway), want.port))
 			if err != nil {

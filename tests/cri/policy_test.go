@@ -5,12 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"brig/internal/attachment"
+	"brig/internal/config"
+	"brig/internal/netns"
+	"brig/internal/netpolicy"
 	"brig/internal/require"
+	"brig/internal/transit"
 	"brig/tests/internet"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -269,4 +275,69 @@ func TestLinkThatComesLater(t *testing.T) {
 			return nil
 		})
 	})
+}
+
+// TestSidecarRestarts: the policy of a running pod was changed, and a container that
+// starts again with the pod's annotations gets what is in force, not what they say.
+func TestSidecarRestarts(t *testing.T) {
+	require.Net(t)
+	require.Runsc(t)
+	world := internet.New(t)
+	n := launch(t, world.Host)
+	targets := []string{internet.Public, internet.PublicToo}
+	for _, handler := range []string{brig, brigPodsandbox} {
+		t.Run(handler, func(t *testing.T) {
+			p := n.run(t, handler, annotated(map[string]string{"brig/cidr-allowlist": internet.Public + "/32"}))
+			app := p.start("app", "sleep", "1000")
+			sidecar := func(attempt uint32) []string {
+				t.Helper()
+				config := p.containerConfig("sidecar", "sh", "-c", probe(targets))
+				config.Metadata.Attempt = attempt
+				config.Annotations = p.config.GetAnnotations() // as a kubelet does not, and others may
+				return p.reach(config)
+			}
+			if got := sidecar(0); !slices.Equal(got, targets[:1]) {
+				t.Errorf("at first the sidecar reaches %v", got)
+			}
+			p.change(internet.PublicToo + "/32")
+			for attempt := range uint32(2) {
+				if got := sidecar(attempt + 1); !slices.Equal(got, targets[1:]) {
+					t.Errorf("started again the sidecar reaches %v", got)
+				}
+			}
+			if got := strings.Fields(app.sh(probe(targets))); !slices.Equal(got, targets[1:]) {
+				t.Errorf("the container that has run all along reaches %v", got)
+			}
+			config := p.containerConfig("other", "true")
+			config.Annotations = map[string]string{"brig/cidr-allowlist": internet.PublicToo + "/32"}
+			if c, err := p.create(config); err == nil {
+				if err := c.start(); err != nil {
+					t.Errorf("annotations that nobody passes on: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// change gives the pod another policy, as brigd does at a call.
+func (p *pod) change(cidrs ...string) {
+	p.t.Helper()
+	cfg, err := config.Load(filepath.Join(p.n.dir, "config.toml"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	policy, err := netpolicy.Compile(netpolicy.Spec{CIDRAllowlist: &cidrs}, netpolicy.Ceiling{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	link := attachment.Key{Network: "brig", ContainerID: p.id, IfName: "eth0"}.Link()
+	err = netns.Do(p.n.netns, func() error {
+		return transit.With(p.t.Context(), &cfg, func(_ context.Context, node transit.Node) error {
+			_, err := node.Change(link, policy, 1, 0)
+			return err
+		})
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }

@@ -1,6 +1,7 @@
 package isolation
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 
 	"brig/internal/attachment"
 	"brig/internal/netns"
+	"brig/internal/netpolicy"
 	"brig/internal/netpolicy/nft"
 	"brig/internal/transit"
 	"brig/shim/gate"
@@ -487,5 +489,80 @@ the first, before                  open, refused
 the second, before its start       silence
 the first again                    has no network on which its annotations could be enforced
 the second                         refused, open
+`)
+}
+
+// change puts another policy in force as brigd does.
+func (s *sandbox) change(t *testing.T, spec netpolicy.Spec, lease time.Duration) {
+	t.Helper()
+	ceiling, err := s.w.cfg.Network.PolicyCeiling()
+	s.w.must(err)
+	policy, err := netpolicy.Compile(spec, ceiling)
+	s.w.must(err)
+	s.w.must(s.w.onHost(func() error {
+		return transit.With(t.Context(), &s.w.cfg, func(_ context.Context, node transit.Node) error {
+			_, err := node.Change(s.link(), policy, 0, lease)
+			return err
+		})
+	}))
+}
+
+// generation that is in force, and how it is with two servers.
+func (s *sandbox) inForce() string {
+	seat, err := transit.Records(&s.w.cfg).Get(s.link())
+	s.w.must(err)
+	return fmt.Sprint(seat.InForce(transit.Now()).Generation, ": ", try(s.ns, serverAddr, 80), " ", try(s.ns, otherAddr, 80))
+}
+
+// TestGateGenerations: whoever starts later verifies what the namespace was made with,
+// and gets what is in force now.
+func TestGateGenerations(t *testing.T) {
+	w := newWorld(t, "[network.limits]\nconnections = 0\nnew_connections = 0\n")
+	w.listen(w.internet, "203.0.113.2:80")
+	w.listen(w.internet, "203.0.113.130:80")
+	low, high := allow("203.0.113.0/25"), allow("203.0.113.128/25")
+	s := w.sandbox("s1")
+	var got table
+	got.row("the first", said(s.start(low))+", "+s.inForce())
+	s.change(t, netpolicy.Spec{CIDRAllowlist: &[]string{"203.0.113.128/25"}}, 0)
+	got.row("changed", s.inForce())
+	got.row("the sidecar again", said(s.start(low))+", "+s.inForce())
+	got.row("the same in other words", said(s.start(allow("203.0.113.64/26", "203.0.113.0/26")))+", "+s.inForce())
+	got.row("a sidecar that says nothing", said(s.start(nil))+", "+s.inForce())
+	got.row("what is in force by now", said(s.start(high), "another policy in force already")+", "+s.inForce())
+	got.row("more inbound", said(s.start(map[string]string{"brig/cidr-allowlist": "203.0.113.0/25", "brig/inbound-cidr-allowlist": "0.0.0.0/0"}), "another policy in force already"))
+	s.change(t, netpolicy.Spec{CIDRAllowlist: &[]string{"203.0.113.0/24"}}, 700*time.Millisecond)
+	got.row("under a lease", said(s.start(low))+", "+s.inForce())
+	time.Sleep(800 * time.Millisecond)
+	got.row("the lease has ended", said(s.start(low))+", "+s.inForce())
+	s.change(t, netpolicy.Spec{BlockNetwork: true}, 0)
+	got.row("blocked by a change", said(s.start(low)))
+	if open := try(s.ns, serverAddr, 80) + try(s.ns, otherAddr, 80); strings.Contains(open, "open") {
+		t.Errorf("after a block: %s", open)
+	}
+	got.row("blocked from the start", said(s.start(map[string]string{"brig/block-network": "true"})))
+
+	// Somebody's hand in the rules: a later start repairs them or is refused, and never
+	// brings the first policy back.
+	other := w.sandbox("s2")
+	w.must(other.start(low))
+	other.change(t, netpolicy.Spec{CIDRAllowlist: &[]string{"203.0.113.128/25"}}, 0)
+	w.must(netns.Do(w.transit(), func() error { return exec.Command("nft", "flush", "map", "inet", "brig", "egress").Run() }))
+	got.row("flushed by hand", try(other.ns, otherAddr, 80))
+	got.row("the sidecar then", said(other.start(low))+", "+other.inForce())
+	got.compare(t, `
+the first                          start, 1: open refused
+changed                            2: refused open
+the sidecar again                  start, 2: refused open
+the same in other words            start, 2: refused open
+a sidecar that says nothing        start, 2: refused open
+what is in force by now            another policy in force already, 2: refused open
+more inbound                       another policy in force already
+under a lease                      start, 3: open open
+the lease has ended                start, 2: refused open
+blocked by a change                start
+blocked from the start             start
+flushed by hand                    silence
+the sidecar then                   start, 2: refused open
 `)
 }
