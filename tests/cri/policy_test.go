@@ -292,7 +292,7 @@ func TestSidecarRestarts(t *testing.T) {
 			sidecar := func(attempt uint32) []string {
 				t.Helper()
 				config := p.containerConfig("sidecar", "sh", "-c", probe(targets))
-				config.Metadata.Attempt = attempt
+				config.Metadata.Attempt, config.LogPath = attempt, fmt.Sprintf("sidecar-%d.log", attempt)
 				config.Annotations = p.config.GetAnnotations() // as a kubelet does not, and others may
 				return p.reach(config)
 			}
