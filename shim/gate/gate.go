@@ -21,6 +21,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -225,20 +226,22 @@ func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Reques
 	return true, bind(node, w, found.ours)
 }
 
-// bind puts the wish in force on every link, or verifies it where a policy is bound.
-// A container that says nothing joins whatever policy is there.
+// bind puts the wish in force on every link, or verifies what is in force where the
+// namespace has a policy. A container that says nothing joins whatever policy is there.
+// A link that came after the policy stays closed: to bind it now would bring back what
+// the policy may have been changed from.
 func bind(node *transit.Node, w wish, links []string) error {
+	first, err := firstPolicy(node, links)
+	if err != nil {
+		return err
+	}
+	if first != "" && first != w.policy.Sum() && (w.given || w.ruled) {
+		return refuse("the sandbox's network namespace has another policy in force already: make a new one, or annotate the container alike")
+	}
 	for _, link := range links {
-		s, err := node.Seat(link)
-		if err != nil {
-			return err
-		}
-		switch g := s.InForce(transit.Now()); {
-		case g == nil:
+		if first == "" {
 			_, err = node.Bind(link, w.policy)
-		case (w.given || w.ruled) && s.First != w.policy.Sum():
-			err = refuse("the sandbox's network namespace has another policy in force already (%s): make a new one, or annotate the container alike", g.Policy)
-		default:
+		} else {
 			err = node.Verify(link)
 		}
 		if err != nil {
@@ -246,6 +249,22 @@ func bind(node *transit.Node, w wish, links []string) error {
 		}
 	}
 	return nil
+}
+
+// firstPolicy is the sum of the policy that a namespace with these links was made with;
+// "": it has none yet.
+func firstPolicy(node *transit.Node, links []string) (first string, err error) {
+	for _, link := range links {
+		s, err := node.Seat(link)
+		if err != nil {
+			return "", err
+		}
+		if first != "" && s.First != "" && s.First != first {
+			return "", refuse("the interfaces of the sandbox's network namespace have another policy in force already than each other: make a new one")
+		}
+		first = cmp.Or(first, s.First)
+	}
+	return first, nil
 }
 
 func unmanaged(ctx context.Context, cfg *config.Config, r Request, w wish, found links) error {

@@ -2,7 +2,9 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -130,8 +132,29 @@ func (w *watch) look(ctx context.Context) error {
 		}
 		w.ours = found.indexes
 		if err == nil && len(found.foreign) > 0 {
-			err = refuse("interface %s came into the sandbox's network namespace and is not of brig's network: packets could go round the policy", found.foreign[0])
+			return refuse("interface %s came into the sandbox's network namespace and is not of brig's network: packets could go round the policy", found.foreign[0])
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return w.samePolicy(found.ours)
 	})
+}
+
+// samePolicy refuses a link that brought a policy of its own. One without any is closed.
+func (w *watch) samePolicy(links []string) error {
+	first := ""
+	for _, link := range links {
+		s, err := transit.Records(w.cfg).Get(link)
+		switch {
+		case errors.Is(err, os.ErrNotExist) || err == nil && s.First == "":
+			continue
+		case err != nil:
+			return err
+		case first != "" && s.First != first:
+			return refuse("interface with link %s came into the sandbox's network namespace and has another policy than the sandbox: packets could go round the policy", link)
+		}
+		first = s.First
+	}
+	return nil
 }

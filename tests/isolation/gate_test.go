@@ -566,3 +566,53 @@ flushed by hand                    silence
 the sidecar then                   start, 2: refused open
 `)
 }
+
+// TestGateSecondInterface: an interface that comes after the policy is no way to bring an
+// older or another one into force.
+func TestGateSecondInterface(t *testing.T) {
+	w := newWorld(t, "")
+	add := func(s *sandbox, conf map[string]any) string {
+		t.Helper()
+		_, err := w.cniAs(t.Context(), "eth1", "ADD", s.id, netns.Path(s.ns), conf)
+		w.must(err)
+		return attachment.Key{Network: "brig", ContainerID: s.id, IfName: "eth1"}.Link()
+	}
+	policyOf := func(link string) string {
+		seat, err := transit.Records(&w.cfg).Get(link)
+		w.must(err)
+		if g := seat.InForce(transit.Now()); g != nil {
+			return g.Policy.String()
+		}
+		return "deny"
+	}
+	none := netpolicy.Spec{CIDRAllowlist: &[]string{}}
+	var got table
+	both := w.sandbox("both")
+	second := add(both, nil)
+	got.row("both before the start", said(both.start(allow("8.8.8.0/24")))+", "+policyOf(second))
+
+	late := w.sandbox("late")
+	told, err := late.watched(nil)
+	w.must(err)
+	late.change(t, none, 0)
+	second = add(late, nil)
+	got.row("after a change", policyOf(second)+", told: "+news(told, "eth1"))
+	got.row("the sidecar again", said(late.start(nil))+", "+policyOf(late.link())+", "+policyOf(second))
+
+	wide := w.sandbox("wide")
+	told, err = wide.watched(allow("8.8.8.0/24"))
+	w.must(err)
+	canonical := string(netpolicy.Open().Canonical())
+	second = add(wide, map[string]any{"runtimeConfig": map[string]any{"brig.network-policy": canonical}, "capabilities": map[string]bool{"brig.network-policy": true}})
+	got.row("with a policy of its own", policyOf(second)+", told: "+news(told, "has another policy"))
+	got.row("the sidecar then", said(wide.start(allow("8.8.8.0/24")), "another policy in force already"))
+	got.row("and one that says nothing", said(wide.start(nil), "another policy in force already"))
+	got.compare(t, `
+both before the start              start, 1 ranges
+after a change                     deny, told: nothing
+the sidecar again                  start, 0 ranges, deny
+with a policy of its own           open, told: has another policy
+the sidecar then                   another policy in force already
+and one that says nothing          another policy in force already
+`)
+}
