@@ -96,7 +96,7 @@ func TestConflist(t *testing.T) {
 		"name":       "brig",
 		"plugins": []any{map[string]any{
 			"type": "brig-cni", "config": config.DefaultPath,
-			"capabilities": map[string]any{"brig.network-policy": true},
+			"capabilities": map[string]any{"brig.network-policy": true, "portMappings": true},
 		}},
 	})
 	if diff := cmp.Diff(want, got); diff != "" {

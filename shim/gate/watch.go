@@ -94,7 +94,7 @@ func (w *watch) changed(ctx context.Context, change netlink.LinkUpdate, lost boo
 	case change.Header.Type == unix.RTM_DELLINK: // another may get its index
 		w.ours = slices.DeleteFunc(w.ours, func(i int) bool { return i == index })
 		return nil
-	case change.IfInfomsg.Flags&unix.IFF_LOOPBACK != 0, slices.Contains(w.ours, index):
+	case change.Flags&unix.IFF_LOOPBACK != 0, slices.Contains(w.ours, index):
 		return nil
 	}
 	return w.look(ctx)
