@@ -83,7 +83,6 @@ func TestGateNetworks(t *testing.T) {
 	got.row("mixed no more", said(mixed.start(nil)))
 
 	got.row("host's", said(w.startIn(netns.Path(w.host)), "in the host's network namespace"))
-	got.row("the machine's", said(w.startIn("/proc/1/ns/net"), "in the host's network namespace"))
 	got.row("transit", said(w.startIn(w.transit()), "transit network namespace"))
 	got.compare(t, `
 no link                            start
@@ -110,7 +109,6 @@ mixed, a bridge's port             interface br0 of the sandbox is not of brig's
 mixed, tun, down                   go round
 mixed no more                      start
 host's                             in the host's network namespace
-the machine's                      in the host's network namespace
 transit                            transit network namespace
 `)
 }
