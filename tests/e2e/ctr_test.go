@@ -211,7 +211,7 @@ func TestCtrAnnotations(t *testing.T) {
 		"brig/cidr-allowlist=not-an-ip/8":   "Invalid CIDR: not-an-ip/8",
 		"brig/cidr-allowlist=10.0.0.0/8":    "10.0.0.0/8",
 		"brig/block-network=yes please":     "yes please",
-		"brig/domain-allowlist=example.com": "domain",
+		"brig/domain-allowlist=example.com": "ctr run --cni",
 	} {
 		r := ctrRun(t, n.Node, []string{"--annotation", annotation}, "refused", "true")
 		if r.Code == 0 || !strings.Contains(r.Stderr, want) {
