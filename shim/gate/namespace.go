@@ -102,6 +102,9 @@ func (n *namespace) notNeighbours(cfg *config.Config) error {
 		}
 		inside, err := n.inside(other)
 		other.Close()
+		if err != nil && !netns.Exists(name) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("list the sandbox's interfaces: %w", err)
 		}
