@@ -23,6 +23,7 @@ import (
 type namespace struct {
 	*os.File
 	inode uint64
+	ours  []int // indexes of links that were the node's at the last look
 }
 
 func openNamespace(pid int) (*namespace, error) {
@@ -86,7 +87,6 @@ func hasUpLink() error {
 type links struct {
 	ours    []string // their names in the transit namespace
 	foreign []string // their names in the sandbox's
-	indexes []int    // of ours, in the sandbox's
 }
 
 // notNeighbours refuses a namespace that has a link of another node's network: the
@@ -133,6 +133,7 @@ func (n *namespace) links(node *transit.Node) (links, error) {
 		return links{}, fmt.Errorf("list the sandbox's interfaces: %w", err)
 	}
 	var found links
+	n.ours = nil
 	for _, l := range inside {
 		name := ""
 		if l.leadsToTransit {
@@ -143,7 +144,7 @@ func (n *namespace) links(node *transit.Node) (links, error) {
 		if name == "" {
 			found.foreign = append(found.foreign, l.name)
 		} else {
-			found.ours, found.indexes = append(found.ours, name), append(found.indexes, l.index)
+			found.ours, n.ours = append(found.ours, name), append(n.ours, l.index)
 		}
 	}
 	return found, nil

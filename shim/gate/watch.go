@@ -24,7 +24,6 @@ type watch struct {
 	r       Request
 	changes chan netlink.LinkUpdate // closed when the kernel's messages have been lost
 	done    chan struct{}           // closing it ends the messages
-	ours    []int                   // indexes of links that are the node's
 }
 
 // watch begins to listen, if somebody wants to know.
@@ -92,9 +91,9 @@ func (w *watch) changed(ctx context.Context, change netlink.LinkUpdate, lost boo
 			return err
 		}
 	case change.Header.Type == unix.RTM_DELLINK: // another may get its index
-		w.ours = slices.DeleteFunc(w.ours, func(i int) bool { return i == index })
+		w.ns.ours = slices.DeleteFunc(w.ns.ours, func(i int) bool { return i == index })
 		return nil
-	case change.Flags&unix.IFF_LOOPBACK != 0, slices.Contains(w.ours, index):
+	case change.Flags&unix.IFF_LOOPBACK != 0, slices.Contains(w.ns.ours, index):
 		return nil
 	}
 	return w.look(ctx)
@@ -130,7 +129,6 @@ func (w *watch) look(ctx context.Context) error {
 			}
 			time.Sleep(tryPeriod)
 		}
-		w.ours = found.indexes
 		if err == nil && len(found.foreign) > 0 {
 			return refuse("interface %s came into the sandbox's network namespace and is not of brig's network: packets could go round the policy", found.foreign[0])
 		}
