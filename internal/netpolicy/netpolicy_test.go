@@ -91,7 +91,7 @@ func TestCompile(t *testing.T) {
 		{name: "the node's default", ceiling: Ceiling{Default: &Spec{CIDRAllowlist: list("8.8.8.8/32")}}, want: `{"egress":"list","ranges":["8.8.8.8-8.8.8.8"]}`},
 		{name: "the node's default, with inbound", spec: Spec{InboundCIDRAllowlist: list()}, ceiling: Ceiling{Default: &Spec{CIDRAllowlist: list()}}, want: `{"egress":"list","inbound":[]}`},
 		{name: "something said", spec: Spec{CIDRAllowlist: list("1.1.1.1/32")}, ceiling: Ceiling{Default: &Spec{BlockNetwork: true}}, want: `{"egress":"list","ranges":["1.1.1.1-1.1.1.1"]}`},
-		{name: "wider than the ceiling", ceiling: Ceiling{Max: new(Policy)}, err: "the policy (open) is wider than this node permits (block): ask for less, or the operator for more (network.ceiling in the node's configuration)"},
+		{name: "wider than the ceiling", ceiling: Ceiling{Max: new(Policy)}, err: "a network is more than this node permits (no network): ask for less, or the operator for more (network.ceiling in the node's configuration)"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p, err := Compile(tc.spec, tc.ceiling)

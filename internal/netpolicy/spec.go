@@ -1,6 +1,7 @@
 package netpolicy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -49,21 +50,27 @@ func Compile(s Spec, ceiling Ceiling) (Policy, error) {
 	if err != nil {
 		return Policy{}, err
 	}
-	if ceiling.Max != nil && !p.Within(*ceiling.Max) {
-		return Policy{}, refuse("the policy (%s) is wider than this node permits (%s): ask for less, or the operator for more (network.ceiling in the node's configuration)", p, *ceiling.Max)
+	if ceiling.Max == nil {
+		return p, nil
+	}
+	if beyond := p.beyond(*ceiling.Max); beyond != "" {
+		return Policy{}, refuse("%s is more than this node permits (%s): ask for less, or the operator for more (network.ceiling in the node's configuration)", beyond, ceiling.Max.described())
 	}
 	return p, nil
 }
 
-// or is s with the default's outbound where s says nothing of outbound.
+// or is s with what the default says where s says nothing: of outbound, which is one
+// thing, of DNS, and of inbound. So nothing opens by something else being said.
 func (s Spec) or(standard *Spec) Spec {
-	if standard == nil || s.BlockNetwork || s.CIDRAllowlist != nil || s.DomainAllowlist != nil || s.DNS != "" {
+	if standard == nil || s.BlockNetwork {
 		return s
 	}
-	inbound := s.InboundCIDRAllowlist
-	s = *standard
-	if inbound != nil {
-		s.InboundCIDRAllowlist = inbound
+	if s.CIDRAllowlist == nil && s.DomainAllowlist == nil {
+		s.BlockNetwork, s.CIDRAllowlist, s.DomainAllowlist = standard.BlockNetwork, standard.CIDRAllowlist, standard.DomainAllowlist
+		s.DNS = cmp.Or(s.DNS, standard.DNS)
+	}
+	if s.InboundCIDRAllowlist == nil && !s.BlockNetwork {
+		s.InboundCIDRAllowlist = standard.InboundCIDRAllowlist
 	}
 	return s
 }

@@ -132,7 +132,7 @@ func conflist(configPath string) ([]byte, error) {
 		"plugins": []table{{
 			"type":         "brig-cni",
 			"config":       configPath,
-			"capabilities": table{"brig.network-policy": true},
+			"capabilities": table{"brig.network-policy": true, "portMappings": true},
 		}},
 	}, "", "  ")
 	if err != nil {

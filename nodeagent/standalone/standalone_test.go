@@ -56,7 +56,8 @@ func TestPrepare(t *testing.T) {
   "plugins": [
     {
       "capabilities": {
-        "brig.network-policy": true
+        "brig.network-policy": true,
+        "portMappings": true
       },
       "config": "` + path + `",
       "type": "brig-cni"

@@ -30,7 +30,7 @@ var strippedPrefixes = []string{sandbox.AnnotationPrefix, runscPrefix, "io.kuber
 
 var brigAnnotations = []string{
 	sandbox.AnnotationBlockNetwork, sandbox.AnnotationCIDRAllowlist, sandbox.AnnotationDomainAllowlist,
-	sandbox.AnnotationInboundCIDRAllowlist,
+	sandbox.AnnotationInboundCIDRAllowlist, sandbox.AnnotationDNS,
 }
 
 // annotationsForRunsc drops brig's own and runsc's, but for those allowed. The rest

@@ -13,11 +13,17 @@
 // the claim ends with the sentry's process. Everything happens under the node's
 // network lock, so two starts cannot pass each other.
 //
+// Others can put a link into the namespace at any time, also between the gate's look
+// and runsc's, and a sentry that was taken over sends on every link that is there. So
+// a namespace that is policed is watched for as long as its sentry lives.
+//
 // "The host" is the network namespace of the calling process.
 package gate
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -36,6 +42,13 @@ type Request struct {
 	SentryPID     int               // of the sentry, whose program waits
 	Annotations   map[string]string // of the container
 	BlockNetwork  bool              // what Plan said
+
+	// Intruded is told, at most once, why a sandbox that passed has to end: a link
+	// came into its namespace later, and packets could go round the policy. It is told
+	// nothing of a sandbox that is not policed. nil: nobody watches.
+	Intruded func(error)
+	// Gone is closed when the sentry has ended, and ends the watch.
+	Gone <-chan struct{}
 }
 
 // wish is what the annotations ask for.
@@ -43,6 +56,7 @@ type wish struct {
 	policy netpolicy.Policy
 	given  bool // there was a network annotation
 	list   bool // an allowlist was among them
+	ruled  bool // the operator has a default or a ceiling
 }
 
 func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
@@ -59,7 +73,8 @@ func parse(annotations map[string]string, cfg *config.Config) (wish, error) {
 		return wish{}, invalid(err)
 	}
 	list := spec.CIDRAllowlist != nil || spec.DomainAllowlist != nil || spec.InboundCIDRAllowlist != nil
-	return wish{policy: policy, given: given, list: list}, nil
+	ruled := ceiling.Default != nil || ceiling.Max != nil
+	return wish{policy: policy, given: given, list: list, ruled: ruled}, nil
 }
 
 // invalid keeps the one line that says what to write instead.
@@ -92,29 +107,48 @@ func Check(ctx context.Context, cfg *config.Config, r Request) error {
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
-	if err := ns.refuseReserved(cfg); err != nil {
+	// Links that come while the gate looks are told of, too.
+	watch, err := ns.watch(cfg, r)
+	if err != nil {
+		return errors.Join(err, ns.Close())
+	}
+	policed, err := examine(ctx, cfg, r, w, ns)
+	if err != nil || !policed || r.Intruded == nil {
+		watch.end()
 		return err
 	}
+	go watch.run(context.WithoutCancel(ctx))
+	return nil
+}
+
+// examine tells, of a namespace that may be started in, whether a foreign link in it
+// would go round a policy.
+func examine(ctx context.Context, cfg *config.Config, r Request, w wish, ns *namespace) (policed bool, err error) {
+	if err := errors.Join(ns.refuseReserved(cfg), ns.notNeighbours(cfg)); err != nil {
+		return false, err
+	}
 	if r.BlockNetwork {
-		return blocked(ctx, cfg, ns)
+		return true, blocked(ctx, cfg, ns)
 	}
 	// Without a link there is nothing to bind, so the node's network is left alone.
 	all, err := ns.links(nil)
 	if err != nil {
-		return err
+		return false, err
 	}
+	policed = w.given || w.ruled || cfg.Network.Unmanaged != "allow"
 	if len(all.foreign) == 0 {
 		err = alone(w)
 	} else {
 		err = locked(ctx, cfg, func(ctx context.Context, node *transit.Node) error {
-			return check(ctx, cfg, node, r, w, ns)
+			ours, err := check(ctx, cfg, node, r, w, ns)
+			policed = policed || ours
+			return err
 		})
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return ns.raiseLoopback()
+	return policed, ns.raiseLoopback()
 }
 
 // alone is for a sandbox that has no interface but loopback.
@@ -169,37 +203,45 @@ func locked(ctx context.Context, cfg *config.Config, fn func(context.Context, *t
 	return transit.With(ctx, cfg, func(ctx context.Context, node transit.Node) error { return fn(ctx, &node) })
 }
 
-func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Request, w wish, ns *namespace) error {
+// check tells whether the links are the node's.
+func check(ctx context.Context, cfg *config.Config, node *transit.Node, r Request, w wish, ns *namespace) (ours bool, err error) {
 	found, err := ns.links(node)
+	if err != nil {
+		return false, err
+	}
+	if len(found.ours)+len(found.foreign) == 0 {
+		return false, alone(w)
+	}
+	if err := claim(cfg, r, ns.inode); err != nil {
+		return false, err
+	}
+	if len(found.foreign) > 0 {
+		return false, unmanaged(ctx, cfg, r, w, found)
+	}
+	if len(w.policy.Names()) > 0 {
+		if err := namesServed(cfg); err != nil {
+			return false, err
+		}
+	}
+	return true, bind(node, w, found.ours)
+}
+
+// bind puts the wish in force on every link, or verifies what is in force where the
+// namespace has a policy. A container that says nothing joins whatever policy is there.
+// A link that came after the policy stays closed: to bind it now would bring back what
+// the policy may have been changed from.
+func bind(node *transit.Node, w wish, links []string) error {
+	first, err := firstPolicy(node, links)
 	if err != nil {
 		return err
 	}
-	if len(found.ours)+len(found.foreign) == 0 {
-		return alone(w)
+	if first != "" && first != w.policy.Sum() && (w.given || w.ruled) {
+		return refuse("the sandbox's network namespace has another policy in force already: make a new one, or annotate the container alike")
 	}
-	if err := claim(cfg, r, ns.inode); err != nil {
-		return err
-	}
-	if len(found.foreign) == 0 {
-		return bind(node, w, found.ours)
-	}
-	return unmanaged(ctx, cfg, r, w, found)
-}
-
-// bind puts the wish in force on every link, or verifies it where a policy is bound.
-// A container that says nothing joins whatever policy is there.
-func bind(node *transit.Node, w wish, links []string) error {
 	for _, link := range links {
-		s, err := node.Seat(link)
-		if err != nil {
-			return err
-		}
-		switch g := s.InForce(transit.Now()); {
-		case g == nil:
+		if first == "" {
 			_, err = node.Bind(link, w.policy)
-		case w.given && s.First != w.policy.Sum():
-			err = refuse("the sandbox's network namespace has another policy in force already (%s): make a new one, or annotate the container alike", g.Policy)
-		default:
+		} else {
 			err = node.Verify(link)
 		}
 		if err != nil {
@@ -209,6 +251,22 @@ func bind(node *transit.Node, w wish, links []string) error {
 	return nil
 }
 
+// firstPolicy is the sum of the policy that a namespace with these links was made with;
+// "": it has none yet.
+func firstPolicy(node *transit.Node, links []string) (first string, err error) {
+	for _, link := range links {
+		s, err := node.Seat(link)
+		if err != nil {
+			return "", err
+		}
+		if first != "" && s.First != "" && s.First != first {
+			return "", refuse("the interfaces of the sandbox's network namespace have another policy in force already than each other: make a new one")
+		}
+		first = cmp.Or(first, s.First)
+	}
+	return first, nil
+}
+
 func unmanaged(ctx context.Context, cfg *config.Config, r Request, w wish, found links) error {
 	link := found.foreign[0]
 	switch {
@@ -216,6 +274,8 @@ func unmanaged(ctx context.Context, cfg *config.Config, r Request, w wish, found
 		return refuse("interface %s of the sandbox is not of brig's network, so its annotations cannot be enforced: use brig's CNI list (`ctr run --cni`, `nerdctl run --network brig`), or remove the annotations", link)
 	case len(found.ours) > 0:
 		return refuse("interface %s of the sandbox is not of brig's network, but others are: its packets would go round their policy; remove one or the other", link)
+	case w.ruled:
+		return refuse("interface %s of the sandbox is not of brig's network, so the policy in the configuration (network.default, network.ceiling) cannot be enforced: use brig's CNI list", link)
 	case cfg.Network.Unmanaged != "allow":
 		return refuse("interface %s of the sandbox is not of brig's network, and network.unmanaged in the configuration refuses that: use brig's CNI list", link)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -22,6 +23,7 @@ import (
 type namespace struct {
 	*os.File
 	inode uint64
+	ours  []int // indexes of links that were the node's at the last look
 }
 
 func openNamespace(pid int) (*namespace, error) {
@@ -56,13 +58,63 @@ func (n *namespace) refuseReserved(cfg *config.Config) error {
 	if id, err := netns.ID(transit.Path(cfg)); err == nil && id == n.inode {
 		return refuse("the sandbox is in the node's transit network namespace: start it in one of its own")
 	}
+	for _, name := range neighbours(cfg) {
+		if id, err := netns.ID(netns.Path(name)); err == nil && id == n.inode {
+			return refuse("the sandbox is in the transit network namespace %s of another node: start it in one of its own", name)
+		}
+	}
 	return nil
+}
+
+// neighbours are the names of the transit namespaces of other nodes on this machine:
+// what is named like one and has the link that leads to its host.
+func neighbours(cfg *config.Config) (names []string) {
+	paths, _ := filepath.Glob(netns.Path("brig-*")) // the pattern is well-formed
+	for _, path := range paths {
+		if name := filepath.Base(path); name != cfg.TransitName() && netns.Do(path, hasUpLink) == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func hasUpLink() error {
+	_, err := netlink.LinkByName(transit.UpLink)
+	return err
 }
 
 // links of a namespace other than loopback.
 type links struct {
 	ours    []string // their names in the transit namespace
 	foreign []string // their names in the sandbox's
+}
+
+// notNeighbours refuses a namespace that has a link of another node's network: the
+// sandbox there is the other node's, and two sentries would read each other's packets.
+func (n *namespace) notNeighbours(cfg *config.Config) error {
+	for _, name := range neighbours(cfg) {
+		other, err := os.Open(netns.Path(name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // and its links are with it
+		}
+		if err != nil {
+			return fmt.Errorf("open the transit namespace %s: %w", name, err)
+		}
+		inside, err := n.inside(other)
+		other.Close()
+		if err != nil && !netns.Exists(name) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("list the sandbox's interfaces: %w", err)
+		}
+		for _, l := range inside {
+			if l.leadsToTransit {
+				return refuse("interface %s of the sandbox is of another node's network (%s): start it on that node", l.name, name)
+			}
+		}
+	}
+	return nil
 }
 
 // links tells the node's from foreign ones; without a node all are foreign.
@@ -81,6 +133,7 @@ func (n *namespace) links(node *transit.Node) (links, error) {
 		return links{}, fmt.Errorf("list the sandbox's interfaces: %w", err)
 	}
 	var found links
+	n.ours = nil
 	for _, l := range inside {
 		name := ""
 		if l.leadsToTransit {
@@ -91,7 +144,7 @@ func (n *namespace) links(node *transit.Node) (links, error) {
 		if name == "" {
 			found.foreign = append(found.foreign, l.name)
 		} else {
-			found.ours = append(found.ours, name)
+			found.ours, n.ours = append(found.ours, name), append(n.ours, l.index)
 		}
 	}
 	return found, nil

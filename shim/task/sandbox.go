@@ -164,6 +164,11 @@ func (b *Sandbox) isDead() bool {
 	return b.dead
 }
 
+// intruded ends a sandbox whose packets could go round its policy.
+func (b *Sandbox) intruded(reason error) {
+	b.shim.opts.Log.Error("the sandbox is ended", "sandbox", b.id(), "err", errors.Join(reason, b.kill()))
+}
+
 func (b *Sandbox) kill() error {
 	if err := b.sentry.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill the sentry: %w", err)

@@ -38,6 +38,9 @@ func (t *Task) start(ctx context.Context) error {
 		Namespace: b.shim.opts.Namespace, ID: b.id(), SentryPID: b.pid(),
 		Annotations: b.root.spec.Annotations, BlockNetwork: b.block,
 	}
+	if t.isRoot() {
+		request.Intruded, request.Gone = b.intruded, b.gone
+	}
 	if err := b.shim.opts.Gate.Check(ctx, b.config, request); err != nil {
 		return err
 	}

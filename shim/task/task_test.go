@@ -30,10 +30,16 @@ import (
 )
 
 // door is a gate that does what the test says.
-type door struct{ refuse error }
+type door struct {
+	refuse error
+	last   gate.Request
+}
 
-func (d *door) Plan(map[string]string, *config.Config) (bool, error)          { return true, nil }
-func (d *door) Check(context.Context, *config.Config, gate.Request) error     { return d.refuse }
+func (d *door) Plan(map[string]string, *config.Config) (bool, error) { return true, nil }
+func (d *door) Check(_ context.Context, _ *config.Config, r gate.Request) error {
+	d.last = r
+	return d.refuse
+}
 func (d *door) Release(context.Context, *config.Config, string, string) error { return nil }
 
 // fixture is a shim with the real runsc and a bundle whose root is the host's,

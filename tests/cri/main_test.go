@@ -24,6 +24,10 @@ const (
 	brig           = "brig"            // the shim is the sandbox, on brig's network
 	brigPlain      = "brig-plain"      // the same on a plain network
 	brigPodsandbox = "brig-podsandbox" // with a pause container
+
+	// The same with a configuration of their own, whose policy is narrower.
+	brigNarrow           = "brig-narrow"
+	brigNarrowPodsandbox = "brig-narrow-podsandbox"
 )
 
 func TestMain(m *testing.M) {

@@ -38,6 +38,7 @@ type node struct {
 	netns    string // path
 	images   cri.ImageServiceClient
 	busybox  string // a reference that was pulled
+	labelled string // the same with labels that name annotations
 
 	conn       *grpc.ClientConn
 	registry   *registry.Registry
@@ -109,6 +110,15 @@ func (n *node) serveImages() error {
 	if n.busybox, err = n.registry.Push("busybox:1", img); err != nil {
 		return err
 	}
+	labelled := file.Config.DeepCopy() // by an author who would like to choose the policy
+	labelled.Labels = map[string]string{"brig/cidr-allowlist": "0.0.0.0/0", "brig/block-network": "true", "dev.gvisor.flag.network": "host"}
+	labelledImage, err := mutate.Config(img, *labelled)
+	if err != nil {
+		return err
+	}
+	if n.labelled, err = n.registry.Push("labelled:1", labelledImage); err != nil {
+		return err
+	}
 	_, err = n.registry.Push("pause:1", pauseImage)
 	return err
 }
@@ -126,9 +136,22 @@ path = "{{.Bin}}/deps/runsc"
 [sandboxes]
 idle = "{{.Bin}}/brig-idle"
 `,
+	"narrow.toml": `
+node = "{{.Name}}"
+state_dir = "{{.Dir}}/brig"
+run_dir = "/run/brig-{{.Name}}"
+[runsc]
+path = "{{.Bin}}/deps/runsc"
+[sandboxes]
+idle = "{{.Bin}}/brig-idle"
+[network.default]
+cidr_allowlist = ["203.0.113.0/28"]
+[network.ceiling]
+cidr_allowlist = ["203.0.113.0/24", "9.9.9.9/32"]
+`,
 	"cni/brig/10-brig.conflist": `{
   "cniVersion": "1.1.0", "name": "brig",
-  "plugins": [{"type": "brig-cni", "config": "{{.Dir}}/config.toml"}]
+  "plugins": [{"type": "brig-cni", "config": "{{.Dir}}/config.toml", "capabilities": {"portMappings": true}}]
 }`,
 	"cni/plain/10-plain.conflist": `{
   "cniVersion": "1.0.0", "name": "plain",
@@ -180,6 +203,21 @@ runtime_type = "io.containerd.brig.v1"
 sandboxer = "podsandbox"
 pod_annotations = ["brig/*"]
 cni_conf_dir = "{{.Dir}}/cni/brig"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig-narrow]
+runtime_type = "io.containerd.brig.v1"
+sandboxer = "shim"
+disable_pause_image_pull = true
+pod_annotations = ["brig/*"]
+cni_conf_dir = "{{.Dir}}/cni/brig"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig-narrow.options]
+ConfigPath = "{{.Dir}}/narrow.toml"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig-narrow-podsandbox]
+runtime_type = "io.containerd.brig.v1"
+sandboxer = "podsandbox"
+pod_annotations = ["brig/*"]
+cni_conf_dir = "{{.Dir}}/cni/brig"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig-narrow-podsandbox.options]
+ConfigPath = "{{.Dir}}/narrow.toml"
 `,
 }
 
@@ -268,8 +306,12 @@ func (n *node) ready() error {
 func (n *node) pull() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, err := n.images.PullImage(ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: n.busybox}})
-	return err
+	var errs []error
+	for _, image := range []string{n.busybox, n.labelled} {
+		_, err := n.images.PullImage(ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: image}})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // end ends containerd; its pods go on.

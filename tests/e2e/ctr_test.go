@@ -211,7 +211,7 @@ func TestCtrAnnotations(t *testing.T) {
 		"brig/cidr-allowlist=not-an-ip/8":   "Invalid CIDR: not-an-ip/8",
 		"brig/cidr-allowlist=10.0.0.0/8":    "10.0.0.0/8",
 		"brig/block-network=yes please":     "yes please",
-		"brig/domain-allowlist=example.com": "domain",
+		"brig/domain-allowlist=example.com": "ctr run --cni",
 	} {
 		r := ctrRun(t, n.Node, []string{"--annotation", annotation}, "refused", "true")
 		if r.Code == 0 || !strings.Contains(r.Stderr, want) {
@@ -243,6 +243,12 @@ exec "$@"`
 // ctrCNI is ctrRun with --cni.
 func ctrCNI(t *testing.T, n *node.Node, flags []string, name string, argv ...string) node.Result {
 	t.Helper()
+	return ctrCNIOf(t, n, ctrImage, flags, name, argv...)
+}
+
+// ctrCNIOf is ctrCNI of another image.
+func ctrCNIOf(t *testing.T, n *node.Node, image string, flags []string, name string, argv ...string) node.Result {
+	t.Helper()
 	c, err := n.Config()
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +261,7 @@ func ctrCNI(t *testing.T, n *node.Node, flags []string, name string, argv ...str
 	args := append([]string{"unshare", "--mount", "--propagation", "unchanged", "--", "sh", "-c", cniScript, "sh",
 		filepath.Join(n.Bin, "deps", "ctr"), "--address", n.Containerd(), "--namespace", ctrNamespace,
 		"run", "--rm", "--cni", "--runtime", "io.containerd.brig.v1"}, flags...)
-	cmd := n.Command(t.Context(), append(append(args, ctrImage, name), argv...)...)
+	cmd := n.Command(t.Context(), append(append(args, image, name), argv...)...)
 	cmd.Env = append(n.Env(), "SCRATCH="+scratch, "CONF="+c.CNI.ConfDir, "BIN="+n.Bin)
 	return node.Run(t, cmd)
 }

@@ -216,6 +216,11 @@ func (w *world) transit() string { return transit.Path(&w.cfg) }
 
 // cni runs the plugin as a runtime would.
 func (w *world) cni(ctx context.Context, command, id, ns string, conf map[string]any) ([]byte, error) {
+	return w.cniAs(ctx, "eth0", command, id, ns, conf)
+}
+
+// cniAs is cni for an interface of another name.
+func (w *world) cniAs(ctx context.Context, ifName, command, id, ns string, conf map[string]any) ([]byte, error) {
 	input := map[string]any{"cniVersion": "1.1.0", "name": "brig", "type": "brig-cni", "config": w.path}
 	for k, v := range conf {
 		input[k] = v
@@ -226,7 +231,7 @@ func (w *world) cni(ctx context.Context, command, id, ns string, conf map[string
 	}
 	cmd := exec.CommandContext(ctx, plugin)
 	cmd.Stdin = bytes.NewReader(data)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_COMMAND=" + command, "CNI_CONTAINERID=" + id, "CNI_NETNS=" + ns, "CNI_IFNAME=eth0", "CNI_PATH=" + filepath.Dir(plugin)}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_COMMAND=" + command, "CNI_CONTAINERID=" + id, "CNI_NETNS=" + ns, "CNI_IFNAME=" + ifName, "CNI_PATH=" + filepath.Dir(plugin)}
 	var out []byte
 	err = w.onHost(func() (err error) { out, err = cmd.Output(); return err })
 	var exit *exec.ExitError
