@@ -64,9 +64,9 @@ func (a *app) policySetCommand() *cobra.Command {
 			switch {
 			case err != nil:
 				return err
-			case network == nil && !open:
-				return usagef("nothing says what the sandbox may do; give the whole policy, or --open for the public internet")
-			case open && (flags.block || flags.noEgress || len(flags.cidrs)+len(flags.domains) > 0):
+			case !open && !flags.outbound():
+				return usagef("nothing says what the sandbox may connect to; give the whole policy, or --open for the public internet")
+			case open && flags.outbound():
 				return usagef("--open and a list, --no-egress or --block-network exclude each other; keep one")
 			case network == nil:
 				network = &brigv1.NetworkPolicy{}

@@ -48,6 +48,11 @@ func (f *policyFlags) said(fs *pflag.FlagSet) bool {
 	return false
 }
 
+// outbound tells whether the flags say what may be connected to.
+func (f *policyFlags) outbound() bool {
+	return f.block || f.noEgress || len(f.cidrs)+len(f.domains) > 0
+}
+
 // network is nil if nothing was said.
 func (f *policyFlags) network(fs *pflag.FlagSet) (*brigv1.NetworkPolicy, error) {
 	for _, other := range []string{"cidr-allow", "domain-allow"} {
