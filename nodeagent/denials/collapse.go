@@ -2,6 +2,7 @@ package denials
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,7 +36,7 @@ type recent struct {
 
 // take collapses a denial, and passes it on if it is the first of its kind.
 func (w *Watcher) take(d Denial) {
-	if !known[d.Reason] {
+	if !slices.Contains(reasons, d.Reason) {
 		d.Reason = Other
 	}
 	if w.cfg.Count != nil {

@@ -121,12 +121,12 @@ func TestNames(t *testing.T) {
 	w.Names().Learn("a", addr, "web.example.com")
 	w.take(packet("a", Policy, "203.0.113.9:443", 1))
 	w.take(packet("b", Policy, "203.0.113.9:443", 1))
-	w.Denied("a", Name, "evil.example.net", netip.AddrPort{})
-	w.Denied("a", SNI, "other\n\x1b[2J"+strings.Repeat("x", 1000), netip.MustParseAddrPort("203.0.113.9:443"))
+	w.Denied("a", "dns", "evil.example.net", netip.AddrPort{})
+	w.Denied("a", "sni", "other\n\x1b[2J"+strings.Repeat("x", 1000), netip.MustParseAddrPort("203.0.113.9:443"))
 	w.Denied("a", "of-a-later-version", "x", netip.AddrPort{})
 	want := []string{
 		`a policy tcp 203.0.113.9:443 "web.example.com" x1`, `b policy tcp 203.0.113.9:443 "" x1`,
-		`a name  invalid IP:0 "evil.example.net" x1`,
+		`a dns  invalid IP:0 "evil.example.net" x1`,
 		`a sni tcp 203.0.113.9:443 "other??[2J` + strings.Repeat("x", maxName-10) + `" x1`,
 		`a other  invalid IP:0 "x" x1`,
 	}

@@ -17,6 +17,7 @@ package denials
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -26,32 +27,26 @@ type Reason string
 
 // The reasons that the node's rules give, and those of brigd's own helpers.
 const (
+	Identity Reason = "identity" // not the address or MAC that the link has
 	Node     Reason = "node"     // an address of the node itself
 	Never    Reason = "never"    // a private, metadata or reserved address
 	Policy   Reason = "policy"   // not named by the policy
-	Limit    Reason = "limit"    // too many connections, or too much
-	Identity Reason = "identity" // not the address or MAC that the link has
-	DNS      Reason = "dns"      // a question to a resolver that the policy does not have
-	Port     Reason = "port"     // a port of the node that is nobody's
-	Name     Reason = "name"     // a name that the policy does not list
-	Answer   Reason = "answer"   // a name that led to an address that no sandbox may reach
-	SNI      Reason = "sni"      // TLS to a name other than the one that the address stands for
-	Question Reason = "question" // a kind of DNS question that is not answered, or too many
+	Unbound  Reason = "unbound"  // there is no policy yet
+	Limit    Reason = "limit"    // too many connections
+	Sibling  Reason = "sibling"  // another sandbox
+	Service  Reason = "service"  // a port of the node that the policy does not have, its resolver's too
+	DNS      Reason = "dns"      // a name that is not answered for
+	SNI      Reason = "sni"      // TLS to a name that the policy does not list, or that the address is not
 	// More stands for different denials of one link within a second, beyond those told apart.
 	More Reason = "more"
 	// Other is any that this version does not know.
 	Other Reason = "other"
 )
 
-var known = map[Reason]bool{
-	Node: true, Never: true, Policy: true, Limit: true, Identity: true, DNS: true, Port: true,
-	Name: true, Answer: true, SNI: true, Question: true,
-}
+var reasons = []Reason{Identity, Node, Never, Policy, Unbound, Limit, Sibling, Service, DNS, SNI}
 
 // Reasons are those that are counted apart.
-func Reasons() []Reason {
-	return []Reason{Node, Never, Policy, Limit, Identity, DNS, Port, Name, Answer, SNI, Question, Other}
-}
+func Reasons() []Reason { return append(slices.Clone(reasons), Other) }
 
 // Denial is something refused, or several alike.
 type Denial struct {
@@ -105,12 +100,15 @@ func New(cfg Config) *Watcher {
 // Names are the names that addresses stand for; who resolves for sandboxes feeds it.
 func (w *Watcher) Names() *Names { return w.names }
 
-// Denied takes the denial of a name: a question not answered (dst is the zero value),
-// or a connection refused for its name. A name is a sandbox's own bytes.
-func (w *Watcher) Denied(link string, reason Reason, name string, dst netip.AddrPort) {
-	d := Denial{At: time.Now(), Link: link, Reason: reason, Name: printable(name), Count: 1}
+// Denied takes the denial of a name: a question not answered, or a connection refused
+// for its name, to dst if an address was in play. A name is a sandbox's own bytes.
+func (w *Watcher) Denied(link, reason, name string, dst netip.AddrPort) {
+	d := Denial{At: time.Now(), Link: link, Reason: Reason(reason), Name: printable(name), Count: 1}
 	if dst.IsValid() {
-		d.Flow = Flow{Protocol: protocolTCP, Dst: dst.Addr().Unmap(), DstPort: dst.Port()}
+		d.Flow = Flow{Dst: dst.Addr().Unmap(), DstPort: dst.Port()}
+	}
+	if dst.Port() != 0 {
+		d.Protocol = protocolTCP
 	}
 	w.take(d)
 }

@@ -21,8 +21,8 @@ var protocols = map[uint8]string{
 
 // ProtocolName is "tcp", or "ip-99" for what has no name here; empty if not known.
 func (f Flow) ProtocolName() string {
-	if f.Protocol == 0 && !f.Dst.IsValid() {
-		return ""
+	if f.Protocol == 0 {
+		return "" // of IPv6 that is options which were not passed over
 	}
 	if name, ok := protocols[f.Protocol]; ok {
 		return name

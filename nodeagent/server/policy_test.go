@@ -14,7 +14,6 @@ import (
 
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
-	"brig/nodeagent/denials"
 )
 
 func made(t *testing.T, s *served, body string) string {
@@ -45,8 +44,8 @@ func TestPolicyByCurl(t *testing.T) {
 			t.Errorf("%s %s:\n got %s\nwant %s", tc.method, tc.body, got, tc.want)
 		}
 	}
-	s.denials.Denied(s.node.Link(id), denials.Name, "evil.example.net", netip.AddrPort{})
-	if got := s.post(t, "Sandboxes/GetNetworkPolicy", `{"sandbox":"web"}`); !strings.HasSuffix(got, `"bound":true,"denials":{"name":"1"}}`) {
+	s.denials.Denied(s.node.Link(id), "dns", "evil.example.net", netip.AddrPort{})
+	if got := s.post(t, "Sandboxes/GetNetworkPolicy", `{"sandbox":"web"}`); !strings.HasSuffix(got, `"bound":true,"denials":{"dns":"1"}}`) {
 		t.Errorf("after a denial: %s", got)
 	}
 	leased := s.post(t, "Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{"blockNetwork":true},"lease":"60s"}`)
@@ -83,7 +82,7 @@ func TestEventStream(t *testing.T) {
 	s.post(t, "Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{"cidrAllowlist":{}}}`)
 	link := s.node.Link(id)
 	s.denials.Names().Learn(link, netip.MustParseAddr("203.0.113.9"), "web.example.com")
-	s.denials.Denied(link, denials.SNI, "other.example.com", netip.MustParseAddrPort("203.0.113.9:443"))
+	s.denials.Denied(link, "sni", "other.example.com", netip.MustParseAddrPort("203.0.113.9:443"))
 	s.node.Exit(id, 3)
 	var got []string
 	for range 4 {

@@ -102,7 +102,7 @@ func TestEvents(t *testing.T) {
 		event(&brigv1.Event{Kind: &brigv1.Event_PolicyChanged{PolicyChanged: &brigv1.PolicyChanged{Generation: 2, Reverted: true}}}),
 		event(&brigv1.Event{Kind: &brigv1.Event_Denied{Denied: &brigv1.Denied{Reason: "policy", Protocol: "tcp", Source: "10.88.0.2", SourcePort: 40000,
 			Destination: "203.0.113.9", DestinationPort: 443, Name: "web.example.com", Generation: 2, Count: 4, Link: "brg0"}}}),
-		event(&brigv1.Event{Kind: &brigv1.Event_Denied{Denied: &brigv1.Denied{Reason: "name", Name: "evil.example.net", Generation: 2, Count: 1}}}),
+		event(&brigv1.Event{Kind: &brigv1.Event_Denied{Denied: &brigv1.Denied{Reason: "dns", Name: "evil.example.net", Generation: 2, Count: 1}}}),
 		event(&brigv1.Event{Kind: &brigv1.Event_Denied{Denied: &brigv1.Denied{Reason: "never", Protocol: "icmp", Destination: "10.0.0.1", Generation: 2, Count: 1}}}),
 		event(&brigv1.Event{Kind: &brigv1.Event_Exited{Exited: &brigv1.Exit{Code: 3, Reason: brigv1.Reason_REASON_EXITED, At: epoch}}}),
 		{At: epoch, Kind: &brigv1.Event_Missed{Missed: &brigv1.EventsMissed{Count: 12}}},
@@ -112,7 +112,7 @@ func TestEvents(t *testing.T) {
 	check(t, brig(t, socket, "", "events", "web"), result{Out: begin + "created as web from img\n" +
 		begin + "policy generation 2 is in force\n" + begin + "policy generation 3 is in force until 2030-01-02T03:04:05Z\n" +
 		begin + "policy generation 2 is in force again\n" + begin + "denied tcp 203.0.113.9:443 web.example.com (policy, generation 2) x4\n" +
-		begin + "denied evil.example.net (name, generation 2)\n" + begin + "denied icmp 10.0.0.1 (never, generation 2)\n" +
+		begin + "denied evil.example.net (dns, generation 2)\n" + begin + "denied icmp 10.0.0.1 (never, generation 2)\n" +
 		begin + "exited 3 (exited)\n" + "2030-01-02T03:04:05Z - 12 events came faster than they were read and are lost\n" + "2030-01-02T03:04:05Z - unknown\n"})
 	lines := strings.Split(brig(t, socket, "", "events", "--json").Out, "\n")
 	if len(lines) != len(n.events)+1 {

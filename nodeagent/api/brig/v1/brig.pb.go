@@ -1752,9 +1752,9 @@ type GetNetworkPolicyResponse struct {
 	Lease *PolicyLease `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`
 	// The policy is bound in the kernel. False: everything is denied.
 	Bound bool `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`
-	// What the sandbox was refused, by reason (node, never, policy, limit, identity, dns,
-	// port, name, answer, sni, question, other), since brigd began to look; what the
-	// kernel tells is limited in rate, so these are the least that it can have been.
+	// What the sandbox was refused, by reason (see Denied), since brigd began to look;
+	// what the kernel tells is limited in rate, so these are the least that it can have
+	// been.
 	Denials       map[string]uint64 `protobuf:"bytes,5,rep,name=denials,proto3" json:"denials,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2504,7 +2504,10 @@ func (x *PolicyChanged) GetReverted() bool {
 // within a second is told at once and then once more with a count.
 type Denied struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// node, never, policy, limit, identity, dns, port, name, answer, sni, question, other;
+	// identity (a forged address), node (an address of the node's), never (private,
+	// metadata, reserved), policy (not named by it), unbound (there is none yet), limit
+	// (too many connections), sibling (another sandbox), service (a port of the node's,
+	// its resolver's too), dns (a name not answered for), sni (TLS to such a name), other;
 	// more: several that are not told apart.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// tcp, udp, icmp, ip-99; empty for a name or if not known.
