@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"brig/internal/netns"
+	"brig/internal/netpolicy/nft"
 	"brig/internal/require"
 )
 
@@ -56,6 +58,15 @@ func TestParse(t *testing.T) {
 	}
 	if _, ok := parse(netlink.Message{Header: netlink.Header{Type: messageConfig}, Data: make([]byte, 64)}); ok {
 		t.Error("a message of another kind is taken for a packet")
+	}
+}
+
+// Every reason of the rules is one that is counted apart.
+func TestReasonsAreThoseOfTheRules(t *testing.T) {
+	for _, r := range nft.Reasons {
+		if !slices.Contains(reasons, Reason(r)) {
+			t.Errorf("the rules deny for %s", r)
+		}
 	}
 }
 

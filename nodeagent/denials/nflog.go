@@ -8,13 +8,9 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"brig/internal/netpolicy/nft"
 )
-
-// Group is the netlink group that the node's rules log to.
-const Group = 7811
-
-// prefix begins what the rules say of a packet; a reason follows.
-const prefix = "brig/"
 
 // The kernel's side of nfnetlink_log, whose constants golang.org/x/sys lacks.
 const (
@@ -58,7 +54,7 @@ func open() (*netlink.Conn, error) {
 		{Type: attrTimeout, Data: binary.BigEndian.AppendUint32(nil, batched)},
 	} {
 		if err := configure(conn, attr); err != nil {
-			return nil, errors.Join(fmt.Errorf("bind netlink group %d of denials: %w", Group, err), conn.Close())
+			return nil, errors.Join(fmt.Errorf("bind netlink group %d of denials: %w", nft.LogGroup, err), conn.Close())
 		}
 	}
 	if err := conn.SetReadBuffer(receiveBuffer); err != nil {
@@ -72,7 +68,7 @@ func configure(conn *netlink.Conn, attr netlink.Attribute) error {
 	if err != nil {
 		return err
 	}
-	header := binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, 0}, Group)
+	header := binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, 0}, nft.LogGroup)
 	_, err = conn.Execute(netlink.Message{
 		Header: netlink.Header{Type: messageConfig, Flags: netlink.Request | netlink.Acknowledge},
 		Data:   append(header, data...),
@@ -101,7 +97,7 @@ func parse(m netlink.Message) (l logged, ok bool) {
 		switch attrs.Type() {
 		case attrPrefix:
 			text, _, _ := strings.Cut(string(data), "\x00")
-			reason, ours := strings.CutPrefix(text, prefix)
+			reason, ours := strings.CutPrefix(text, nft.LogPrefix)
 			l.reason, ok = Reason(strings.TrimSpace(reason)), ours
 		case attrInDevice:
 			if len(data) == 4 {
