@@ -68,7 +68,7 @@ func Explain(q Question, f Facts) Answer {
 		a.Rule = "the kernel's rules are not what is on record, so nothing is certain: " + f.Difference
 	case !bound:
 		a.Rule = "no policy bound"
-	case grant.Policy.Blocked():
+	case grant.Policy.Blocked() || f.Spec.BlockNetwork:
 		a.Rule = "block_network"
 	case q.Host != "":
 		a.Verdict, a.Rule = name(q, f, grant.Policy)

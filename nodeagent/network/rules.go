@@ -36,16 +36,15 @@ func (n *Network) Standing(id string) (standing.Standing, error) {
 func (n *Network) Change(ctx context.Context, id string, policy netpolicy.Policy, expected uint64, lease time.Duration) (stands standing.Standing, err error) {
 	link := n.Link(id)
 	err = transit.With(ctx, n.cfg, func(_ context.Context, node transit.Node) error {
-		if _, err := node.Change(link, policy, expected, lease); err != nil {
-			return err
-		}
+		_, failed := node.Change(link, policy, expected, lease)
 		seat, err := node.Seat(link)
 		stands = standingOf(seat)
-		return err
+		return errors.Join(failed, err)
 	})
 	switch {
 	case errors.Is(err, transit.ErrConflict):
-		return stands, errdefs.ErrAborted.WithMessage(err.Error() + ": get the policy and decide anew")
+		grant, _ := stands.InForce(transit.Now())
+		return stands, errdefs.ErrAborted.WithMessage(fmt.Sprintf("generation %d is in force, not %d: get the policy and decide anew", grant.Generation, expected))
 	case errors.Is(err, os.ErrNotExist):
 		return stands, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("sandbox %s has no policy that could be changed: %v", id, err))
 	}

@@ -171,7 +171,21 @@ func (m *Manager) checkChange(rec record.Record, c Change) (netpolicy.Policy, er
 	if !rec.Live() {
 		return policy, notRunning(rec.ID)
 	}
+	if policy.Blocked() && rec.Address.IsValid() {
+		return denyEverything(), nil
+	}
 	return policy, nil
+}
+
+// denyEverything is what block_network means for a sandbox that has an interface, which
+// cannot be taken away: nothing out, nobody in, no DNS. Unlike a link without a policy it
+// refuses what it denies, so that live connections end at once and do not hang.
+func denyEverything() netpolicy.Policy {
+	policy, err := netpolicy.Compile(netpolicy.Spec{CIDRAllowlist: &[]string{}, InboundCIDRAllowlist: &[]string{}}, netpolicy.Ceiling{})
+	if err != nil {
+		panic(fmt.Sprintf("empty lists do not compile: %v", err)) // they always do
+	}
+	return policy
 }
 
 // setNothing answers for a sandbox that was made without a network: it stays so.
