@@ -164,6 +164,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 func (d *daemon) watch() {
 	d.events = events.NewHub()
 	d.metrics = metrics.New(func() int { return d.manager.Running() })
+	d.metrics.Kernel(transit.Rules(d.Config).Denials)
 	d.denials = denials.New(denials.Config{
 		Sink:  func(denied denials.Denial) { d.manager.Denied(denied) },
 		Count: d.metrics.Denied, Lost: d.metrics.Overrun,

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"errors"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -25,6 +26,8 @@ func TestScrape(t *testing.T) {
 	m := New(func() int { return 3 })
 	own := prometheus.NewGauge(prometheus.GaugeOpts{Name: "brig_of_another_part", Help: "x"})
 	m.Registry.MustRegister(own)
+	counts, failed := map[string]uint64{"never": 7}, error(nil)
+	m.Kernel(func() (map[string]uint64, error) { return counts, failed })
 	m.Denied(denials.Policy)
 	m.Denied(denials.Policy)
 	m.Overrun()
@@ -39,10 +42,14 @@ func TestScrape(t *testing.T) {
 		`brig_isolation_check_runs_total{result="escaped"} 1`, `brig_isolation_check_runs_total{result="failed"} 1`,
 		`brig_isolation_check_escapes 1`, `brig_isolation_check_attempts 60`, `brig_isolation_check_enabled 1`,
 		`brig_isolation_check_duration_seconds 2`, `brig_isolation_check_last_run_timestamp_seconds 1000`,
-		`brig_sandboxes_running 3`, `brig_of_another_part 0`,
+		`brig_denied_packets_total{reason="never"} 7`, `brig_sandboxes_running 3`, `brig_of_another_part 0`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("lacks the line %s", line)
 		}
+	}
+	failed = errors.New("no rules")
+	if text := scrape(t, m); strings.Contains(text, "brig_denied_packets_total{") || !strings.Contains(text, "\nbrig_sandboxes_running 3\n") {
+		t.Errorf("with rules that cannot be read:\n%s", text)
 	}
 }

@@ -308,7 +308,7 @@ func (w *world) metrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, figure := range []string{`brig_denials_total{reason="policy"} `, `brig_denials_total{reason="never"} `, `brig_policy_changes_total{result="ok"} `, `brig_policy_changes_total{result="refused"} `} {
+	for _, figure := range []string{`brig_denied_packets_total{reason="policy"} `, `brig_denials_total{reason="policy"} `, `brig_denials_total{reason="never"} `, `brig_policy_changes_total{result="ok"} `, `brig_policy_changes_total{result="refused"} `} {
 		_, rest, found := strings.Cut("\n"+string(body), "\n"+figure)
 		if value, _, _ := strings.Cut(rest, "\n"); !found || value == "0" {
 			t.Errorf("%s is %q", figure, value)
@@ -418,6 +418,19 @@ func TestTunnelsFollowThePolicy(t *testing.T) {
 	}
 	n.Brig(t, "policy", "set", "--no-egress", id)
 	dialEcho(t, addr, nil)
+}
+
+// TestResolvConfFollowsThePolicy in the sandbox that has the file already.
+func TestResolvConfFollowsThePolicy(t *testing.T) {
+	t.Parallel()
+	n := use(t)
+	id := n.Create(t, "--no-egress", n.busybox)
+	for _, tc := range []struct{ dns, want string }{{"off", "# This sandbox's policy has no DNS.\n"}, {"resolver", "nameserver 169.254.1.1\noptions timeout:3 attempts:2\n"}, {"off", "# This sandbox's policy has no DNS.\n"}} {
+		n.Brig(t, "policy", "set", "--no-egress", "--dns", tc.dns, id)
+		if got := n.Brig(t, "exec", id, "--", "cat", "/etc/resolv.conf"); got != tc.want {
+			t.Errorf("dns %s: resolv.conf is %q, want %q", tc.dns, got, tc.want)
+		}
+	}
 }
 
 // TestManyRangesLive: a list as long as any takes the place of another in one step.
