@@ -6,13 +6,16 @@ import (
 	"strings"
 	"testing"
 
+	"brig/internal/netpolicy/nft"
 	"brig/nodeagent/metrics"
 )
 
 // An alert over a figure that nobody has never rings.
 func TestAlertsAreOverFiguresThatThereAre(t *testing.T) {
 	answer := httptest.NewRecorder()
-	metrics.New(func() int { return 0 }).Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	m := metrics.New(func() int { return 0 })
+	m.Kernel(func() (map[string]uint64, error) { return map[string]uint64{nft.ReasonIdentity: 0}, nil })
+	m.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	figures := "\n" + answer.Body.String()
 	rules := string(read(t, "prometheus/brig.rules.yml"))
 	found := 0
