@@ -21,7 +21,7 @@ type Place interface {
 // lookEvery is how soon another place is noticed.
 const lookEvery = 2 * time.Second
 
-var errMoved = errors.New("the network namespace was made anew")
+var errMoved = errors.New("the network namespace is another one")
 
 // Keep listens in place until ctx ends, and begins anew whenever the place is another
 // one or listening broke.
@@ -105,7 +105,8 @@ func watch(ctx context.Context, cancel context.CancelCauseFunc, place Place, her
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if now, err := place.Identity(); err == nil && now != here {
+			// By the sockets alone a removed namespace would live on, with its links.
+			if now, err := place.Identity(); err != nil || now != here {
 				cancel(errMoved)
 				return
 			}
