@@ -97,7 +97,8 @@ func New(cfg Config) *Watcher {
 	return &Watcher{cfg: cfg, names: newNames(), recent: map[string]*recent{}, counts: map[string]map[Reason]uint64{}}
 }
 
-// Names are the names that addresses stand for; who resolves for sandboxes feeds it.
+// Names are the names that addresses stand for; who resolves for sandboxes feeds it by
+// Learn.
 func (w *Watcher) Names() *Names { return w.names }
 
 // Denied takes the denial of a name: a question not answered, or a connection refused
@@ -112,6 +113,9 @@ func (w *Watcher) Denied(link, reason, name string, dst netip.AddrPort) {
 	}
 	w.take(d)
 }
+
+// Learn that a name led the link's sandbox to an address.
+func (w *Watcher) Learn(link string, addr netip.Addr, name string) { w.names.Learn(link, addr, name) }
 
 // maxCounted links have counts of their own; an arbitrary one gives way to another.
 const maxCounted = 16384
