@@ -88,12 +88,16 @@ func (w *world) follow(t *testing.T, args ...string) sayings {
 	return l
 }
 
-// until reads on until each of the wanted lines was said, and returns all.
-func (l sayings) until(t *testing.T, wanted ...string) (said []string) {
+// until reads on until each of the wanted words was in a line.
+func (l sayings) until(t *testing.T, wanted ...string) {
 	t.Helper()
+	var said []string
+	missing := func(word string) bool {
+		return !slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, word) })
+	}
 	for timeout := time.After(20 * time.Second); ; {
-		if !slices.ContainsFunc(wanted, func(w string) bool { return !slices.Contains(said, w) }) {
-			return said
+		if !slices.ContainsFunc(wanted, missing) {
+			return
 		}
 		select {
 		case line, ok := <-l.c:
@@ -353,6 +357,8 @@ func TestLease(t *testing.T) {
 	w.arriving(t, 20*time.Second, internet.Public)
 
 	events := w.events(t, id)
+	printed := w.follow(t, "events", id)
+	printed.until(t, id+" denied tcp "+internet.PublicToo+":80 (policy, generation 1)")
 	if got := w.Brig(t, "policy", "set", "--cidr-allow", "9.9.9.0/24", "--for", "3s", id); got != "2\n" {
 		t.Errorf("policy set says %q", got)
 	}
@@ -365,6 +371,7 @@ func TestLease(t *testing.T) {
 	if g := reverted.GetPolicyChanged().GetGeneration(); g != 1 {
 		t.Errorf("the lease reverts to generation %d", g)
 	}
+	printed.until(t, id+" policy generation 2 is in force until ", id+" denied tcp "+internet.Public+":80 (policy, generation 2)", id+" policy generation 1 is in force again")
 	w.arriving(t, 5*time.Second, internet.Public)
 	if p := w.policy(t, id); p.Generation != 1 || p.Lease != nil {
 		t.Errorf("after it: %+v", p)
