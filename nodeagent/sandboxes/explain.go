@@ -18,6 +18,13 @@ func (m *Manager) Explain(ctx context.Context, rec record.Record, q explain.Ques
 	if !rec.Address.IsValid() {
 		return explain.Answer{Rule: "block_network: the sandbox has no interface", Generation: m.unbound(rec).Generation}, nil
 	}
+	// Reading back a long list takes a while, in which nobody else changes any policy.
+	select {
+	case m.explaining <- struct{}{}:
+		defer func() { <-m.explaining }()
+	case <-ctx.Done():
+		return explain.Answer{}, context.Cause(ctx)
+	}
 	live, err := m.rules.Live(ctx, string(rec.ID))
 	if err != nil {
 		return explain.Answer{}, err

@@ -86,7 +86,9 @@ type Manager struct {
 	denials *denials.Watcher
 	metrics *metrics.Metrics
 	changed func(link string)
-	log     *slog.Logger
+	// explaining holds a token while an answer is looked for: one at a time.
+	explaining chan struct{}
+	log        *slog.Logger
 
 	// ctx is the daemon's: keepers outlive the requests that made them.
 	ctx context.Context
@@ -131,6 +133,8 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
 			Ceiling:    ceiling,
 		},
+		explaining: make(chan struct{}, 1),
+
 		ctx:     ctx,
 		keepers: map[sandbox.ID]*keeper{},
 		links:   map[string]*keeper{},

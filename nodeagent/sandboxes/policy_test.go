@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -184,11 +185,17 @@ func TestLease(t *testing.T) {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	mustBe(t, b, rec, "1 open")
-	// A brigd that was away while a lease began and ended.
+	// A brigd that was away while a lease ended: nothing happens at its start.
 	set(t, b, rec, sandboxes.Change{Spec: netpolicy.Spec{CIDRAllowlist: entries("1.1.1.1/32")}, Lease: time.Second})
 	b.stop()
 	time.Sleep(time.Second)
-	mustBe(t, n.start(t), rec, "1 open")
+	b = n.start(t)
+	mustBe(t, b, rec, "1 open")
+	figures := httptest.NewRecorder()
+	b.parts.Metrics.Handler().ServeHTTP(figures, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(figures.Body.String(), "\nbrig_policy_changes_total{result=\"reverted\"} 0\n") {
+		t.Error("a lease that had ended before is counted")
+	}
 }
 
 // A change for good ends a lease, whose end is then nothing that happens.

@@ -23,19 +23,19 @@ func (m *Manager) takeStanding(k *keeper) (record.Record, error) {
 // settlePolicy takes over what stands: connections are judged by it from now on, those
 // of tunnels that are open too, and the words of nothing else are kept.
 func (m *Manager) settlePolicy(k *keeper, stands standing.Standing) (record.Record, error) {
+	now, err := clock.Now()
+	if err != nil {
+		return record.Record{}, err
+	}
 	superseded := k.stand(stands)
 	m.rejudge(k)
-	if l := stands.Lease; l != nil {
-		m.wg.Go(func() { m.awaitLease(k, *l, superseded) })
+	if l, ok := stands.Leased(now); ok { // the node remembers one that has ended, too
+		m.wg.Go(func() { m.awaitLease(k, l, superseded) })
 	}
 	rec, err := m.store.Update(k.id, func(r *record.Record) error {
 		r.Stands(stands, m.boot)
 		return nil
 	})
-	if err != nil {
-		return rec, err
-	}
-	now, err := clock.Now()
 	if err != nil {
 		return rec, err
 	}
