@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -143,6 +144,9 @@ func (n Node) Verify(link string) error {
 	}
 	return n.rules.Verify(n.base, s, Now())
 }
+
+// Addresses are the node's own, which no sandbox reaches.
+func (n Node) Addresses() []netip.Addr { return slices.Clone(n.base.Node) }
 
 // Pin admits connections of a link's sandbox to the addresses of a name.
 func (n Node) Pin(link string, pins []nft.Pin) error { return n.rules.Pin(link, pins) }

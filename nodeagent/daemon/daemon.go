@@ -20,7 +20,10 @@ import (
 	"brig/nodeagent/ca"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/containerd"
+	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
+	"brig/nodeagent/events"
+	"brig/nodeagent/metrics"
 	"brig/nodeagent/names"
 	"brig/nodeagent/network"
 	"brig/nodeagent/notify"
@@ -69,6 +72,9 @@ type daemon struct {
 	manager *sandboxes.Manager
 	ca      *ca.CA
 	names   *names.Names
+	events  *events.Hub
+	denials *denials.Watcher
+	metrics *metrics.Metrics
 	// stop ends the context of everything that lives as long as the daemon.
 	stop    context.CancelFunc
 	workers []<-chan struct{}
@@ -130,8 +136,11 @@ func (d *daemon) openManager(ctx context.Context) error {
 	}
 	living, stop := context.WithCancel(context.Background())
 	d.stop = stop
+	d.watch()
 	d.manager, err = sandboxes.New(living, sandboxes.Parts{
-		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, CA: d.ca, Boot: boot, Log: d.Log,
+		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, CA: d.ca, Boot: boot,
+		Events: d.events, Denials: d.denials, Metrics: d.metrics,
+		Changed: d.names.Recheck, Log: d.Log,
 	})
 	if err != nil {
 		return err
@@ -152,12 +161,26 @@ func (d *daemon) openManager(ctx context.Context) error {
 	return nil
 }
 
+// watch makes what tells of sandboxes to whoever looks. Nothing is told before the
+// manager is there.
+func (d *daemon) watch() {
+	d.events = events.NewHub()
+	d.metrics = metrics.New(func() int { return d.manager.Running() })
+	d.metrics.Kernel(transit.Rules(d.Config).Denials)
+	d.denials = denials.New(denials.Config{
+		Sink:  func(denied denials.Denial) { d.manager.Denied(denied) },
+		Count: d.metrics.Denied, Lost: d.metrics.Overrun,
+		Log: d.Log.With("component", "denials"),
+	})
+	d.names = names.New(names.Options{
+		Config: d.Config, Upstreams: resolver.Upstreams(d.Config.Network.DNS, "/etc/resolv.conf"), Denials: d.denials, Log: d.Log,
+	})
+}
+
 // work starts what runs beside the calls.
 func (d *daemon) work(ctx context.Context) {
-	d.names = names.New(names.Options{
-		Config: d.Config, Upstreams: resolver.Upstreams(d.Config.Network.DNS, "/etc/resolv.conf"), Log: d.Log,
-	})
 	d.goWork(func() { d.names.Keep(ctx) })
+	d.goWork(func() { d.denials.Keep(ctx, network.Transit{Config: d.Config}) })
 	d.goWork(func() { d.keepNetwork(ctx) })
 	if d.own != nil {
 		d.goWork(func() { d.own.Keep(ctx) })
@@ -177,7 +200,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	defer l.Close() // and the socket's file with it
 	srv := server.New(server.Parts{
-		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Log: d.Log,
+		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool,
+		Events: d.events, Metrics: d.metrics.Handler(), Log: d.Log,
 	})
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ctx, l) }()

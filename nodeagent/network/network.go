@@ -1,6 +1,7 @@
 // Package network gives sandboxes their network namespaces, and is the only package
 // that imports libcni. What the network is, brig-cni decides: an interface, an
-// address, and a deny that stands before the policy does. Here are only the calls.
+// address, and a deny that stands before the policy does. Here are only the calls, and
+// those that change and read the policies that stand in the transit namespace.
 //
 // A namespace has the sandbox's id for a name. Detach needs no more than that id,
 // may be called in any half-made state, and again.

@@ -27,6 +27,9 @@ func (t Transit) Identity() (string, error) {
 	return fmt.Sprint(id), nil
 }
 
+// Do runs fn on a thread of the namespace, for the sockets that it makes.
+func (t Transit) Do(fn func() error) error { return netns.Do(transit.Path(t.Config), fn) }
+
 // ListenPacket listens for datagrams.
 func (t Transit) ListenPacket(ctx context.Context) (net.PacketConn, error) {
 	return transit.ListenPacket(ctx, t.Config, t.Address)

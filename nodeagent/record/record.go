@@ -31,6 +31,10 @@ type Record struct {
 	Deadline  Deadline   `json:"deadline"`
 	Address   netip.Addr `json:"address,omitzero"`
 	Tunnels   []Tunnel   `json:"tunnels,omitempty"`
+	// Policies are those that stand, or are being put in force, as they were written:
+	// what is for good, then a lease, then what is on its way. What stands, the node's
+	// own record decides.
+	Policies []Written `json:"policies,omitempty"`
 }
 
 // Deadline is when a sandbox's timeout ends it. The clock that counts is the boot's,

@@ -12,6 +12,7 @@ import (
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/nodeagent/clock"
+	"brig/nodeagent/events"
 	"brig/nodeagent/record"
 )
 
@@ -36,6 +37,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	rec := record.Record{
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
 	}
+	rec.Writing(r.Network, policy)
 	making := ctx
 	if r.RequestID != "" {
 		// The client can come back for it, so its going away is no reason to stop.
@@ -43,7 +45,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	}
 	making, abort := context.WithCancelCause(making)
 	defer abort(nil)
-	k := m.addKeeper(rec.ID, abort)
+	k := m.addKeeper(rec, abort)
 	earlier, err := m.store.Add(rec)
 	if err != nil || earlier != nil {
 		m.dropKeeper(k)
@@ -69,6 +71,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	}
 	close(k.ready)
 	m.log.Info("sandbox runs", "sandbox", rec.ID, "owner", owner, "image", r.Image)
+	m.publish(k, events.Event{Created: &events.Created{Name: r.Name, Image: r.Image}})
 	m.wg.Go(func() { m.keep(k, rec) })
 	return rec, nil
 }
@@ -131,6 +134,14 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err := m.runtime.Start(ctx, spec); err != nil {
 		return rec, err
 	}
+	if address.IsValid() {
+		// What the gate bound is what tunnels are judged by.
+		stands, err := m.rules.Standing(id)
+		if err != nil {
+			return rec, err
+		}
+		k.stand(stands)
+	}
 	tunnels, err := m.openAll(k, &rec)
 	if err != nil {
 		return rec, err
@@ -138,12 +149,13 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if caller.Err() != nil {
 		return rec, context.Cause(caller) // nobody waits for it
 	}
-	return m.settle(rec.ID, address, tunnels)
+	return m.settle(k, address, tunnels)
 }
 
 // settle records that the sandbox runs. Its time begins here: a slow pull costs it
 // nothing.
-func (m *Manager) settle(id sandbox.ID, address netip.Addr, tunnels []record.Tunnel) (record.Record, error) {
+func (m *Manager) settle(k *keeper, address netip.Addr, tunnels []record.Tunnel) (record.Record, error) {
+	id := k.id
 	now, err := clock.Now()
 	if err != nil {
 		return record.Record{ID: id}, err
@@ -154,6 +166,9 @@ func (m *Manager) settle(id sandbox.ID, address netip.Addr, tunnels []record.Tun
 			return err
 		}
 		r.State, r.Address, r.Tunnels = state, address, tunnels
+		if address.IsValid() {
+			r.Stands(k.standing(), m.boot)
+		}
 		r.Deadline = record.Deadline{
 			Wall: time.Now().Add(r.Request.Timeout).UTC(),
 			Boot: m.boot,

@@ -34,20 +34,35 @@ func (m *Manager) writeFiles(r *record.Record, policy netpolicy.Policy) error {
 	return nil
 }
 
+// writeResolv writes it anew, in place: the sandbox has this very file.
+func (m *Manager) writeResolv(r *record.Record, policy netpolicy.Policy) error {
+	path := filepath.Join(m.cfg.JournalDir(string(r.ID)), resolvFile)
+	text := resolv(policy.DNS() != netpolicy.DNSOff)
+	if had, err := os.ReadFile(path); err != nil || string(had) == text {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}
+
+const resolvFile = "resolv.conf"
+
+func resolv(dns bool) string {
+	if dns {
+		return "nameserver " + resolver.Address.String() + "\noptions timeout:3 attempts:2\n"
+	}
+	return "# This sandbox's policy has no DNS.\n"
+}
+
 func etc(r *record.Record, dns bool) map[string]string {
 	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 	self := "127.0.0.1"
 	if r.Address.IsValid() {
 		self = r.Address.String()
 	}
-	resolv := "# This sandbox's policy has no DNS.\n"
-	if dns {
-		resolv = "nameserver " + resolver.Address.String() + "\noptions timeout:3 attempts:2\n"
-	}
 	return map[string]string{
-		"hosts":       hosts + self + "\t" + r.Hostname() + "\n",
-		"hostname":    r.Hostname() + "\n",
-		"resolv.conf": resolv,
+		"hosts":    hosts + self + "\t" + r.Hostname() + "\n",
+		"hostname": r.Hostname() + "\n",
+		resolvFile: resolv(dns),
 	}
 }
 

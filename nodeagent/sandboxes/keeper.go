@@ -2,15 +2,21 @@ package sandboxes
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"brig/internal/sandbox"
+	"brig/nodeagent/record"
+	"brig/nodeagent/standing"
 	"brig/nodeagent/tunnel"
 )
 
 // keeper stands for a sandbox that has not ended, in this process.
 type keeper struct {
-	id sandbox.ID
+	id    sandbox.ID
+	owner uint32
+	link  string // in the transit namespace, if it has a network
 
 	ready chan struct{} // closed when it was made, or undone
 	fault error         // why it was undone; read after ready
@@ -24,15 +30,24 @@ type keeper struct {
 	oom, exit         chan struct{}
 	oomOnce, exitOnce sync.Once
 
+	// changing holds one token while the policy is being changed.
+	changing chan struct{}
+
 	mu      sync.Mutex // guards what follows
 	closed  bool       // no tunnel is opened any more
 	tunnels map[uint16]*tunnel.Tunnel
+	stands  standing.Standing
+	// superseded is closed when something else stands.
+	superseded chan struct{}
 }
 
 func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 	return &keeper{
 		id:    id,
 		abort: abort,
+
+		changing: make(chan struct{}, 1),
+
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 		clean: make(chan struct{}),
@@ -49,18 +64,29 @@ func (m *Manager) keeper(id sandbox.ID) *keeper {
 	return m.keepers[id]
 }
 
-func (m *Manager) addKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
-	k := newKeeper(id, abort)
+func (m *Manager) addKeeper(rec record.Record, abort context.CancelCauseFunc) *keeper {
+	k := newKeeper(rec.ID, abort)
+	k.owner, k.link = rec.Owner, m.rules.Link(string(rec.ID))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.keepers[id] = k
+	m.keepers[k.id] = k
+	m.links[k.link] = k
 	return k
 }
 
 func (m *Manager) dropKeeper(k *keeper) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	delete(m.keepers, k.id)
+	delete(m.links, k.link)
+	m.mu.Unlock()
+	m.denials.Forget(k.link)
+}
+
+// openTunnels are those of now.
+func (k *keeper) openTunnels() []*tunnel.Tunnel {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Collect(maps.Values(k.tunnels))
 }
 
 func isClosed(c <-chan struct{}) bool {

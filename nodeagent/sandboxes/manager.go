@@ -26,8 +26,12 @@ import (
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/nodeagent/ca"
+	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
+	"brig/nodeagent/events"
+	"brig/nodeagent/metrics"
 	"brig/nodeagent/record"
+	"brig/nodeagent/standing"
 	"brig/nodeagent/store"
 )
 
@@ -53,16 +57,38 @@ type Network interface {
 	Attached() ([]string, error)
 }
 
+// Rules are the network policies in force on the node. A sandbox has some from its
+// start until it is detached.
+type Rules interface {
+	// Link is the name of a sandbox's link in the transit namespace.
+	Link(id string) string
+	// Standing is what the node has on record; the zero value: nothing is bound.
+	Standing(id string) (standing.Standing, error)
+	// Live is what the kernel has now, compared with what is on record.
+	Live(ctx context.Context, id string) (standing.Live, error)
+	// Change puts another policy in force, for good or for a lease, and returns what
+	// stands once the kernel's rules were read back. The error is an ErrAborted if
+	// another generation than expected is in force; 0: any.
+	Change(ctx context.Context, id string, policy netpolicy.Policy, expected uint64, lease time.Duration) (standing.Standing, error)
+}
+
 // Manager of a node's sandboxes.
 type Manager struct {
 	cfg     *config.Config
 	store   *store.Store
 	runtime Runtime
 	network Network
+	rules   Rules
 	ca      *ca.CA
 	limits  record.Limits
 	boot    string
-	log     *slog.Logger
+	events  *events.Hub
+	denials *denials.Watcher
+	metrics *metrics.Metrics
+	changed func(link string)
+	// explaining holds a token while an answer is looked for: one at a time.
+	explaining chan struct{}
+	log        *slog.Logger
 
 	// ctx is the daemon's: keepers outlive the requests that made them.
 	ctx context.Context
@@ -70,6 +96,7 @@ type Manager struct {
 
 	mu      sync.Mutex // guards what follows
 	keepers map[sandbox.ID]*keeper
+	links   map[string]*keeper  // the same, by link
 	unclean map[sandbox.ID]bool // ended, with a teardown that failed
 }
 
@@ -79,8 +106,16 @@ type Parts struct {
 	Store   *store.Store
 	Runtime Runtime
 	Network Network
+	Rules   Rules
 	CA      *ca.CA
 	Boot    string // names the machine's present run
+	Events  *events.Hub
+	Denials *denials.Watcher
+	Metrics *metrics.Metrics
+	// Changed, if set, is called with a sandbox's link after its policy has changed, and
+	// after a lease has ended: whatever was admitted by the policy before is to be judged
+	// anew.
+	Changed func(link string)
 	Log     *slog.Logger
 }
 
@@ -91,14 +126,18 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		return nil, err
 	}
 	return &Manager{
-		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, ca: p.CA, boot: p.Boot, log: p.Log,
+		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, ca: p.CA, boot: p.Boot,
+		events: p.Events, denials: p.Denials, metrics: p.Metrics, changed: p.Changed, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
 			Ceiling:    ceiling,
 		},
+		explaining: make(chan struct{}, 1),
+
 		ctx:     ctx,
 		keepers: map[sandbox.ID]*keeper{},
+		links:   map[string]*keeper{},
 		unclean: map[sandbox.ID]bool{},
 	}, nil
 }

@@ -56,7 +56,7 @@ func (m *Manager) recover(rec record.Record) error {
 
 // adopt watches a sandbox that another process made.
 func (m *Manager) adopt(rec record.Record) {
-	k := m.addKeeper(rec.ID, func(error) {})
+	k := m.addKeeper(rec, func(error) {})
 	close(k.ready)
 	if rec.Deadline.Boot != m.boot {
 		m.log.Warn("a sandbox was lost with the machine's restart", "sandbox", rec.ID)
@@ -66,6 +66,14 @@ func (m *Manager) adopt(rec record.Record) {
 		return
 	}
 	m.log.Info("sandbox found again", "sandbox", rec.ID)
+	if rec.Address.IsValid() {
+		// Without it nobody's connection is admitted to its tunnels.
+		if again, err := m.takeStanding(k); err != nil {
+			m.log.Error("look which policy is in force", "sandbox", rec.ID, "err", err)
+		} else {
+			rec = again
+		}
+	}
 	m.relisten(k, rec)
 	if rec.Ending != "" {
 		m.wg.Go(func() { m.end(m.ctx, k, rec.Ending, 0) })

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -37,6 +36,14 @@ type node struct {
 	boot string
 	// pulling gets an image that a registry then never finishes to send; nil: all are there.
 	pulling chan string
+	// changed gets the links whose policy has changed; nil: nobody looks.
+	changed chan string
+}
+
+func (n *node) rulesChanged(link string) {
+	if n.changed != nil {
+		n.changed <- link
+	}
 }
 
 func (n *node) Ensure(ctx context.Context, image string) error {
@@ -63,6 +70,7 @@ func newNode(t *testing.T) *node {
 type brigd struct {
 	*sandboxes.Manager
 	store *store.Store
+	parts sandboxes.Parts
 	stop  func()
 }
 
@@ -73,9 +81,9 @@ func (n *node) start(t *testing.T) *brigd {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	m, err := sandboxes.New(ctx, sandboxes.Parts{
-		Config: n.cfg, Store: s, Runtime: n, Network: n, CA: n.ca, Boot: n.boot, Log: slog.New(slog.DiscardHandler),
-	})
+	parts := n.parts()
+	parts.Store = s
+	m, err := sandboxes.New(ctx, parts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +100,7 @@ func (n *node) start(t *testing.T) *brigd {
 		}
 	}
 	t.Cleanup(stop)
-	return &brigd{m, s, stop}
+	return &brigd{m, s, parts, stop}
 }
 
 func create(t *testing.T, b *brigd, r record.Request) record.Record {
@@ -447,9 +455,9 @@ func TestADamagedRecordStopsTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	m, err := sandboxes.New(t.Context(), sandboxes.Parts{
-		Config: n.cfg, Store: s, Runtime: n, Network: n, CA: n.ca, Boot: n.boot, Log: slog.New(slog.DiscardHandler),
-	})
+	parts := n.parts()
+	parts.Store = s
+	m, err := sandboxes.New(t.Context(), parts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func (m *Manager) OpenTunnel(rec record.Record, p record.Port) (record.Tunnel, e
 	if err != nil {
 		return record.Tunnel{}, err
 	}
-	if rec.Request.Network.BlockNetwork {
+	if !rec.Address.IsValid() {
 		return record.Tunnel{}, errdefs.ErrFailedPrecondition.WithMessage("Cannot specify open ports when block_network is enabled; use an empty cidr_allowlist")
 	}
 	t, err := m.listen(k, &rec, p)
@@ -101,7 +101,7 @@ func (m *Manager) CloseTunnel(rec record.Record, p record.Port) error {
 
 // listen opens a tunnel on a fresh port, ErrAlreadyExists if the sandbox's port has one.
 func (m *Manager) listen(k *keeper, rec *record.Record, p record.Port) (record.Tunnel, error) {
-	cfg, err := m.tunnelConfig(rec, p)
+	cfg, err := m.tunnelConfig(k, rec, p)
 	if err != nil {
 		return record.Tunnel{}, err
 	}
@@ -138,7 +138,7 @@ func (m *Manager) relisten(k *keeper, rec record.Record) {
 }
 
 func (m *Manager) relistenOne(k *keeper, rec *record.Record, t record.Tunnel) error {
-	cfg, err := m.tunnelConfig(rec, t.Port)
+	cfg, err := m.tunnelConfig(k, rec, t.Port)
 	if err != nil {
 		return err
 	}
@@ -156,20 +156,16 @@ func (m *Manager) relistenOne(k *keeper, rec *record.Record, t record.Tunnel) er
 	return nil
 }
 
-func (m *Manager) tunnelConfig(rec *record.Record, p record.Port) (tunnel.Config, error) {
+func (m *Manager) tunnelConfig(k *keeper, rec *record.Record, p record.Port) (tunnel.Config, error) {
 	bind, err := netip.ParseAddr(m.cfg.Tunnels.Bind)
 	if err != nil {
 		return tunnel.Config{}, fmt.Errorf("tunnels.bind: %w", err)
-	}
-	policy, err := record.CompilePolicy(rec.Request.Network, m.limits.Ceiling)
-	if err != nil {
-		return tunnel.Config{}, err
 	}
 	to := netip.AddrPortFrom(rec.Address, p.Sandbox)
 	return tunnel.Config{
 		Kind:        p.Kind,
 		Listen:      netip.AddrPortFrom(bind, 0),
-		Admits:      policy.AdmitsInbound,
+		Admits:      k.admits,
 		Dial:        func(ctx context.Context) (net.Conn, error) { return m.network.Dial(ctx, to) },
 		Certificate: m.ca.Leaf,
 		Log:         m.log.With("sandbox", rec.ID, "port", p.Sandbox),

@@ -9,6 +9,7 @@ import (
 	"brig/internal/sandbox"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/engine"
+	"brig/nodeagent/events"
 	"brig/nodeagent/record"
 )
 
@@ -94,6 +95,7 @@ func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
 		rec, err := m.store.Update(k.id, func(r *record.Record) error { return r.End(exit(r)) })
 		if err == nil {
 			m.log.Info("sandbox has ended", "sandbox", k.id, "code", rec.Exit.Code, "reason", rec.Exit.Reason)
+			m.publish(k, events.Event{At: rec.Exit.At, Exited: rec.Exit})
 			break
 		}
 		// Nobody may learn of an end that is not on disk.

@@ -1,5 +1,5 @@
 // Package server is the edge of brigd: the protocol brig.v1 over one unix socket, as
-// gRPC, gRPC-Web and Connect. Here and nowhere else messages become values and back,
+// gRPC, gRPC-Web and Connect, and brigd's metrics beside it. Here and nowhere else messages become values and back,
 // errors get their codes, and a caller is what the kernel says of the connection.
 //
 // It is strict: a field that it does not know is an error, whatever the encoding, so
@@ -20,6 +20,7 @@ import (
 	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/ca"
 	"brig/nodeagent/engine"
+	"brig/nodeagent/events"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/socket"
 )
@@ -35,6 +36,8 @@ type Server struct {
 	engine  *engine.Engine
 	ca      *ca.CA
 	pool    func(context.Context) (string, error)
+	events  *events.Hub
+	metrics http.Handler
 	log     *slog.Logger
 }
 
@@ -45,15 +48,17 @@ type Parts struct {
 	Engine  *engine.Engine
 	CA      *ca.CA
 	Pool    func(context.Context) (string, error) // where addresses come from
+	Events  *events.Hub
+	Metrics http.Handler // served at /metrics
 	Log     *slog.Logger
 }
 
 // New returns a Server.
 func New(p Parts) *Server {
-	return &Server{cfg: p.Config, manager: p.Manager, engine: p.Engine, ca: p.CA, pool: p.Pool, log: p.Log}
+	return &Server{cfg: p.Config, manager: p.Manager, engine: p.Engine, ca: p.CA, pool: p.Pool, events: p.Events, metrics: p.Metrics, log: p.Log}
 }
 
-// Handler is the whole protocol.
+// Handler is the whole protocol, and the metrics.
 func (s *Server) Handler() http.Handler {
 	opts := []connect.HandlerOption{
 		connect.WithCodec(jsonCodec{name: "json"}),
@@ -69,6 +74,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(brigv1connect.NewTunnelsHandler(tunnelService{s}, opts...))
 	mux.Handle(brigv1connect.NewImagesHandler(imageService{s}, opts...))
 	mux.Handle(brigv1connect.NewNodeHandler(nodeService{s}, opts...))
+	mux.Handle("GET /metrics", s.metrics)
 	return bounded(mux)
 }
 

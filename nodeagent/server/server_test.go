@@ -20,6 +20,9 @@ import (
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/ca"
+	"brig/nodeagent/denials"
+	"brig/nodeagent/events"
+	"brig/nodeagent/metrics"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/sandboxes/fake"
 	"brig/nodeagent/socket"
@@ -28,10 +31,12 @@ import (
 
 // served is a server on a real socket with everything but containers.
 type served struct {
-	node *fake.Node
-	cfg  *config.Config
-	h1   *http.Client
-	h2   *http.Client
+	server  *Server
+	node    *fake.Node
+	denials *denials.Watcher
+	cfg     *config.Config
+	h1      *http.Client
+	h2      *http.Client
 }
 
 func serve(t *testing.T) *served {
@@ -50,7 +55,14 @@ func serve(t *testing.T) *served {
 	ctx, cancel := context.WithCancel(context.Background())
 	node := fake.New("localhost/x")
 	log := slog.New(slog.DiscardHandler)
-	manager, err := sandboxes.New(ctx, sandboxes.Parts{Config: &cfg, Store: records, Runtime: node, Network: node, CA: authority, Boot: "b", Log: log})
+	hub := events.NewHub()
+	var manager *sandboxes.Manager
+	figures := metrics.New(func() int { return manager.Running() })
+	watcher := denials.New(denials.Config{Sink: func(d denials.Denial) { manager.Denied(d) }, Count: figures.Denied, Log: log})
+	manager, err = sandboxes.New(ctx, sandboxes.Parts{
+		Config: &cfg, Store: records, Runtime: node, Network: node, Rules: node, CA: authority, Boot: "b",
+		Events: hub, Denials: watcher, Metrics: figures, Log: log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +71,9 @@ func serve(t *testing.T) *served {
 		t.Fatal(err)
 	}
 	done := make(chan error)
-	go func() { done <- New(Parts{Config: &cfg, Manager: manager, CA: authority, Log: log}).Serve(ctx, l) }()
-	s := &served{node: node, cfg: &cfg, h1: client(cfg.Socket, false), h2: client(cfg.Socket, true)}
+	server := New(Parts{Config: &cfg, Manager: manager, CA: authority, Events: hub, Metrics: figures.Handler(), Log: log})
+	go func() { done <- server.Serve(ctx, l) }()
+	s := &served{server: server, node: node, denials: watcher, cfg: &cfg, h1: client(cfg.Socket, false), h2: client(cfg.Socket, true)}
 	t.Cleanup(func() {
 		s.h1.CloseIdleConnections()
 		s.h2.CloseIdleConnections()
@@ -152,6 +165,21 @@ func TestBadInput(t *testing.T) {
 		{"Tunnels/Open", `{"sandbox":"web"}`, "invalid_argument", "port is missing: give sandbox_port and kind"},
 		{"Tunnels/Close", `{"sandbox":"web","port":{"sandboxPort":80}}`, "not_found", "has no tls tunnel to port 80"},
 		{"Images/Remove", `{}`, "invalid_argument", "image is missing"},
+		{"Sandboxes/Create", `{"image":"localhost/x","network":{"domainAllowlist":{"domains":["example.com","*.com"]}}}`, "invalid_argument", "Invalid domain: *.com: want a name with a dot"},
+		{"Sandboxes/Create", `{"image":"localhost/x","network":{"dns":"on"}}`, "invalid_argument", "dns is on; want off or resolver, or nothing"},
+		{"Sandboxes/GetNetworkPolicy", `{"sandbox":"nobody"}`, "not_found", `there is no sandbox "nobody"`},
+		{"Sandboxes/SetNetworkPolicy", `{"sandbox":"web"}`, "invalid_argument", "network is missing: give the whole policy, {} for an open one"},
+		{"Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{"cidrAllowlist":{"cidrs":["1.1.1.1/32","not-an-ip/8"]}}}`, "invalid_argument", "Invalid CIDR: not-an-ip/8"},
+		{"Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{"blockNetwork":true,"domainAllowlist":{}}}`, "invalid_argument", "domain_allowlist cannot be used when block_network is enabled"},
+		{"Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{},"lease":"0s"}`, "invalid_argument", `invalid lease: want a positive duration`},
+		{"Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{},"lease":"90000s"}`, "invalid_argument", `invalid lease 25h0m0s: want 1s to 24h0m0s`},
+		{"Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{},"expectedGeneration":"7"}`, "aborted", `generation 1 is in force, not 7`},
+		{"Sandboxes/SetNetworkPolicy", `{"sandbox":"web","network":{},"for":"1s"}`, "invalid_argument", `unknown field "for"`},
+		{"Sandboxes/ExplainNetwork", `{"sandbox":"web"}`, "invalid_argument", `invalid host "": want an address or a name`},
+		{"Sandboxes/ExplainNetwork", `{"sandbox":"web","host":"8.8.8.8","port":65536}`, "invalid_argument", `invalid port 65536: want 1 to 65535, or none`},
+		{"Sandboxes/ExplainNetwork", `{"sandbox":"web","host":"8.8.8.8/8"}`, "invalid_argument", `invalid host "8.8.8.8/8": want an address or a name`},
+		{"Sandboxes/ExplainNetwork", `{"sandbox":"web","host":"fe80::1%eth0"}`, "invalid_argument", `invalid host "fe80::1%eth0": want an address or a name`},
+		{"Sandboxes/ExplainNetwork", `{"sandbox":"web","host":"8.8.8.8","protocol":"sctp"}`, "invalid_argument", `invalid protocol "sctp": want tcp, udp or icmp`},
 	} {
 		answer := s.post(t, tc.method, tc.body)
 		var got struct{ Code, Message string }

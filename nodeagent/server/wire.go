@@ -111,7 +111,30 @@ func policyOf(p *brigv1.NetworkPolicy) netpolicy.Spec {
 		BlockNetwork:         p.GetBlockNetwork(),
 		CIDRAllowlist:        listOf(p.GetCidrAllowlist()),
 		InboundCIDRAllowlist: listOf(p.GetInboundCidrAllowlist()),
+		DomainAllowlist:      domainsOf(p.GetDomainAllowlist()),
+		DNS:                  p.GetDns(),
 	}
+}
+
+func policyTo(s netpolicy.Spec) *brigv1.NetworkPolicy {
+	m := &brigv1.NetworkPolicy{
+		BlockNetwork:         s.BlockNetwork,
+		CidrAllowlist:        listTo(s.CIDRAllowlist),
+		InboundCidrAllowlist: listTo(s.InboundCIDRAllowlist),
+		Dns:                  s.DNS,
+	}
+	if s.DomainAllowlist != nil {
+		m.DomainAllowlist = &brigv1.DomainList{Domains: *s.DomainAllowlist}
+	}
+	return m
+}
+
+func domainsOf(l *brigv1.DomainList) *[]string {
+	if l == nil {
+		return nil
+	}
+	list := append([]string{}, l.GetDomains()...)
+	return &list
 }
 
 // listOf keeps apart a list that is absent and one that is empty.
@@ -124,6 +147,7 @@ func listOf(l *brigv1.CidrList) *[]string {
 }
 
 func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
+	spec, generation := s.manager.PolicyOf(r)
 	m := &brigv1.Sandbox{
 		Id:        string(r.ID),
 		Name:      r.Request.Name,
@@ -133,13 +157,11 @@ func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
 		State:     states[r.State],
 		OwnerUid:  r.Owner,
 		CreatedAt: timestamppb.New(r.CreatedAt),
-		Network: &brigv1.NetworkPolicy{
-			BlockNetwork:         r.Request.Network.BlockNetwork,
-			CidrAllowlist:        listTo(r.Request.Network.CIDRAllowlist),
-			InboundCidrAllowlist: listTo(r.Request.Network.InboundCIDRAllowlist),
-		},
+		Network:   policyTo(spec),
 		Resources: &brigv1.Resources{Cpu: r.Request.Resources.CPU, MemoryMib: r.Request.Resources.MemoryMiB},
 		Tunnels:   s.tunnelsTo(r.Tunnels),
+
+		PolicyGeneration: generation,
 	}
 	if r.Exit != nil {
 		m.Exit = exitTo(*r.Exit)

@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"brig/internal/config"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	brigv1 "brig/nodeagent/api/brig/v1"
@@ -20,7 +19,7 @@ func TestRequestOf(t *testing.T) {
 	if err := protojson.Unmarshal([]byte(`{
 		"requestId": "r", "name": "n", "image": "i", "argv": ["a"], "env": {"K": "V"}, "workdir": "/w", "tags": {"t": "v"},
 		"resources": {"cpu": 0.5, "memoryMib": 64}, "timeout": "90s",
-		"network": {"cidrAllowlist": {}, "inboundCidrAllowlist": {"cidrs": ["203.0.113.0/24"]}},
+		"network": {"cidrAllowlist": {}, "inboundCidrAllowlist": {"cidrs": ["203.0.113.0/24"]}, "domainAllowlist": {"domains": ["example.com"]}, "dns": "off"},
 		"ports": [{"sandboxPort": 80}, {"sandboxPort": 81, "kind": "TUNNEL_KIND_H2"}, {"sandboxPort": 82, "kind": "TUNNEL_KIND_TCP"}]
 	}`), m); err != nil {
 		t.Fatal(err)
@@ -32,7 +31,7 @@ func TestRequestOf(t *testing.T) {
 	want := record.Request{
 		RequestID: "r", Name: "n", Image: "i", Argv: []string{"a"}, Env: map[string]string{"K": "V"}, Workdir: "/w",
 		Tags: map[string]string{"t": "v"}, Resources: record.Resources{CPU: .5, MemoryMiB: 64}, Timeout: 90 * time.Second,
-		Network: netpolicy.Spec{CIDRAllowlist: &[]string{}, InboundCIDRAllowlist: &[]string{"203.0.113.0/24"}},
+		Network: netpolicy.Spec{CIDRAllowlist: &[]string{}, InboundCIDRAllowlist: &[]string{"203.0.113.0/24"}, DomainAllowlist: &[]string{"example.com"}, DNS: "off"},
 		Ports:   []record.Port{{Sandbox: 80, Kind: record.TLS}, {Sandbox: 81, Kind: record.H2}, {Sandbox: 82, Kind: record.TCP}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -41,9 +40,8 @@ func TestRequestOf(t *testing.T) {
 }
 
 func TestSandboxTo(t *testing.T) {
-	cfg := config.Defaults()
 	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	got, err := jsonCodec{}.Marshal((&Server{cfg: &cfg}).sandboxTo(record.Record{
+	got, err := jsonCodec{}.Marshal(serve(t).server.sandboxTo(record.Record{
 		ID: "sb-x", Owner: 1000, State: sandbox.Exited, Exit: &record.Exit{Code: 124, Reason: sandbox.ReasonTimeout, At: at},
 		CreatedAt: at, Deadline: record.Deadline{Wall: at}, Address: netip.MustParseAddr("10.88.0.1"),
 		Request: record.Request{Name: "n", Image: "i", Network: netpolicy.Spec{CIDRAllowlist: &[]string{}}},
@@ -56,7 +54,7 @@ func TestSandboxTo(t *testing.T) {
 		`"createdAt":"2030-01-02T03:04:05Z","deadline":"2030-01-02T03:04:05Z","address":"10.88.0.1",` +
 		`"network":{"cidrAllowlist":{}},"resources":{},"tunnels":[` +
 		`{"sandboxPort":80,"kind":"TUNNEL_KIND_TLS","host":"127.0.0.1","port":20000,"url":"https://127.0.0.1:20000"},` +
-		`{"sandboxPort":22,"kind":"TUNNEL_KIND_TCP","host":"127.0.0.1","port":20001,"url":"tcp://127.0.0.1:20001"}]}`
+		`{"sandboxPort":22,"kind":"TUNNEL_KIND_TCP","host":"127.0.0.1","port":20001,"url":"tcp://127.0.0.1:20001"}],"policyGeneration":"1"}`
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +72,9 @@ func TestNothingIsUnspecified(t *testing.T) {
 	}
 	if got, want := len(reasons), len(brigv1.Reason_name)-1; got != want {
 		t.Errorf("%d reasons have a word, the protocol has %d", got, want)
+	}
+	if got, want := len(verdicts), len(brigv1.Verdict_name)-1; got != want {
+		t.Errorf("%d verdicts have a word, the protocol has %d", got, want)
 	}
 	if got, want := len(kindsOut), len(brigv1.TunnelKind_name)-1; got != want {
 		t.Errorf("%d kinds have a word, the protocol has %d", got, want)

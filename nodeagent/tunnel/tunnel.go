@@ -33,7 +33,8 @@ const (
 type Config struct {
 	Kind   record.Kind
 	Listen netip.AddrPort
-	// Admits tells whether a source may connect.
+	// Admits tells whether a source may connect. It is asked anew for every connection,
+	// and by Rejudge.
 	Admits func(netip.Addr) bool
 	// Dial connects to the sandbox's port. The connection can be half-closed.
 	Dial func(ctx context.Context) (net.Conn, error)
@@ -53,11 +54,14 @@ type Tunnel struct {
 	ctx context.Context
 	cut context.CancelFunc
 	wg  sync.WaitGroup
+
+	mu   sync.Mutex // guards what follows
+	open map[*net.TCPConn]bool
 }
 
 // Open listens.
 func Open(cfg Config) (*Tunnel, error) {
-	t := &Tunnel{cfg: cfg, slots: make(chan struct{}, maxConnections)}
+	t := &Tunnel{cfg: cfg, slots: make(chan struct{}, maxConnections), open: map[*net.TCPConn]bool{}}
 	if cfg.Kind != record.TCP {
 		config, err := serverTLS(cfg.Kind, cfg.Certificate)
 		if err != nil {
@@ -105,22 +109,52 @@ func (t *Tunnel) accept() {
 	}
 }
 
+// Rejudge resets the connections whose source is not admitted any more.
+func (t *Tunnel) Rejudge() {
+	t.mu.Lock()
+	var open []*net.TCPConn
+	for conn := range t.open {
+		open = append(open, conn)
+	}
+	t.mu.Unlock()
+	for _, conn := range open {
+		if !t.mayConnect(conn) {
+			reset(conn)
+		}
+	}
+}
+
 // admit hands conn to a goroutine of its own, or resets it.
 func (t *Tunnel) admit(conn *net.TCPConn) {
+	// Known before it is judged: a Rejudge between the two would miss it.
+	t.know(conn, true)
 	if !t.mayConnect(conn) {
+		t.know(conn, false)
 		reset(conn)
 		return
 	}
 	select {
 	case t.slots <- struct{}{}:
 	default:
+		t.know(conn, false)
 		reset(conn)
 		return
 	}
 	t.wg.Go(func() {
 		defer func() { <-t.slots }()
+		defer t.know(conn, false)
 		t.serve(conn)
 	})
+}
+
+func (t *Tunnel) know(conn *net.TCPConn, open bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if open {
+		t.open[conn] = true
+	} else {
+		delete(t.open, conn)
+	}
 }
 
 func (t *Tunnel) mayConnect(conn *net.TCPConn) bool {

@@ -2,8 +2,8 @@
 // package client and prints. Its contract: results go to stdout, everything
 // else to stderr; every command takes --json; an error is one line that begins
 // with "brig: " and says what to do; the exit status is the program's own for
-// run, exec and wait (125 if brig itself failed there), else 0, 1 for a failure
-// and 2 for a wrong invocation.
+// run, exec and wait and tells the verdict for policy explain (125 if brig itself
+// failed there), else 0, 1 for a failure and 2 for a wrong invocation.
 package command
 
 import (

@@ -32,6 +32,11 @@ func TestCreateSendsWhatWasSaid(t *testing.T) {
 			&brigv1.CreateRequest{Image: "img", Network: &brigv1.NetworkPolicy{
 				CidrAllowlist:        &brigv1.CidrList{Cidrs: []string{"203.0.113.0/24", "198.51.100.0/24"}},
 				InboundCidrAllowlist: &brigv1.CidrList{Cidrs: []string{"192.0.2.0/24"}}}}},
+		{[]string{"--domain-allow", "*.example.com", "--domain-allowlist", "example.org:8443", "img"},
+			&brigv1.CreateRequest{Image: "img", Network: &brigv1.NetworkPolicy{
+				DomainAllowlist: &brigv1.DomainList{Domains: []string{"*.example.com", "example.org:8443"}}}}},
+		{[]string{"--no-egress", "--dns", "resolver", "img"},
+			&brigv1.CreateRequest{Image: "img", Network: &brigv1.NetworkPolicy{CidrAllowlist: &brigv1.CidrList{}, Dns: "resolver"}}},
 		{[]string{"--port", "80", "--port", "81/h2", "--port", "82/tcp", "--port", "70000/tls", "img"}, &brigv1.CreateRequest{
 			Image: "img", Ports: []*brigv1.Port{
 				{SandboxPort: 80, Kind: brigv1.TunnelKind_TUNNEL_KIND_TLS}, {SandboxPort: 81, Kind: brigv1.TunnelKind_TUNNEL_KIND_H2},

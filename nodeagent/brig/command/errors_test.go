@@ -21,6 +21,16 @@ func TestWrongInvocations(t *testing.T) {
 		{"create --env A img", `brig: --env "A": write it as KEY=VALUE` + "\ntry: brig create --help\n"},
 		{"create --env A=1 --env A=2 img", `brig: --env: "A" is given twice` + "\ntry: brig create --help\n"},
 		{"create --no-egress --cidr-allow 1.1.1.1/32 img", "brig: --no-egress and --cidr-allow exclude each other; keep one\ntry: brig create --help\n"},
+		{"create --no-egress --domain-allow example.com img", "brig: --no-egress and --domain-allow exclude each other; keep one\ntry: brig create --help\n"},
+		{"policy set", "brig: expected: brig policy set [flags] SANDBOX\ntry: brig policy set --help\n"},
+		{"policy set web", "brig: nothing says what the sandbox may connect to; give the whole policy, or --open for the public internet\ntry: brig policy set --help\n"},
+		{"policy set --for 5m web", "brig: nothing says what the sandbox may connect to; give the whole policy, or --open for the public internet\ntry: brig policy set --help\n"},
+		{"policy set --inbound-cidr 192.0.2.0/24 web", "brig: nothing says what the sandbox may connect to; give the whole policy, or --open for the public internet\ntry: brig policy set --help\n"},
+		{"policy set --open --no-egress web", "brig: --open and a list, --no-egress or --block-network exclude each other; keep one\ntry: brig policy set --help\n"},
+		{"policy explain web", "brig: expected: brig policy explain [--protocol NAME] SANDBOX HOST[:PORT]\ntry: brig policy explain --help\n"},
+		{"policy explain web 8.8.8.8:http", `brig: "8.8.8.8:http": write it as HOST or HOST:PORT, an IPv6 address with a port as [ADDRESS]:PORT` + "\ntry: brig policy explain --help\n"},
+		{"policy explain web 8.8.8.8:0", `brig: "8.8.8.8:0": write it as HOST or HOST:PORT, an IPv6 address with a port as [ADDRESS]:PORT` + "\ntry: brig policy explain --help\n"},
+		{"events a b", "brig: expected: brig events [SANDBOX]\ntry: brig events --help\n"},
 		{"create --memory 0 img", "brig: --cpu and --memory must be positive; leave them out for the node's default\ntry: brig create --help\n"},
 		{"run img", "brig: run needs a program: brig run [flags] IMAGE -- ARGV... (a sandbox that idles is made by brig create)\ntry: brig run --help\n"},
 		{"exec", "brig: expected: brig exec [-it] [flags] SANDBOX -- ARGV...\ntry: brig exec --help\n"},
@@ -44,6 +54,7 @@ func TestNoBrigd(t *testing.T) {
 		"or name its socket with --socket or BRIG_SOCKET\n"
 	for line, status := range map[string]int{
 		"ls": 1, "create img": 1, "rm x": 1, "logs -f x": 1, "image ls": 1, "node ca": 1,
+		"policy get x": 1, "policy set --open x": 1, "events": 1, "policy explain x 8.8.8.8": 125,
 		"run img -- x": 125, "exec sb -- x": 125, "wait sb": 125,
 	} {
 		t.Run(line, func(t *testing.T) {

@@ -26,7 +26,7 @@ func (n *fakeNode) Create(_ context.Context, req *connect.Request[brigv1.CreateR
 	s := &fakeSandbox{
 		Sandbox: &brigv1.Sandbox{
 			Id: fmt.Sprintf("sb-%016d", len(n.sandboxes)+1), Name: m.Name, Image: fullName(m.Image), Argv: m.Argv, Tags: m.Tags,
-			State: brigv1.State_STATE_RUNNING, CreatedAt: epoch, Network: m.Network, Resources: m.Resources, Address: "10.88.0.2",
+			State: brigv1.State_STATE_RUNNING, CreatedAt: epoch, Network: m.Network, Resources: m.Resources, Address: "10.88.0.2", PolicyGeneration: 1,
 		},
 		ended: make(chan struct{}), kill: make(chan int32, 8),
 	}

@@ -31,13 +31,17 @@ type fakeNode struct {
 	images    []*brigv1.Image
 	creates   []*brigv1.CreateRequest // as received
 	execs     []*brigv1.ExecStart     // as received
+	sets      []*brigv1.SetNetworkPolicyRequest
+	asked     []*brigv1.ExplainNetworkRequest
+	events    []*brigv1.Event // sent to whoever listens, who then loses the stream
 }
 
 type fakeSandbox struct {
 	*brigv1.Sandbox
 	out   [3][]byte // by channel
 	ended chan struct{}
-	kill  chan int32 // a code to end with
+	kill  chan int32            // a code to end with
+	base  *brigv1.NetworkPolicy // what a lease reverts to
 }
 
 var epoch = timestamppb.New(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))

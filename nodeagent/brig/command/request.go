@@ -5,48 +5,31 @@ import (
 
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // createFlags are what create and run have in common.
 type createFlags struct {
-	name, workdir   string
-	cpu             float64
-	memory          uint64
-	env, tags       []string
-	block, noEgress bool
-	cidrs, inbound  []string
-	ports           []string
-	timeout         time.Duration
+	name, workdir string
+	cpu           float64
+	memory        uint64
+	env, tags     []string
+	ports         []string
+	timeout       time.Duration
+	policy        policyFlags
 }
 
 func (f *createFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.SetNormalizeFunc(aliases)
 	fs.StringVar(&f.name, "name", "", "`NAME`, unique among your running sandboxes: at most 64 of [A-Za-z0-9_.-]")
 	fs.Float64Var(&f.cpu, "cpu", 0, "`CORES`, for example 0.5 (default: the node's)")
 	fs.Uint64Var(&f.memory, "memory", 0, "`MIB`, a hard limit (default: the node's)")
 	fs.StringArrayVar(&f.env, "env", nil, "`KEY=VALUE` added to the image's environment (repeatable)")
 	fs.StringVar(&f.workdir, "workdir", "", "working `DIRECTORY`, absolute (default: the image's)")
 	fs.StringArrayVar(&f.tags, "tag", nil, "`KEY=VALUE` to find the sandbox by (repeatable)")
-	fs.BoolVar(&f.block, "block-network", false, "no network at all, not even names")
-	fs.StringArrayVar(&f.cidrs, "cidr-allow", nil, "may connect to this `CIDR` and no other (repeatable; --cidr-allowlist is the same)")
-	fs.BoolVar(&f.noEgress, "no-egress", false, "may connect to nothing; tunnels still lead in")
-	fs.StringArrayVar(&f.inbound, "inbound-cidr", nil, "may use the tunnels from this `CIDR` (repeatable; default: any)")
+	f.policy.register(fs)
 	fs.StringArrayVar(&f.ports, "port", nil, "open a tunnel to `PORT`: 8080 (TLS), 8080/h2 or 8080/tcp (repeatable)")
 	fs.DurationVar(&f.timeout, "timeout", 0, "`DURATION` until the sandbox is ended, wall clock, for example 90s or 2h (default: the node's, 5m)")
-}
-
-// aliases lets flags be called by the protocol's names, too.
-func aliases(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-	switch name {
-	case "cidr-allowlist":
-		name = "cidr-allow"
-	case "inbound-cidr-allowlist":
-		name = "inbound-cidr"
-	}
-	return pflag.NormalizedName(name)
 }
 
 // request builds the message for IMAGE [-- ARGV…].
@@ -65,7 +48,7 @@ func (f *createFlags) request(cmd *cobra.Command, args []string) (*brigv1.Create
 	if req.Ports, err = ports(f.ports); err != nil {
 		return nil, err
 	}
-	if req.Network, err = f.network(cmd.Flags()); err != nil {
+	if req.Network, err = f.policy.network(cmd.Flags()); err != nil {
 		return nil, err
 	}
 	if cmd.Flags().Changed("cpu") || cmd.Flags().Changed("memory") {
@@ -78,24 +61,6 @@ func (f *createFlags) request(cmd *cobra.Command, args []string) (*brigv1.Create
 		req.Timeout = durationpb.New(f.timeout)
 	}
 	return req, nil
-}
-
-func (f *createFlags) network(fs *pflag.FlagSet) (*brigv1.NetworkPolicy, error) {
-	allow, inbound := fs.Changed("cidr-allow"), fs.Changed("inbound-cidr")
-	if f.noEgress && allow {
-		return nil, usagef("--no-egress and --cidr-allow exclude each other; keep one")
-	}
-	if !f.block && !f.noEgress && !allow && !inbound {
-		return nil, nil
-	}
-	n := &brigv1.NetworkPolicy{BlockNetwork: f.block}
-	if allow || f.noEgress {
-		n.CidrAllowlist = &brigv1.CidrList{Cidrs: f.cidrs}
-	}
-	if inbound {
-		n.InboundCidrAllowlist = &brigv1.CidrList{Cidrs: f.inbound}
-	}
-	return n, nil
 }
 
 // imageAndArgv splits IMAGE [-- ARGV…]; the two dashes may be left out if ARGV

@@ -31,8 +31,10 @@ func TestListAndInspect(t *testing.T) {
   "network": {
     "block_network": false,
     "cidr_allowlist": null,
+    "domain_allowlist": null,
     "inbound_cidr_allowlist": null
   },
+  "policy_generation": 1,
   "resources": {
     "cpu": 0,
     "memory_mib": 0

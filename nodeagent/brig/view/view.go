@@ -25,8 +25,10 @@ type Sandbox struct {
 	Deadline  *time.Time        `json:"deadline,omitempty"`
 	Address   string            `json:"address,omitempty"`
 	Network   Network           `json:"network"`
-	Resources Resources         `json:"resources"`
-	Tunnels   []Tunnel          `json:"tunnels"`
+	// Generation of the network policy.
+	Generation uint64    `json:"policy_generation"`
+	Resources  Resources `json:"resources"`
+	Tunnels    []Tunnel  `json:"tunnels"`
 }
 
 // Exit is how a program or a sandbox ended.
@@ -40,7 +42,9 @@ type Exit struct {
 type Network struct {
 	Block   bool     `json:"block_network"`
 	CIDRs   []string `json:"cidr_allowlist"`
+	Domains []string `json:"domain_allowlist"`
 	Inbound []string `json:"inbound_cidr_allowlist"`
+	DNS     string   `json:"dns,omitempty"`
 }
 
 // Resources are the limits; zero is the node's default.
@@ -74,11 +78,7 @@ func OfSandbox(s *brigv1.Sandbox) Sandbox {
 		OwnerUID:  s.GetOwnerUid(),
 		CreatedAt: moment(s.GetCreatedAt()), Deadline: moment(s.GetDeadline()),
 		Address: s.GetAddress(),
-		Network: Network{
-			Block:   s.GetNetwork().GetBlockNetwork(),
-			CIDRs:   cidrs(s.GetNetwork().GetCidrAllowlist()),
-			Inbound: cidrs(s.GetNetwork().GetInboundCidrAllowlist()),
-		},
+		Network: ofNetwork(s.GetNetwork()), Generation: s.GetPolicyGeneration(),
 		Resources: Resources{CPU: s.GetResources().GetCpu(), MemoryMiB: s.GetResources().GetMemoryMib()},
 		Tunnels:   OfTunnels(s.GetTunnels()),
 	}

@@ -1,5 +1,5 @@
-// Package fake is a runtime and a network in memory, for tests of what is built on
-// them. They keep the promises that package sandboxes relies on: names are unique,
+// Package fake is a runtime, a network and its rules in memory, for tests of what is
+// built on them. They keep the promises that package sandboxes relies on: names are unique,
 // removal is complete, may be repeated and ends what runs, waiting returns once a
 // program has ended. A test can have any one step fail.
 package fake
@@ -19,15 +19,21 @@ import (
 
 	"brig/internal/netpolicy"
 	"brig/nodeagent/engine"
+	"brig/nodeagent/standing"
 )
 
-// Node is both.
+// Node is all three.
 type Node struct {
 	mu    sync.Mutex // guards what follows
 	fail  map[string]error
 	tasks map[string]*task
 	nets  map[string]netip.Addr
 	next  netip.Addr
+	rules map[string]*standing.Standing
+	// generations count the changes.
+	generations map[string]uint64
+	// difference is what Live says.
+	difference string
 	// Images that Ensure finds.
 	images map[string]bool
 	log    []string
@@ -43,7 +49,8 @@ type task struct {
 func New(images ...string) *Node {
 	n := &Node{
 		fail: map[string]error{}, tasks: map[string]*task{}, nets: map[string]netip.Addr{},
-		next: netip.MustParseAddr("10.88.0.1"), images: map[string]bool{},
+		next: netip.MustParseAddr("10.88.0.1"), images: map[string]bool{}, rules: map[string]*standing.Standing{},
+		generations: map[string]uint64{},
 	}
 	for _, i := range images {
 		n.images[i] = true
@@ -51,7 +58,7 @@ func New(images ...string) *Node {
 	return n
 }
 
-// Fail has a step fail from now on: ensure, create, start, remove, attach, detach;
+// Fail has a step fail from now on: ensure, create, start, remove, attach, detach, change;
 // with a nil error it works again.
 func (n *Node) Fail(step string, err error) {
 	n.mu.Lock()
@@ -212,7 +219,7 @@ func (n *Node) Exec(context.Context, engine.Program) (*engine.Process, error) {
 }
 
 // Attach gives an address.
-func (n *Node) Attach(_ context.Context, id string, _ netpolicy.Policy) (string, netip.Addr, error) {
+func (n *Node) Attach(_ context.Context, id string, policy netpolicy.Policy) (string, netip.Addr, error) {
 	if err := n.step("attach", id); err != nil {
 		return "", netip.Addr{}, err
 	}
@@ -222,6 +229,7 @@ func (n *Node) Attach(_ context.Context, id string, _ netpolicy.Policy) (string,
 	}
 	n.nets[id] = n.next
 	n.next = n.next.Next()
+	n.rules[id] = &standing.Standing{Grant: &standing.Grant{Policy: policy, Generation: 1}}
 	return "/run/netns/" + id, n.nets[id], nil
 }
 
@@ -232,6 +240,7 @@ func (n *Node) Detach(_ context.Context, id string) error {
 	}
 	defer n.mu.Unlock()
 	delete(n.nets, id)
+	delete(n.rules, id)
 	return nil
 }
 

@@ -280,6 +280,60 @@ func (Channel) EnumDescriptor() ([]byte, []int) {
 	return file_brig_v1_brig_proto_rawDescGZIP(), []int{3}
 }
 
+// Verdict of a policy.
+type Verdict int32
+
+const (
+	Verdict_VERDICT_UNSPECIFIED Verdict = 0
+	Verdict_VERDICT_ALLOW       Verdict = 1
+	Verdict_VERDICT_DENY        Verdict = 2
+	// It depends on the address that the name leads to: explain that one.
+	Verdict_VERDICT_UNKNOWN Verdict = 3
+)
+
+// Enum value maps for Verdict.
+var (
+	Verdict_name = map[int32]string{
+		0: "VERDICT_UNSPECIFIED",
+		1: "VERDICT_ALLOW",
+		2: "VERDICT_DENY",
+		3: "VERDICT_UNKNOWN",
+	}
+	Verdict_value = map[string]int32{
+		"VERDICT_UNSPECIFIED": 0,
+		"VERDICT_ALLOW":       1,
+		"VERDICT_DENY":        2,
+		"VERDICT_UNKNOWN":     3,
+	}
+)
+
+func (x Verdict) Enum() *Verdict {
+	p := new(Verdict)
+	*p = x
+	return p
+}
+
+func (x Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_brig_v1_brig_proto_enumTypes[4].Descriptor()
+}
+
+func (Verdict) Type() protoreflect.EnumType {
+	return &file_brig_v1_brig_proto_enumTypes[4]
+}
+
+func (x Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verdict.Descriptor instead.
+func (Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{4}
+}
+
 // Exit is how a program or a sandbox ended.
 type Exit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -522,8 +576,55 @@ func (x *CidrList) GetCidrs() []string {
 	return nil
 }
 
-// NetworkPolicy says whom a sandbox may talk to. All fields absent: the public
-// internet outbound, nothing private, no inbound.
+// DomainList is a list that can be empty yet present.
+type DomainList struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names such as example.com, which is that name alone, or *.example.com, which is
+	// every name below it; TCP port 443, or another as in example.com:8443.
+	Domains       []string `protobuf:"bytes,1,rep,name=domains,proto3" json:"domains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DomainList) Reset() {
+	*x = DomainList{}
+	mi := &file_brig_v1_brig_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DomainList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DomainList) ProtoMessage() {}
+
+func (x *DomainList) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DomainList.ProtoReflect.Descriptor instead.
+func (*DomainList) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DomainList) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+// NetworkPolicy says whom a sandbox may talk to. All fields absent: what the node's
+// configuration says, else the public internet outbound, nothing private, no inbound.
 type NetworkPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// No network at all, not even DNS; excludes everything else here and ports.
@@ -532,13 +633,21 @@ type NetworkPolicy struct {
 	CidrAllowlist *CidrList `protobuf:"bytes,2,opt,name=cidr_allowlist,json=cidrAllowlist,proto3" json:"cidr_allowlist,omitempty"`
 	// Sources that may connect to the sandbox's tunnels. Absent: any.
 	InboundCidrAllowlist *CidrList `protobuf:"bytes,3,opt,name=inbound_cidr_allowlist,json=inboundCidrAllowlist,proto3" json:"inbound_cidr_allowlist,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Names that may be connected to, beside the ranges of cidr_allowlist, if that is
+	// present, and nothing else. The node's resolver answers for these names alone.
+	DomainAllowlist *DomainList `protobuf:"bytes,4,opt,name=domain_allowlist,json=domainAllowlist,proto3" json:"domain_allowlist,omitempty"`
+	// "off": the node's resolver does not answer. "resolver": it answers for every name,
+	// which is a way out for data, both ways. Empty: what the rest implies, which is
+	// "resolver" for an open policy and "off" for a cidr_allowlist. Not together with
+	// domain_allowlist.
+	Dns           string `protobuf:"bytes,5,opt,name=dns,proto3" json:"dns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NetworkPolicy) Reset() {
 	*x = NetworkPolicy{}
-	mi := &file_brig_v1_brig_proto_msgTypes[4]
+	mi := &file_brig_v1_brig_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +659,7 @@ func (x *NetworkPolicy) String() string {
 func (*NetworkPolicy) ProtoMessage() {}
 
 func (x *NetworkPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[4]
+	mi := &file_brig_v1_brig_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +672,7 @@ func (x *NetworkPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkPolicy.ProtoReflect.Descriptor instead.
 func (*NetworkPolicy) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{4}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NetworkPolicy) GetBlockNetwork() bool {
@@ -587,6 +696,20 @@ func (x *NetworkPolicy) GetInboundCidrAllowlist() *CidrList {
 	return nil
 }
 
+func (x *NetworkPolicy) GetDomainAllowlist() *DomainList {
+	if x != nil {
+		return x.DomainAllowlist
+	}
+	return nil
+}
+
+func (x *NetworkPolicy) GetDns() string {
+	if x != nil {
+		return x.Dns
+	}
+	return ""
+}
+
 // Resources are hard limits; zero means the node's default.
 type Resources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -600,7 +723,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_brig_v1_brig_proto_msgTypes[5]
+	mi := &file_brig_v1_brig_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +735,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[5]
+	mi := &file_brig_v1_brig_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +748,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{5}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -671,7 +794,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[6]
+	mi := &file_brig_v1_brig_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +806,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[6]
+	mi := &file_brig_v1_brig_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +819,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{6}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateRequest) GetRequestId() string {
@@ -785,7 +908,7 @@ type CreateResponse struct {
 
 func (x *CreateResponse) Reset() {
 	*x = CreateResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[7]
+	mi := &file_brig_v1_brig_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +920,7 @@ func (x *CreateResponse) String() string {
 func (*CreateResponse) ProtoMessage() {}
 
 func (x *CreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[7]
+	mi := &file_brig_v1_brig_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +933,7 @@ func (x *CreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateResponse.ProtoReflect.Descriptor instead.
 func (*CreateResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{7}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateResponse) GetSandbox() *Sandbox {
@@ -835,17 +958,20 @@ type Sandbox struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Deadline  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// Empty with block_network.
-	Address       string         `protobuf:"bytes,11,opt,name=address,proto3" json:"address,omitempty"`
-	Network       *NetworkPolicy `protobuf:"bytes,12,opt,name=network,proto3" json:"network,omitempty"`
-	Resources     *Resources     `protobuf:"bytes,13,opt,name=resources,proto3" json:"resources,omitempty"`
-	Tunnels       []*Tunnel      `protobuf:"bytes,14,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Address string `protobuf:"bytes,11,opt,name=address,proto3" json:"address,omitempty"`
+	// The policy in force, as it was written.
+	Network   *NetworkPolicy `protobuf:"bytes,12,opt,name=network,proto3" json:"network,omitempty"`
+	Resources *Resources     `protobuf:"bytes,13,opt,name=resources,proto3" json:"resources,omitempty"`
+	Tunnels   []*Tunnel      `protobuf:"bytes,14,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
+	// 1 is the policy that it was made with; every change counts on.
+	PolicyGeneration uint64 `protobuf:"varint,15,opt,name=policy_generation,json=policyGeneration,proto3" json:"policy_generation,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Sandbox) Reset() {
 	*x = Sandbox{}
-	mi := &file_brig_v1_brig_proto_msgTypes[8]
+	mi := &file_brig_v1_brig_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +983,7 @@ func (x *Sandbox) String() string {
 func (*Sandbox) ProtoMessage() {}
 
 func (x *Sandbox) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[8]
+	mi := &file_brig_v1_brig_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +996,7 @@ func (x *Sandbox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sandbox.ProtoReflect.Descriptor instead.
 func (*Sandbox) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{8}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Sandbox) GetId() string {
@@ -971,6 +1097,13 @@ func (x *Sandbox) GetTunnels() []*Tunnel {
 	return nil
 }
 
+func (x *Sandbox) GetPolicyGeneration() uint64 {
+	if x != nil {
+		return x.PolicyGeneration
+	}
+	return 0
+}
+
 type GetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Here and in every call below: the id, or the name of a running sandbox.
@@ -981,7 +1114,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[9]
+	mi := &file_brig_v1_brig_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1126,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[9]
+	mi := &file_brig_v1_brig_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1139,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{9}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetRequest) GetSandbox() string {
@@ -1025,7 +1158,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[10]
+	mi := &file_brig_v1_brig_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1170,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[10]
+	mi := &file_brig_v1_brig_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1183,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{10}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetResponse) GetSandbox() *Sandbox {
@@ -1072,7 +1205,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[11]
+	mi := &file_brig_v1_brig_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1217,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[11]
+	mi := &file_brig_v1_brig_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1230,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{11}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListRequest) GetTags() map[string]string {
@@ -1123,7 +1256,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[12]
+	mi := &file_brig_v1_brig_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1268,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[12]
+	mi := &file_brig_v1_brig_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1281,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{12}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListResponse) GetSandboxes() []*Sandbox {
@@ -1167,7 +1300,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[13]
+	mi := &file_brig_v1_brig_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1312,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[13]
+	mi := &file_brig_v1_brig_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1325,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{13}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitRequest) GetSandbox() string {
@@ -1211,7 +1344,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[14]
+	mi := &file_brig_v1_brig_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1356,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[14]
+	mi := &file_brig_v1_brig_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1369,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{14}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitResponse) GetExit() *Exit {
@@ -1257,7 +1390,7 @@ type TerminateRequest struct {
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[15]
+	mi := &file_brig_v1_brig_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1402,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[15]
+	mi := &file_brig_v1_brig_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1415,7 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{15}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TerminateRequest) GetSandbox() string {
@@ -1308,7 +1441,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[16]
+	mi := &file_brig_v1_brig_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1453,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[16]
+	mi := &file_brig_v1_brig_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1466,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{16}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TerminateResponse) GetExit() *Exit {
@@ -1354,7 +1487,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[17]
+	mi := &file_brig_v1_brig_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1499,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[17]
+	mi := &file_brig_v1_brig_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1512,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{17}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveRequest) GetSandbox() string {
@@ -1404,7 +1537,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[18]
+	mi := &file_brig_v1_brig_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1549,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[18]
+	mi := &file_brig_v1_brig_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1562,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{18}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{19}
 }
 
 type ReadOutputRequest struct {
@@ -1446,7 +1579,7 @@ type ReadOutputRequest struct {
 
 func (x *ReadOutputRequest) Reset() {
 	*x = ReadOutputRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[19]
+	mi := &file_brig_v1_brig_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1591,7 @@ func (x *ReadOutputRequest) String() string {
 func (*ReadOutputRequest) ProtoMessage() {}
 
 func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[19]
+	mi := &file_brig_v1_brig_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1604,7 @@ func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutputRequest.ProtoReflect.Descriptor instead.
 func (*ReadOutputRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{19}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadOutputRequest) GetSandbox() string {
@@ -1515,7 +1648,7 @@ type ReadOutputResponse struct {
 
 func (x *ReadOutputResponse) Reset() {
 	*x = ReadOutputResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[20]
+	mi := &file_brig_v1_brig_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1660,7 @@ func (x *ReadOutputResponse) String() string {
 func (*ReadOutputResponse) ProtoMessage() {}
 
 func (x *ReadOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[20]
+	mi := &file_brig_v1_brig_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1673,7 @@ func (x *ReadOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutputResponse.ProtoReflect.Descriptor instead.
 func (*ReadOutputResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{20}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadOutputResponse) GetChannel() Channel {
@@ -1564,6 +1697,982 @@ func (x *ReadOutputResponse) GetData() []byte {
 	return nil
 }
 
+type GetNetworkPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNetworkPolicyRequest) Reset() {
+	*x = GetNetworkPolicyRequest{}
+	mi := &file_brig_v1_brig_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNetworkPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNetworkPolicyRequest) ProtoMessage() {}
+
+func (x *GetNetworkPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNetworkPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetNetworkPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetNetworkPolicyRequest) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+type GetNetworkPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy in force, as it was written.
+	Network *NetworkPolicy `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	// 1 is the policy that the sandbox was made with; every change counts on. A lease
+	// that ends brings the generation back that it stood in for.
+	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Set while the policy in force is a lease.
+	Lease *PolicyLease `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The policy is bound in the kernel. False: everything is denied.
+	Bound bool `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`
+	// What the sandbox was refused, by reason (see Denied), since brigd began to look;
+	// what the kernel tells is limited in rate, so these are the least that it can have
+	// been.
+	Denials       map[string]uint64 `protobuf:"bytes,5,rep,name=denials,proto3" json:"denials,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNetworkPolicyResponse) Reset() {
+	*x = GetNetworkPolicyResponse{}
+	mi := &file_brig_v1_brig_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNetworkPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNetworkPolicyResponse) ProtoMessage() {}
+
+func (x *GetNetworkPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNetworkPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetNetworkPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetNetworkPolicyResponse) GetNetwork() *NetworkPolicy {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+func (x *GetNetworkPolicyResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GetNetworkPolicyResponse) GetLease() *PolicyLease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *GetNetworkPolicyResponse) GetBound() bool {
+	if x != nil {
+		return x.Bound
+	}
+	return false
+}
+
+func (x *GetNetworkPolicyResponse) GetDenials() map[string]uint64 {
+	if x != nil {
+		return x.Denials
+	}
+	return nil
+}
+
+// PolicyLease is a policy for a time, after which the kernel puts the one before in
+// force again, whether or not brigd lives.
+type PolicyLease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	// What is in force then.
+	RevertsTo           *NetworkPolicy `protobuf:"bytes,2,opt,name=reverts_to,json=revertsTo,proto3" json:"reverts_to,omitempty"`
+	RevertsToGeneration uint64         `protobuf:"varint,3,opt,name=reverts_to_generation,json=revertsToGeneration,proto3" json:"reverts_to_generation,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *PolicyLease) Reset() {
+	*x = PolicyLease{}
+	mi := &file_brig_v1_brig_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyLease) ProtoMessage() {}
+
+func (x *PolicyLease) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyLease.ProtoReflect.Descriptor instead.
+func (*PolicyLease) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PolicyLease) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *PolicyLease) GetRevertsTo() *NetworkPolicy {
+	if x != nil {
+		return x.RevertsTo
+	}
+	return nil
+}
+
+func (x *PolicyLease) GetRevertsToGeneration() uint64 {
+	if x != nil {
+		return x.RevertsToGeneration
+	}
+	return 0
+}
+
+type SetNetworkPolicyRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// The whole policy: nothing of the one before is kept. Needed, if only as {}.
+	Network *NetworkPolicy `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	// Change only if this generation is in force; 0: whichever is.
+	ExpectedGeneration uint64 `protobuf:"varint,3,opt,name=expected_generation,json=expectedGeneration,proto3" json:"expected_generation,omitempty"`
+	// For so long, at least a second and at most 24 h; then the policy that was last set
+	// for good is in force again. Absent: for good.
+	Lease         *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetworkPolicyRequest) Reset() {
+	*x = SetNetworkPolicyRequest{}
+	mi := &file_brig_v1_brig_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetworkPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetworkPolicyRequest) ProtoMessage() {}
+
+func (x *SetNetworkPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetworkPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SetNetworkPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SetNetworkPolicyRequest) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+func (x *SetNetworkPolicyRequest) GetNetwork() *NetworkPolicy {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+func (x *SetNetworkPolicyRequest) GetExpectedGeneration() uint64 {
+	if x != nil {
+		return x.ExpectedGeneration
+	}
+	return 0
+}
+
+func (x *SetNetworkPolicyRequest) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+type SetNetworkPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the policy that is now in force.
+	Generation uint64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// When a lease ends.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetworkPolicyResponse) Reset() {
+	*x = SetNetworkPolicyResponse{}
+	mi := &file_brig_v1_brig_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetworkPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetworkPolicyResponse) ProtoMessage() {}
+
+func (x *SetNetworkPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetworkPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SetNetworkPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SetNetworkPolicyResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *SetNetworkPolicyResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+type ExplainNetworkRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// An address or a name.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// 1..65535. 0: for a name 443, for an address any.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// tcp, udp, icmp. Empty: tcp.
+	Protocol      string `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainNetworkRequest) Reset() {
+	*x = ExplainNetworkRequest{}
+	mi := &file_brig_v1_brig_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainNetworkRequest) ProtoMessage() {}
+
+func (x *ExplainNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainNetworkRequest.ProtoReflect.Descriptor instead.
+func (*ExplainNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ExplainNetworkRequest) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+func (x *ExplainNetworkRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ExplainNetworkRequest) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ExplainNetworkRequest) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+type ExplainNetworkResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Verdict Verdict                `protobuf:"varint,1,opt,name=verdict,proto3,enum=brig.v1.Verdict" json:"verdict,omitempty"`
+	// In words, one line, such as: entry 203.0.113.0/24 of cidr_allowlist.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Of the policy that decides; 0 if none is bound.
+	Generation    uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainNetworkResponse) Reset() {
+	*x = ExplainNetworkResponse{}
+	mi := &file_brig_v1_brig_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainNetworkResponse) ProtoMessage() {}
+
+func (x *ExplainNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainNetworkResponse.ProtoReflect.Descriptor instead.
+func (*ExplainNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ExplainNetworkResponse) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *ExplainNetworkResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ExplainNetworkResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type EventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this sandbox alone; empty: of all that the caller may see.
+	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsRequest) Reset() {
+	*x = EventsRequest{}
+	mi := &file_brig_v1_brig_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsRequest) ProtoMessage() {}
+
+func (x *EventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
+func (*EventsRequest) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *EventsRequest) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+type EventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsResponse) Reset() {
+	*x = EventsResponse{}
+	mi := &file_brig_v1_brig_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsResponse) ProtoMessage() {}
+
+func (x *EventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
+func (*EventsResponse) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *EventsResponse) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+// Event is something that happened.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// Empty if it is not known whose it was; only root sees such events.
+	Sandbox string `protobuf:"bytes,2,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Event_Created
+	//	*Event_Exited
+	//	*Event_PolicyChanged
+	//	*Event_Denied
+	//	*Event_Missed
+	Kind          isEvent_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_brig_v1_brig_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Event) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Event) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+func (x *Event) GetKind() isEvent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Event) GetCreated() *SandboxCreated {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Created); ok {
+			return x.Created
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetExited() *Exit {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Exited); ok {
+			return x.Exited
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPolicyChanged() *PolicyChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_PolicyChanged); ok {
+			return x.PolicyChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDenied() *Denied {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Denied); ok {
+			return x.Denied
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMissed() *EventsMissed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Missed); ok {
+			return x.Missed
+		}
+	}
+	return nil
+}
+
+type isEvent_Kind interface {
+	isEvent_Kind()
+}
+
+type Event_Created struct {
+	Created *SandboxCreated `protobuf:"bytes,3,opt,name=created,proto3,oneof"`
+}
+
+type Event_Exited struct {
+	Exited *Exit `protobuf:"bytes,4,opt,name=exited,proto3,oneof"`
+}
+
+type Event_PolicyChanged struct {
+	PolicyChanged *PolicyChanged `protobuf:"bytes,5,opt,name=policy_changed,json=policyChanged,proto3,oneof"`
+}
+
+type Event_Denied struct {
+	Denied *Denied `protobuf:"bytes,6,opt,name=denied,proto3,oneof"`
+}
+
+type Event_Missed struct {
+	Missed *EventsMissed `protobuf:"bytes,7,opt,name=missed,proto3,oneof"`
+}
+
+func (*Event_Created) isEvent_Kind() {}
+
+func (*Event_Exited) isEvent_Kind() {}
+
+func (*Event_PolicyChanged) isEvent_Kind() {}
+
+func (*Event_Denied) isEvent_Kind() {}
+
+func (*Event_Missed) isEvent_Kind() {}
+
+// SandboxCreated: it runs.
+type SandboxCreated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Image         string                 `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxCreated) Reset() {
+	*x = SandboxCreated{}
+	mi := &file_brig_v1_brig_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxCreated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxCreated) ProtoMessage() {}
+
+func (x *SandboxCreated) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxCreated.ProtoReflect.Descriptor instead.
+func (*SandboxCreated) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SandboxCreated) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SandboxCreated) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+// PolicyChanged: another network policy is in force.
+type PolicyChanged struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Set if it is a lease: when that ends.
+	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	// A lease ended, and this is what it stood in for.
+	Reverted      bool `protobuf:"varint,3,opt,name=reverted,proto3" json:"reverted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyChanged) Reset() {
+	*x = PolicyChanged{}
+	mi := &file_brig_v1_brig_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyChanged) ProtoMessage() {}
+
+func (x *PolicyChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyChanged.ProtoReflect.Descriptor instead.
+func (*PolicyChanged) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *PolicyChanged) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *PolicyChanged) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *PolicyChanged) GetReverted() bool {
+	if x != nil {
+		return x.Reverted
+	}
+	return false
+}
+
+// Denied: something that the sandbox sent or asked was refused. What is refused alike
+// within a second is told at once and then once more with a count.
+type Denied struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// identity (a forged address), node (an address of the node's), never (private,
+	// metadata, reserved), policy (not named by it), unbound (there is none yet), limit
+	// (too many connections), sibling (another sandbox), service (a port of the node's,
+	// its resolver's too), dns (a name not answered for), sni (TLS to such a name), other;
+	// more: several that are not told apart.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// tcp, udp, icmp, ip-99; empty for a name or if not known.
+	Protocol        string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Source          string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	SourcePort      uint32 `protobuf:"varint,4,opt,name=source_port,json=sourcePort,proto3" json:"source_port,omitempty"`
+	Destination     string `protobuf:"bytes,5,opt,name=destination,proto3" json:"destination,omitempty"`
+	DestinationPort uint32 `protobuf:"varint,6,opt,name=destination_port,json=destinationPort,proto3" json:"destination_port,omitempty"`
+	// That was asked for, or that the destination was last resolved from.
+	Name string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
+	// Of the policy in force then; 0 if none was.
+	Generation uint64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
+	// How many this stands for.
+	Count uint64 `protobuf:"varint,9,opt,name=count,proto3" json:"count,omitempty"`
+	// In the node's transit namespace.
+	Link          string `protobuf:"bytes,10,opt,name=link,proto3" json:"link,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Denied) Reset() {
+	*x = Denied{}
+	mi := &file_brig_v1_brig_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Denied) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Denied) ProtoMessage() {}
+
+func (x *Denied) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Denied.ProtoReflect.Descriptor instead.
+func (*Denied) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Denied) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Denied) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Denied) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Denied) GetSourcePort() uint32 {
+	if x != nil {
+		return x.SourcePort
+	}
+	return 0
+}
+
+func (x *Denied) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Denied) GetDestinationPort() uint32 {
+	if x != nil {
+		return x.DestinationPort
+	}
+	return 0
+}
+
+func (x *Denied) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Denied) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Denied) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Denied) GetLink() string {
+	if x != nil {
+		return x.Link
+	}
+	return ""
+}
+
+// EventsMissed: so many events were dropped here.
+type EventsMissed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsMissed) Reset() {
+	*x = EventsMissed{}
+	mi := &file_brig_v1_brig_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsMissed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsMissed) ProtoMessage() {}
+
+func (x *EventsMissed) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_brig_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsMissed.ProtoReflect.Descriptor instead.
+func (*EventsMissed) Descriptor() ([]byte, []int) {
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *EventsMissed) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // ExecSpec is a program to run in a sandbox.
 type ExecSpec struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1581,7 +2690,7 @@ type ExecSpec struct {
 
 func (x *ExecSpec) Reset() {
 	*x = ExecSpec{}
-	mi := &file_brig_v1_brig_proto_msgTypes[21]
+	mi := &file_brig_v1_brig_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +2702,7 @@ func (x *ExecSpec) String() string {
 func (*ExecSpec) ProtoMessage() {}
 
 func (x *ExecSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[21]
+	mi := &file_brig_v1_brig_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +2715,7 @@ func (x *ExecSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecSpec.ProtoReflect.Descriptor instead.
 func (*ExecSpec) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{21}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExecSpec) GetSandbox() string {
@@ -1655,7 +2764,7 @@ type ExecRunRequest struct {
 
 func (x *ExecRunRequest) Reset() {
 	*x = ExecRunRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[22]
+	mi := &file_brig_v1_brig_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2776,7 @@ func (x *ExecRunRequest) String() string {
 func (*ExecRunRequest) ProtoMessage() {}
 
 func (x *ExecRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[22]
+	mi := &file_brig_v1_brig_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2789,7 @@ func (x *ExecRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRunRequest.ProtoReflect.Descriptor instead.
 func (*ExecRunRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{22}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExecRunRequest) GetExec() *ExecSpec {
@@ -1710,7 +2819,7 @@ type ExecRunResponse struct {
 
 func (x *ExecRunResponse) Reset() {
 	*x = ExecRunResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[23]
+	mi := &file_brig_v1_brig_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +2831,7 @@ func (x *ExecRunResponse) String() string {
 func (*ExecRunResponse) ProtoMessage() {}
 
 func (x *ExecRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[23]
+	mi := &file_brig_v1_brig_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +2844,7 @@ func (x *ExecRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRunResponse.ProtoReflect.Descriptor instead.
 func (*ExecRunResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{23}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExecRunResponse) GetStdout() []byte {
@@ -1776,7 +2885,7 @@ type WindowSize struct {
 
 func (x *WindowSize) Reset() {
 	*x = WindowSize{}
-	mi := &file_brig_v1_brig_proto_msgTypes[24]
+	mi := &file_brig_v1_brig_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +2897,7 @@ func (x *WindowSize) String() string {
 func (*WindowSize) ProtoMessage() {}
 
 func (x *WindowSize) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[24]
+	mi := &file_brig_v1_brig_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +2910,7 @@ func (x *WindowSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WindowSize.ProtoReflect.Descriptor instead.
 func (*WindowSize) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{24}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WindowSize) GetColumns() uint32 {
@@ -1832,7 +2941,7 @@ type ExecStart struct {
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_brig_v1_brig_proto_msgTypes[25]
+	mi := &file_brig_v1_brig_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2953,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[25]
+	mi := &file_brig_v1_brig_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2966,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{25}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExecStart) GetExec() *ExecSpec {
@@ -1904,7 +3013,7 @@ type ExecStreamRequest struct {
 
 func (x *ExecStreamRequest) Reset() {
 	*x = ExecStreamRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[26]
+	mi := &file_brig_v1_brig_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +3025,7 @@ func (x *ExecStreamRequest) String() string {
 func (*ExecStreamRequest) ProtoMessage() {}
 
 func (x *ExecStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[26]
+	mi := &file_brig_v1_brig_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +3038,7 @@ func (x *ExecStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStreamRequest.ProtoReflect.Descriptor instead.
 func (*ExecStreamRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{26}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExecStreamRequest) GetMessage() isExecStreamRequest_Message {
@@ -2035,7 +3144,7 @@ type ExecStreamResponse struct {
 
 func (x *ExecStreamResponse) Reset() {
 	*x = ExecStreamResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[27]
+	mi := &file_brig_v1_brig_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +3156,7 @@ func (x *ExecStreamResponse) String() string {
 func (*ExecStreamResponse) ProtoMessage() {}
 
 func (x *ExecStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[27]
+	mi := &file_brig_v1_brig_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +3169,7 @@ func (x *ExecStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStreamResponse.ProtoReflect.Descriptor instead.
 func (*ExecStreamResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{27}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExecStreamResponse) GetMessage() isExecStreamResponse_Message {
@@ -2144,7 +3253,7 @@ type TunnelsOpenRequest struct {
 
 func (x *TunnelsOpenRequest) Reset() {
 	*x = TunnelsOpenRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[28]
+	mi := &file_brig_v1_brig_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +3265,7 @@ func (x *TunnelsOpenRequest) String() string {
 func (*TunnelsOpenRequest) ProtoMessage() {}
 
 func (x *TunnelsOpenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[28]
+	mi := &file_brig_v1_brig_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +3278,7 @@ func (x *TunnelsOpenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelsOpenRequest.ProtoReflect.Descriptor instead.
 func (*TunnelsOpenRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{28}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TunnelsOpenRequest) GetSandbox() string {
@@ -2195,7 +3304,7 @@ type TunnelsOpenResponse struct {
 
 func (x *TunnelsOpenResponse) Reset() {
 	*x = TunnelsOpenResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[29]
+	mi := &file_brig_v1_brig_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +3316,7 @@ func (x *TunnelsOpenResponse) String() string {
 func (*TunnelsOpenResponse) ProtoMessage() {}
 
 func (x *TunnelsOpenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[29]
+	mi := &file_brig_v1_brig_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +3329,7 @@ func (x *TunnelsOpenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelsOpenResponse.ProtoReflect.Descriptor instead.
 func (*TunnelsOpenResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{29}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TunnelsOpenResponse) GetTunnel() *Tunnel {
@@ -2239,7 +3348,7 @@ type TunnelsListRequest struct {
 
 func (x *TunnelsListRequest) Reset() {
 	*x = TunnelsListRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[30]
+	mi := &file_brig_v1_brig_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +3360,7 @@ func (x *TunnelsListRequest) String() string {
 func (*TunnelsListRequest) ProtoMessage() {}
 
 func (x *TunnelsListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[30]
+	mi := &file_brig_v1_brig_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +3373,7 @@ func (x *TunnelsListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelsListRequest.ProtoReflect.Descriptor instead.
 func (*TunnelsListRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{30}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TunnelsListRequest) GetSandbox() string {
@@ -2283,7 +3392,7 @@ type TunnelsListResponse struct {
 
 func (x *TunnelsListResponse) Reset() {
 	*x = TunnelsListResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[31]
+	mi := &file_brig_v1_brig_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +3404,7 @@ func (x *TunnelsListResponse) String() string {
 func (*TunnelsListResponse) ProtoMessage() {}
 
 func (x *TunnelsListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[31]
+	mi := &file_brig_v1_brig_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +3417,7 @@ func (x *TunnelsListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelsListResponse.ProtoReflect.Descriptor instead.
 func (*TunnelsListResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{31}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TunnelsListResponse) GetTunnels() []*Tunnel {
@@ -2328,7 +3437,7 @@ type TunnelsCloseRequest struct {
 
 func (x *TunnelsCloseRequest) Reset() {
 	*x = TunnelsCloseRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[32]
+	mi := &file_brig_v1_brig_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +3449,7 @@ func (x *TunnelsCloseRequest) String() string {
 func (*TunnelsCloseRequest) ProtoMessage() {}
 
 func (x *TunnelsCloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[32]
+	mi := &file_brig_v1_brig_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +3462,7 @@ func (x *TunnelsCloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelsCloseRequest.ProtoReflect.Descriptor instead.
 func (*TunnelsCloseRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{32}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TunnelsCloseRequest) GetSandbox() string {
@@ -2378,7 +3487,7 @@ type TunnelsCloseResponse struct {
 
 func (x *TunnelsCloseResponse) Reset() {
 	*x = TunnelsCloseResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[33]
+	mi := &file_brig_v1_brig_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +3499,7 @@ func (x *TunnelsCloseResponse) String() string {
 func (*TunnelsCloseResponse) ProtoMessage() {}
 
 func (x *TunnelsCloseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[33]
+	mi := &file_brig_v1_brig_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +3512,7 @@ func (x *TunnelsCloseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelsCloseResponse.ProtoReflect.Descriptor instead.
 func (*TunnelsCloseResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{33}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{48}
 }
 
 type PullRequest struct {
@@ -2415,7 +3524,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[34]
+	mi := &file_brig_v1_brig_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +3536,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[34]
+	mi := &file_brig_v1_brig_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +3549,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{34}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PullRequest) GetImage() string {
@@ -2463,7 +3572,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[35]
+	mi := &file_brig_v1_brig_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +3584,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[35]
+	mi := &file_brig_v1_brig_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +3597,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{35}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PullResponse) GetDoneBytes() uint64 {
@@ -2521,7 +3630,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[36]
+	mi := &file_brig_v1_brig_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +3642,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[36]
+	mi := &file_brig_v1_brig_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +3655,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{36}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ImportRequest) GetChunk() []byte {
@@ -2565,7 +3674,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[37]
+	mi := &file_brig_v1_brig_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +3686,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[37]
+	mi := &file_brig_v1_brig_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +3699,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{37}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ImportResponse) GetImages() []*Image {
@@ -2614,7 +3723,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_brig_v1_brig_proto_msgTypes[38]
+	mi := &file_brig_v1_brig_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +3735,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[38]
+	mi := &file_brig_v1_brig_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +3748,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{38}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Image) GetName() string {
@@ -2678,7 +3787,7 @@ type ImagesListRequest struct {
 
 func (x *ImagesListRequest) Reset() {
 	*x = ImagesListRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[39]
+	mi := &file_brig_v1_brig_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +3799,7 @@ func (x *ImagesListRequest) String() string {
 func (*ImagesListRequest) ProtoMessage() {}
 
 func (x *ImagesListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[39]
+	mi := &file_brig_v1_brig_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +3812,7 @@ func (x *ImagesListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagesListRequest.ProtoReflect.Descriptor instead.
 func (*ImagesListRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{39}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{54}
 }
 
 type ImagesListResponse struct {
@@ -2715,7 +3824,7 @@ type ImagesListResponse struct {
 
 func (x *ImagesListResponse) Reset() {
 	*x = ImagesListResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[40]
+	mi := &file_brig_v1_brig_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +3836,7 @@ func (x *ImagesListResponse) String() string {
 func (*ImagesListResponse) ProtoMessage() {}
 
 func (x *ImagesListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[40]
+	mi := &file_brig_v1_brig_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +3849,7 @@ func (x *ImagesListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagesListResponse.ProtoReflect.Descriptor instead.
 func (*ImagesListResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{40}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ImagesListResponse) GetImages() []*Image {
@@ -2759,7 +3868,7 @@ type ImagesRemoveRequest struct {
 
 func (x *ImagesRemoveRequest) Reset() {
 	*x = ImagesRemoveRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[41]
+	mi := &file_brig_v1_brig_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +3880,7 @@ func (x *ImagesRemoveRequest) String() string {
 func (*ImagesRemoveRequest) ProtoMessage() {}
 
 func (x *ImagesRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[41]
+	mi := &file_brig_v1_brig_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +3893,7 @@ func (x *ImagesRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagesRemoveRequest.ProtoReflect.Descriptor instead.
 func (*ImagesRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{41}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ImagesRemoveRequest) GetImage() string {
@@ -2802,7 +3911,7 @@ type ImagesRemoveResponse struct {
 
 func (x *ImagesRemoveResponse) Reset() {
 	*x = ImagesRemoveResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[42]
+	mi := &file_brig_v1_brig_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +3923,7 @@ func (x *ImagesRemoveResponse) String() string {
 func (*ImagesRemoveResponse) ProtoMessage() {}
 
 func (x *ImagesRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[42]
+	mi := &file_brig_v1_brig_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +3936,7 @@ func (x *ImagesRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagesRemoveResponse.ProtoReflect.Descriptor instead.
 func (*ImagesRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{42}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{57}
 }
 
 type InfoRequest struct {
@@ -2838,7 +3947,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[43]
+	mi := &file_brig_v1_brig_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3959,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[43]
+	mi := &file_brig_v1_brig_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3972,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{43}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{58}
 }
 
 type InfoResponse struct {
@@ -2882,7 +3991,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[44]
+	mi := &file_brig_v1_brig_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +4003,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[44]
+	mi := &file_brig_v1_brig_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +4016,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{44}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *InfoResponse) GetNode() string {
@@ -2967,7 +4076,7 @@ type CARequest struct {
 
 func (x *CARequest) Reset() {
 	*x = CARequest{}
-	mi := &file_brig_v1_brig_proto_msgTypes[45]
+	mi := &file_brig_v1_brig_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2979,7 +4088,7 @@ func (x *CARequest) String() string {
 func (*CARequest) ProtoMessage() {}
 
 func (x *CARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[45]
+	mi := &file_brig_v1_brig_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2992,7 +4101,7 @@ func (x *CARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARequest.ProtoReflect.Descriptor instead.
 func (*CARequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{45}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{60}
 }
 
 type CAResponse struct {
@@ -3007,7 +4116,7 @@ type CAResponse struct {
 
 func (x *CAResponse) Reset() {
 	*x = CAResponse{}
-	mi := &file_brig_v1_brig_proto_msgTypes[46]
+	mi := &file_brig_v1_brig_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3019,7 +4128,7 @@ func (x *CAResponse) String() string {
 func (*CAResponse) ProtoMessage() {}
 
 func (x *CAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[46]
+	mi := &file_brig_v1_brig_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3032,7 +4141,7 @@ func (x *CAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAResponse.ProtoReflect.Descriptor instead.
 func (*CAResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{46}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CAResponse) GetPem() string {
@@ -3057,7 +4166,7 @@ type ExecStreamResponse_Started struct {
 
 func (x *ExecStreamResponse_Started) Reset() {
 	*x = ExecStreamResponse_Started{}
-	mi := &file_brig_v1_brig_proto_msgTypes[52]
+	mi := &file_brig_v1_brig_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +4178,7 @@ func (x *ExecStreamResponse_Started) String() string {
 func (*ExecStreamResponse_Started) ProtoMessage() {}
 
 func (x *ExecStreamResponse_Started) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_brig_proto_msgTypes[52]
+	mi := &file_brig_v1_brig_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +4191,7 @@ func (x *ExecStreamResponse_Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStreamResponse_Started.ProtoReflect.Descriptor instead.
 func (*ExecStreamResponse_Started) Descriptor() ([]byte, []int) {
-	return file_brig_v1_brig_proto_rawDescGZIP(), []int{27, 0}
+	return file_brig_v1_brig_proto_rawDescGZIP(), []int{42, 0}
 }
 
 var File_brig_v1_brig_proto protoreflect.FileDescriptor
@@ -3104,11 +4213,16 @@ const file_brig_v1_brig_proto_rawDesc = "" +
 	"\x04port\x18\x04 \x01(\rR\x04port\x12\x10\n" +
 	"\x03url\x18\x05 \x01(\tR\x03url\" \n" +
 	"\bCidrList\x12\x14\n" +
-	"\x05cidrs\x18\x01 \x03(\tR\x05cidrs\"\xb7\x01\n" +
+	"\x05cidrs\x18\x01 \x03(\tR\x05cidrs\"&\n" +
+	"\n" +
+	"DomainList\x12\x18\n" +
+	"\adomains\x18\x01 \x03(\tR\adomains\"\x89\x02\n" +
 	"\rNetworkPolicy\x12#\n" +
 	"\rblock_network\x18\x01 \x01(\bR\fblockNetwork\x128\n" +
 	"\x0ecidr_allowlist\x18\x02 \x01(\v2\x11.brig.v1.CidrListR\rcidrAllowlist\x12G\n" +
-	"\x16inbound_cidr_allowlist\x18\x03 \x01(\v2\x11.brig.v1.CidrListR\x14inboundCidrAllowlist\"<\n" +
+	"\x16inbound_cidr_allowlist\x18\x03 \x01(\v2\x11.brig.v1.CidrListR\x14inboundCidrAllowlist\x12>\n" +
+	"\x10domain_allowlist\x18\x04 \x01(\v2\x13.brig.v1.DomainListR\x0fdomainAllowlist\x12\x10\n" +
+	"\x03dns\x18\x05 \x01(\tR\x03dns\"<\n" +
 	"\tResources\x12\x10\n" +
 	"\x03cpu\x18\x01 \x01(\x01R\x03cpu\x12\x1d\n" +
 	"\n" +
@@ -3134,7 +4248,7 @@ const file_brig_v1_brig_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"<\n" +
 	"\x0eCreateResponse\x12*\n" +
-	"\asandbox\x18\x01 \x01(\v2\x10.brig.v1.SandboxR\asandbox\"\xc2\x04\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.brig.v1.SandboxR\asandbox\"\xef\x04\n" +
 	"\aSandbox\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3151,7 +4265,8 @@ const file_brig_v1_brig_proto_rawDesc = "" +
 	"\aaddress\x18\v \x01(\tR\aaddress\x120\n" +
 	"\anetwork\x18\f \x01(\v2\x16.brig.v1.NetworkPolicyR\anetwork\x120\n" +
 	"\tresources\x18\r \x01(\v2\x12.brig.v1.ResourcesR\tresources\x12)\n" +
-	"\atunnels\x18\x0e \x03(\v2\x0f.brig.v1.TunnelR\atunnels\x1a7\n" +
+	"\atunnels\x18\x0e \x03(\v2\x0f.brig.v1.TunnelR\atunnels\x12+\n" +
+	"\x11policy_generation\x18\x0f \x01(\x04R\x10policyGeneration\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"&\n" +
@@ -3189,7 +4304,85 @@ const file_brig_v1_brig_proto_rawDesc = "" +
 	"\x12ReadOutputResponse\x12*\n" +
 	"\achannel\x18\x01 \x01(\x0e2\x10.brig.v1.ChannelR\achannel\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xed\x01\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"3\n" +
+	"\x17GetNetworkPolicyRequest\x12\x18\n" +
+	"\asandbox\x18\x01 \x01(\tR\asandbox\"\xb4\x02\n" +
+	"\x18GetNetworkPolicyResponse\x120\n" +
+	"\anetwork\x18\x01 \x01(\v2\x16.brig.v1.NetworkPolicyR\anetwork\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12*\n" +
+	"\x05lease\x18\x03 \x01(\v2\x14.brig.v1.PolicyLeaseR\x05lease\x12\x14\n" +
+	"\x05bound\x18\x04 \x01(\bR\x05bound\x12H\n" +
+	"\adenials\x18\x05 \x03(\v2..brig.v1.GetNetworkPolicyResponse.DenialsEntryR\adenials\x1a:\n" +
+	"\fDenialsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xaa\x01\n" +
+	"\vPolicyLease\x120\n" +
+	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x125\n" +
+	"\n" +
+	"reverts_to\x18\x02 \x01(\v2\x16.brig.v1.NetworkPolicyR\trevertsTo\x122\n" +
+	"\x15reverts_to_generation\x18\x03 \x01(\x04R\x13revertsToGeneration\"\xc7\x01\n" +
+	"\x17SetNetworkPolicyRequest\x12\x18\n" +
+	"\asandbox\x18\x01 \x01(\tR\asandbox\x120\n" +
+	"\anetwork\x18\x02 \x01(\v2\x16.brig.v1.NetworkPolicyR\anetwork\x12/\n" +
+	"\x13expected_generation\x18\x03 \x01(\x04R\x12expectedGeneration\x12/\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"l\n" +
+	"\x18SetNetworkPolicyResponse\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"u\n" +
+	"\x15ExplainNetworkRequest\x12\x18\n" +
+	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"x\n" +
+	"\x16ExplainNetworkResponse\x12*\n" +
+	"\averdict\x18\x01 \x01(\x0e2\x10.brig.v1.VerdictR\averdict\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\")\n" +
+	"\rEventsRequest\x12\x18\n" +
+	"\asandbox\x18\x01 \x01(\tR\asandbox\"6\n" +
+	"\x0eEventsResponse\x12$\n" +
+	"\x05event\x18\x01 \x01(\v2\x0e.brig.v1.EventR\x05event\"\xd0\x02\n" +
+	"\x05Event\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\asandbox\x18\x02 \x01(\tR\asandbox\x123\n" +
+	"\acreated\x18\x03 \x01(\v2\x17.brig.v1.SandboxCreatedH\x00R\acreated\x12'\n" +
+	"\x06exited\x18\x04 \x01(\v2\r.brig.v1.ExitH\x00R\x06exited\x12?\n" +
+	"\x0epolicy_changed\x18\x05 \x01(\v2\x16.brig.v1.PolicyChangedH\x00R\rpolicyChanged\x12)\n" +
+	"\x06denied\x18\x06 \x01(\v2\x0f.brig.v1.DeniedH\x00R\x06denied\x12/\n" +
+	"\x06missed\x18\a \x01(\v2\x15.brig.v1.EventsMissedH\x00R\x06missedB\x06\n" +
+	"\x04kind\":\n" +
+	"\x0eSandboxCreated\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05image\x18\x02 \x01(\tR\x05image\"}\n" +
+	"\rPolicyChanged\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1a\n" +
+	"\breverted\x18\x03 \x01(\bR\breverted\"\xa0\x02\n" +
+	"\x06Denied\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x1f\n" +
+	"\vsource_port\x18\x04 \x01(\rR\n" +
+	"sourcePort\x12 \n" +
+	"\vdestination\x18\x05 \x01(\tR\vdestination\x12)\n" +
+	"\x10destination_port\x18\x06 \x01(\rR\x0fdestinationPort\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"generation\x18\b \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05count\x18\t \x01(\x04R\x05count\x12\x12\n" +
+	"\x04link\x18\n" +
+	" \x01(\tR\x04link\"$\n" +
+	"\fEventsMissed\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"\xed\x01\n" +
 	"\bExecSpec\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x12\n" +
 	"\x04argv\x18\x02 \x03(\tR\x04argv\x12,\n" +
@@ -3310,7 +4503,12 @@ const file_brig_v1_brig_proto_rawDesc = "" +
 	"\aChannel\x12\x17\n" +
 	"\x13CHANNEL_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eCHANNEL_STDOUT\x10\x01\x12\x12\n" +
-	"\x0eCHANNEL_STDERR\x10\x022\xaa\x03\n" +
+	"\x0eCHANNEL_STDERR\x10\x02*\\\n" +
+	"\aVerdict\x12\x17\n" +
+	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rVERDICT_ALLOW\x10\x01\x12\x10\n" +
+	"\fVERDICT_DENY\x10\x02\x12\x13\n" +
+	"\x0fVERDICT_UNKNOWN\x10\x032\xec\x05\n" +
 	"\tSandboxes\x129\n" +
 	"\x06Create\x12\x16.brig.v1.CreateRequest\x1a\x17.brig.v1.CreateResponse\x120\n" +
 	"\x03Get\x12\x13.brig.v1.GetRequest\x1a\x14.brig.v1.GetResponse\x123\n" +
@@ -3319,7 +4517,11 @@ const file_brig_v1_brig_proto_rawDesc = "" +
 	"\tTerminate\x12\x19.brig.v1.TerminateRequest\x1a\x1a.brig.v1.TerminateResponse\x129\n" +
 	"\x06Remove\x12\x16.brig.v1.RemoveRequest\x1a\x17.brig.v1.RemoveResponse\x12G\n" +
 	"\n" +
-	"ReadOutput\x12\x1a.brig.v1.ReadOutputRequest\x1a\x1b.brig.v1.ReadOutputResponse0\x012\x87\x01\n" +
+	"ReadOutput\x12\x1a.brig.v1.ReadOutputRequest\x1a\x1b.brig.v1.ReadOutputResponse0\x01\x12W\n" +
+	"\x10GetNetworkPolicy\x12 .brig.v1.GetNetworkPolicyRequest\x1a!.brig.v1.GetNetworkPolicyResponse\x12W\n" +
+	"\x10SetNetworkPolicy\x12 .brig.v1.SetNetworkPolicyRequest\x1a!.brig.v1.SetNetworkPolicyResponse\x12Q\n" +
+	"\x0eExplainNetwork\x12\x1e.brig.v1.ExplainNetworkRequest\x1a\x1f.brig.v1.ExplainNetworkResponse\x12;\n" +
+	"\x06Events\x12\x16.brig.v1.EventsRequest\x1a\x17.brig.v1.EventsResponse0\x012\x87\x01\n" +
 	"\x04Exec\x128\n" +
 	"\x03Run\x12\x17.brig.v1.ExecRunRequest\x1a\x18.brig.v1.ExecRunResponse\x12E\n" +
 	"\x06Stream\x12\x1a.brig.v1.ExecStreamRequest\x1a\x1b.brig.v1.ExecStreamResponse(\x010\x012\xd5\x01\n" +
@@ -3348,157 +4550,200 @@ func file_brig_v1_brig_proto_rawDescGZIP() []byte {
 	return file_brig_v1_brig_proto_rawDescData
 }
 
-var file_brig_v1_brig_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_brig_v1_brig_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_brig_v1_brig_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_brig_v1_brig_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_brig_v1_brig_proto_goTypes = []any{
 	(State)(0),                         // 0: brig.v1.State
 	(Reason)(0),                        // 1: brig.v1.Reason
 	(TunnelKind)(0),                    // 2: brig.v1.TunnelKind
 	(Channel)(0),                       // 3: brig.v1.Channel
-	(*Exit)(nil),                       // 4: brig.v1.Exit
-	(*Port)(nil),                       // 5: brig.v1.Port
-	(*Tunnel)(nil),                     // 6: brig.v1.Tunnel
-	(*CidrList)(nil),                   // 7: brig.v1.CidrList
-	(*NetworkPolicy)(nil),              // 8: brig.v1.NetworkPolicy
-	(*Resources)(nil),                  // 9: brig.v1.Resources
-	(*CreateRequest)(nil),              // 10: brig.v1.CreateRequest
-	(*CreateResponse)(nil),             // 11: brig.v1.CreateResponse
-	(*Sandbox)(nil),                    // 12: brig.v1.Sandbox
-	(*GetRequest)(nil),                 // 13: brig.v1.GetRequest
-	(*GetResponse)(nil),                // 14: brig.v1.GetResponse
-	(*ListRequest)(nil),                // 15: brig.v1.ListRequest
-	(*ListResponse)(nil),               // 16: brig.v1.ListResponse
-	(*WaitRequest)(nil),                // 17: brig.v1.WaitRequest
-	(*WaitResponse)(nil),               // 18: brig.v1.WaitResponse
-	(*TerminateRequest)(nil),           // 19: brig.v1.TerminateRequest
-	(*TerminateResponse)(nil),          // 20: brig.v1.TerminateResponse
-	(*RemoveRequest)(nil),              // 21: brig.v1.RemoveRequest
-	(*RemoveResponse)(nil),             // 22: brig.v1.RemoveResponse
-	(*ReadOutputRequest)(nil),          // 23: brig.v1.ReadOutputRequest
-	(*ReadOutputResponse)(nil),         // 24: brig.v1.ReadOutputResponse
-	(*ExecSpec)(nil),                   // 25: brig.v1.ExecSpec
-	(*ExecRunRequest)(nil),             // 26: brig.v1.ExecRunRequest
-	(*ExecRunResponse)(nil),            // 27: brig.v1.ExecRunResponse
-	(*WindowSize)(nil),                 // 28: brig.v1.WindowSize
-	(*ExecStart)(nil),                  // 29: brig.v1.ExecStart
-	(*ExecStreamRequest)(nil),          // 30: brig.v1.ExecStreamRequest
-	(*ExecStreamResponse)(nil),         // 31: brig.v1.ExecStreamResponse
-	(*TunnelsOpenRequest)(nil),         // 32: brig.v1.TunnelsOpenRequest
-	(*TunnelsOpenResponse)(nil),        // 33: brig.v1.TunnelsOpenResponse
-	(*TunnelsListRequest)(nil),         // 34: brig.v1.TunnelsListRequest
-	(*TunnelsListResponse)(nil),        // 35: brig.v1.TunnelsListResponse
-	(*TunnelsCloseRequest)(nil),        // 36: brig.v1.TunnelsCloseRequest
-	(*TunnelsCloseResponse)(nil),       // 37: brig.v1.TunnelsCloseResponse
-	(*PullRequest)(nil),                // 38: brig.v1.PullRequest
-	(*PullResponse)(nil),               // 39: brig.v1.PullResponse
-	(*ImportRequest)(nil),              // 40: brig.v1.ImportRequest
-	(*ImportResponse)(nil),             // 41: brig.v1.ImportResponse
-	(*Image)(nil),                      // 42: brig.v1.Image
-	(*ImagesListRequest)(nil),          // 43: brig.v1.ImagesListRequest
-	(*ImagesListResponse)(nil),         // 44: brig.v1.ImagesListResponse
-	(*ImagesRemoveRequest)(nil),        // 45: brig.v1.ImagesRemoveRequest
-	(*ImagesRemoveResponse)(nil),       // 46: brig.v1.ImagesRemoveResponse
-	(*InfoRequest)(nil),                // 47: brig.v1.InfoRequest
-	(*InfoResponse)(nil),               // 48: brig.v1.InfoResponse
-	(*CARequest)(nil),                  // 49: brig.v1.CARequest
-	(*CAResponse)(nil),                 // 50: brig.v1.CAResponse
-	nil,                                // 51: brig.v1.CreateRequest.EnvEntry
-	nil,                                // 52: brig.v1.CreateRequest.TagsEntry
-	nil,                                // 53: brig.v1.Sandbox.TagsEntry
-	nil,                                // 54: brig.v1.ListRequest.TagsEntry
-	nil,                                // 55: brig.v1.ExecSpec.EnvEntry
-	(*ExecStreamResponse_Started)(nil), // 56: brig.v1.ExecStreamResponse.Started
-	(*timestamppb.Timestamp)(nil),      // 57: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 58: google.protobuf.Duration
+	(Verdict)(0),                       // 4: brig.v1.Verdict
+	(*Exit)(nil),                       // 5: brig.v1.Exit
+	(*Port)(nil),                       // 6: brig.v1.Port
+	(*Tunnel)(nil),                     // 7: brig.v1.Tunnel
+	(*CidrList)(nil),                   // 8: brig.v1.CidrList
+	(*DomainList)(nil),                 // 9: brig.v1.DomainList
+	(*NetworkPolicy)(nil),              // 10: brig.v1.NetworkPolicy
+	(*Resources)(nil),                  // 11: brig.v1.Resources
+	(*CreateRequest)(nil),              // 12: brig.v1.CreateRequest
+	(*CreateResponse)(nil),             // 13: brig.v1.CreateResponse
+	(*Sandbox)(nil),                    // 14: brig.v1.Sandbox
+	(*GetRequest)(nil),                 // 15: brig.v1.GetRequest
+	(*GetResponse)(nil),                // 16: brig.v1.GetResponse
+	(*ListRequest)(nil),                // 17: brig.v1.ListRequest
+	(*ListResponse)(nil),               // 18: brig.v1.ListResponse
+	(*WaitRequest)(nil),                // 19: brig.v1.WaitRequest
+	(*WaitResponse)(nil),               // 20: brig.v1.WaitResponse
+	(*TerminateRequest)(nil),           // 21: brig.v1.TerminateRequest
+	(*TerminateResponse)(nil),          // 22: brig.v1.TerminateResponse
+	(*RemoveRequest)(nil),              // 23: brig.v1.RemoveRequest
+	(*RemoveResponse)(nil),             // 24: brig.v1.RemoveResponse
+	(*ReadOutputRequest)(nil),          // 25: brig.v1.ReadOutputRequest
+	(*ReadOutputResponse)(nil),         // 26: brig.v1.ReadOutputResponse
+	(*GetNetworkPolicyRequest)(nil),    // 27: brig.v1.GetNetworkPolicyRequest
+	(*GetNetworkPolicyResponse)(nil),   // 28: brig.v1.GetNetworkPolicyResponse
+	(*PolicyLease)(nil),                // 29: brig.v1.PolicyLease
+	(*SetNetworkPolicyRequest)(nil),    // 30: brig.v1.SetNetworkPolicyRequest
+	(*SetNetworkPolicyResponse)(nil),   // 31: brig.v1.SetNetworkPolicyResponse
+	(*ExplainNetworkRequest)(nil),      // 32: brig.v1.ExplainNetworkRequest
+	(*ExplainNetworkResponse)(nil),     // 33: brig.v1.ExplainNetworkResponse
+	(*EventsRequest)(nil),              // 34: brig.v1.EventsRequest
+	(*EventsResponse)(nil),             // 35: brig.v1.EventsResponse
+	(*Event)(nil),                      // 36: brig.v1.Event
+	(*SandboxCreated)(nil),             // 37: brig.v1.SandboxCreated
+	(*PolicyChanged)(nil),              // 38: brig.v1.PolicyChanged
+	(*Denied)(nil),                     // 39: brig.v1.Denied
+	(*EventsMissed)(nil),               // 40: brig.v1.EventsMissed
+	(*ExecSpec)(nil),                   // 41: brig.v1.ExecSpec
+	(*ExecRunRequest)(nil),             // 42: brig.v1.ExecRunRequest
+	(*ExecRunResponse)(nil),            // 43: brig.v1.ExecRunResponse
+	(*WindowSize)(nil),                 // 44: brig.v1.WindowSize
+	(*ExecStart)(nil),                  // 45: brig.v1.ExecStart
+	(*ExecStreamRequest)(nil),          // 46: brig.v1.ExecStreamRequest
+	(*ExecStreamResponse)(nil),         // 47: brig.v1.ExecStreamResponse
+	(*TunnelsOpenRequest)(nil),         // 48: brig.v1.TunnelsOpenRequest
+	(*TunnelsOpenResponse)(nil),        // 49: brig.v1.TunnelsOpenResponse
+	(*TunnelsListRequest)(nil),         // 50: brig.v1.TunnelsListRequest
+	(*TunnelsListResponse)(nil),        // 51: brig.v1.TunnelsListResponse
+	(*TunnelsCloseRequest)(nil),        // 52: brig.v1.TunnelsCloseRequest
+	(*TunnelsCloseResponse)(nil),       // 53: brig.v1.TunnelsCloseResponse
+	(*PullRequest)(nil),                // 54: brig.v1.PullRequest
+	(*PullResponse)(nil),               // 55: brig.v1.PullResponse
+	(*ImportRequest)(nil),              // 56: brig.v1.ImportRequest
+	(*ImportResponse)(nil),             // 57: brig.v1.ImportResponse
+	(*Image)(nil),                      // 58: brig.v1.Image
+	(*ImagesListRequest)(nil),          // 59: brig.v1.ImagesListRequest
+	(*ImagesListResponse)(nil),         // 60: brig.v1.ImagesListResponse
+	(*ImagesRemoveRequest)(nil),        // 61: brig.v1.ImagesRemoveRequest
+	(*ImagesRemoveResponse)(nil),       // 62: brig.v1.ImagesRemoveResponse
+	(*InfoRequest)(nil),                // 63: brig.v1.InfoRequest
+	(*InfoResponse)(nil),               // 64: brig.v1.InfoResponse
+	(*CARequest)(nil),                  // 65: brig.v1.CARequest
+	(*CAResponse)(nil),                 // 66: brig.v1.CAResponse
+	nil,                                // 67: brig.v1.CreateRequest.EnvEntry
+	nil,                                // 68: brig.v1.CreateRequest.TagsEntry
+	nil,                                // 69: brig.v1.Sandbox.TagsEntry
+	nil,                                // 70: brig.v1.ListRequest.TagsEntry
+	nil,                                // 71: brig.v1.GetNetworkPolicyResponse.DenialsEntry
+	nil,                                // 72: brig.v1.ExecSpec.EnvEntry
+	(*ExecStreamResponse_Started)(nil), // 73: brig.v1.ExecStreamResponse.Started
+	(*timestamppb.Timestamp)(nil),      // 74: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
 }
 var file_brig_v1_brig_proto_depIdxs = []int32{
 	1,  // 0: brig.v1.Exit.reason:type_name -> brig.v1.Reason
-	57, // 1: brig.v1.Exit.at:type_name -> google.protobuf.Timestamp
+	74, // 1: brig.v1.Exit.at:type_name -> google.protobuf.Timestamp
 	2,  // 2: brig.v1.Port.kind:type_name -> brig.v1.TunnelKind
 	2,  // 3: brig.v1.Tunnel.kind:type_name -> brig.v1.TunnelKind
-	7,  // 4: brig.v1.NetworkPolicy.cidr_allowlist:type_name -> brig.v1.CidrList
-	7,  // 5: brig.v1.NetworkPolicy.inbound_cidr_allowlist:type_name -> brig.v1.CidrList
-	51, // 6: brig.v1.CreateRequest.env:type_name -> brig.v1.CreateRequest.EnvEntry
-	52, // 7: brig.v1.CreateRequest.tags:type_name -> brig.v1.CreateRequest.TagsEntry
-	9,  // 8: brig.v1.CreateRequest.resources:type_name -> brig.v1.Resources
-	8,  // 9: brig.v1.CreateRequest.network:type_name -> brig.v1.NetworkPolicy
-	5,  // 10: brig.v1.CreateRequest.ports:type_name -> brig.v1.Port
-	58, // 11: brig.v1.CreateRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 12: brig.v1.CreateResponse.sandbox:type_name -> brig.v1.Sandbox
-	53, // 13: brig.v1.Sandbox.tags:type_name -> brig.v1.Sandbox.TagsEntry
-	0,  // 14: brig.v1.Sandbox.state:type_name -> brig.v1.State
-	4,  // 15: brig.v1.Sandbox.exit:type_name -> brig.v1.Exit
-	57, // 16: brig.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	57, // 17: brig.v1.Sandbox.deadline:type_name -> google.protobuf.Timestamp
-	8,  // 18: brig.v1.Sandbox.network:type_name -> brig.v1.NetworkPolicy
-	9,  // 19: brig.v1.Sandbox.resources:type_name -> brig.v1.Resources
-	6,  // 20: brig.v1.Sandbox.tunnels:type_name -> brig.v1.Tunnel
-	12, // 21: brig.v1.GetResponse.sandbox:type_name -> brig.v1.Sandbox
-	54, // 22: brig.v1.ListRequest.tags:type_name -> brig.v1.ListRequest.TagsEntry
-	12, // 23: brig.v1.ListResponse.sandboxes:type_name -> brig.v1.Sandbox
-	4,  // 24: brig.v1.WaitResponse.exit:type_name -> brig.v1.Exit
-	58, // 25: brig.v1.TerminateRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 26: brig.v1.TerminateResponse.exit:type_name -> brig.v1.Exit
-	3,  // 27: brig.v1.ReadOutputResponse.channel:type_name -> brig.v1.Channel
-	55, // 28: brig.v1.ExecSpec.env:type_name -> brig.v1.ExecSpec.EnvEntry
-	58, // 29: brig.v1.ExecSpec.timeout:type_name -> google.protobuf.Duration
-	25, // 30: brig.v1.ExecRunRequest.exec:type_name -> brig.v1.ExecSpec
-	4,  // 31: brig.v1.ExecRunResponse.exit:type_name -> brig.v1.Exit
-	25, // 32: brig.v1.ExecStart.exec:type_name -> brig.v1.ExecSpec
-	28, // 33: brig.v1.ExecStart.size:type_name -> brig.v1.WindowSize
-	29, // 34: brig.v1.ExecStreamRequest.start:type_name -> brig.v1.ExecStart
-	28, // 35: brig.v1.ExecStreamRequest.resize:type_name -> brig.v1.WindowSize
-	56, // 36: brig.v1.ExecStreamResponse.started:type_name -> brig.v1.ExecStreamResponse.Started
-	4,  // 37: brig.v1.ExecStreamResponse.exit:type_name -> brig.v1.Exit
-	5,  // 38: brig.v1.TunnelsOpenRequest.port:type_name -> brig.v1.Port
-	6,  // 39: brig.v1.TunnelsOpenResponse.tunnel:type_name -> brig.v1.Tunnel
-	6,  // 40: brig.v1.TunnelsListResponse.tunnels:type_name -> brig.v1.Tunnel
-	5,  // 41: brig.v1.TunnelsCloseRequest.port:type_name -> brig.v1.Port
-	42, // 42: brig.v1.PullResponse.image:type_name -> brig.v1.Image
-	42, // 43: brig.v1.ImportResponse.images:type_name -> brig.v1.Image
-	57, // 44: brig.v1.Image.created_at:type_name -> google.protobuf.Timestamp
-	42, // 45: brig.v1.ImagesListResponse.images:type_name -> brig.v1.Image
-	10, // 46: brig.v1.Sandboxes.Create:input_type -> brig.v1.CreateRequest
-	13, // 47: brig.v1.Sandboxes.Get:input_type -> brig.v1.GetRequest
-	15, // 48: brig.v1.Sandboxes.List:input_type -> brig.v1.ListRequest
-	17, // 49: brig.v1.Sandboxes.Wait:input_type -> brig.v1.WaitRequest
-	19, // 50: brig.v1.Sandboxes.Terminate:input_type -> brig.v1.TerminateRequest
-	21, // 51: brig.v1.Sandboxes.Remove:input_type -> brig.v1.RemoveRequest
-	23, // 52: brig.v1.Sandboxes.ReadOutput:input_type -> brig.v1.ReadOutputRequest
-	26, // 53: brig.v1.Exec.Run:input_type -> brig.v1.ExecRunRequest
-	30, // 54: brig.v1.Exec.Stream:input_type -> brig.v1.ExecStreamRequest
-	32, // 55: brig.v1.Tunnels.Open:input_type -> brig.v1.TunnelsOpenRequest
-	34, // 56: brig.v1.Tunnels.List:input_type -> brig.v1.TunnelsListRequest
-	36, // 57: brig.v1.Tunnels.Close:input_type -> brig.v1.TunnelsCloseRequest
-	38, // 58: brig.v1.Images.Pull:input_type -> brig.v1.PullRequest
-	40, // 59: brig.v1.Images.Import:input_type -> brig.v1.ImportRequest
-	43, // 60: brig.v1.Images.List:input_type -> brig.v1.ImagesListRequest
-	45, // 61: brig.v1.Images.Remove:input_type -> brig.v1.ImagesRemoveRequest
-	47, // 62: brig.v1.Node.Info:input_type -> brig.v1.InfoRequest
-	49, // 63: brig.v1.Node.CA:input_type -> brig.v1.CARequest
-	11, // 64: brig.v1.Sandboxes.Create:output_type -> brig.v1.CreateResponse
-	14, // 65: brig.v1.Sandboxes.Get:output_type -> brig.v1.GetResponse
-	16, // 66: brig.v1.Sandboxes.List:output_type -> brig.v1.ListResponse
-	18, // 67: brig.v1.Sandboxes.Wait:output_type -> brig.v1.WaitResponse
-	20, // 68: brig.v1.Sandboxes.Terminate:output_type -> brig.v1.TerminateResponse
-	22, // 69: brig.v1.Sandboxes.Remove:output_type -> brig.v1.RemoveResponse
-	24, // 70: brig.v1.Sandboxes.ReadOutput:output_type -> brig.v1.ReadOutputResponse
-	27, // 71: brig.v1.Exec.Run:output_type -> brig.v1.ExecRunResponse
-	31, // 72: brig.v1.Exec.Stream:output_type -> brig.v1.ExecStreamResponse
-	33, // 73: brig.v1.Tunnels.Open:output_type -> brig.v1.TunnelsOpenResponse
-	35, // 74: brig.v1.Tunnels.List:output_type -> brig.v1.TunnelsListResponse
-	37, // 75: brig.v1.Tunnels.Close:output_type -> brig.v1.TunnelsCloseResponse
-	39, // 76: brig.v1.Images.Pull:output_type -> brig.v1.PullResponse
-	41, // 77: brig.v1.Images.Import:output_type -> brig.v1.ImportResponse
-	44, // 78: brig.v1.Images.List:output_type -> brig.v1.ImagesListResponse
-	46, // 79: brig.v1.Images.Remove:output_type -> brig.v1.ImagesRemoveResponse
-	48, // 80: brig.v1.Node.Info:output_type -> brig.v1.InfoResponse
-	50, // 81: brig.v1.Node.CA:output_type -> brig.v1.CAResponse
-	64, // [64:82] is the sub-list for method output_type
-	46, // [46:64] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	8,  // 4: brig.v1.NetworkPolicy.cidr_allowlist:type_name -> brig.v1.CidrList
+	8,  // 5: brig.v1.NetworkPolicy.inbound_cidr_allowlist:type_name -> brig.v1.CidrList
+	9,  // 6: brig.v1.NetworkPolicy.domain_allowlist:type_name -> brig.v1.DomainList
+	67, // 7: brig.v1.CreateRequest.env:type_name -> brig.v1.CreateRequest.EnvEntry
+	68, // 8: brig.v1.CreateRequest.tags:type_name -> brig.v1.CreateRequest.TagsEntry
+	11, // 9: brig.v1.CreateRequest.resources:type_name -> brig.v1.Resources
+	10, // 10: brig.v1.CreateRequest.network:type_name -> brig.v1.NetworkPolicy
+	6,  // 11: brig.v1.CreateRequest.ports:type_name -> brig.v1.Port
+	75, // 12: brig.v1.CreateRequest.timeout:type_name -> google.protobuf.Duration
+	14, // 13: brig.v1.CreateResponse.sandbox:type_name -> brig.v1.Sandbox
+	69, // 14: brig.v1.Sandbox.tags:type_name -> brig.v1.Sandbox.TagsEntry
+	0,  // 15: brig.v1.Sandbox.state:type_name -> brig.v1.State
+	5,  // 16: brig.v1.Sandbox.exit:type_name -> brig.v1.Exit
+	74, // 17: brig.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	74, // 18: brig.v1.Sandbox.deadline:type_name -> google.protobuf.Timestamp
+	10, // 19: brig.v1.Sandbox.network:type_name -> brig.v1.NetworkPolicy
+	11, // 20: brig.v1.Sandbox.resources:type_name -> brig.v1.Resources
+	7,  // 21: brig.v1.Sandbox.tunnels:type_name -> brig.v1.Tunnel
+	14, // 22: brig.v1.GetResponse.sandbox:type_name -> brig.v1.Sandbox
+	70, // 23: brig.v1.ListRequest.tags:type_name -> brig.v1.ListRequest.TagsEntry
+	14, // 24: brig.v1.ListResponse.sandboxes:type_name -> brig.v1.Sandbox
+	5,  // 25: brig.v1.WaitResponse.exit:type_name -> brig.v1.Exit
+	75, // 26: brig.v1.TerminateRequest.grace:type_name -> google.protobuf.Duration
+	5,  // 27: brig.v1.TerminateResponse.exit:type_name -> brig.v1.Exit
+	3,  // 28: brig.v1.ReadOutputResponse.channel:type_name -> brig.v1.Channel
+	10, // 29: brig.v1.GetNetworkPolicyResponse.network:type_name -> brig.v1.NetworkPolicy
+	29, // 30: brig.v1.GetNetworkPolicyResponse.lease:type_name -> brig.v1.PolicyLease
+	71, // 31: brig.v1.GetNetworkPolicyResponse.denials:type_name -> brig.v1.GetNetworkPolicyResponse.DenialsEntry
+	74, // 32: brig.v1.PolicyLease.until:type_name -> google.protobuf.Timestamp
+	10, // 33: brig.v1.PolicyLease.reverts_to:type_name -> brig.v1.NetworkPolicy
+	10, // 34: brig.v1.SetNetworkPolicyRequest.network:type_name -> brig.v1.NetworkPolicy
+	75, // 35: brig.v1.SetNetworkPolicyRequest.lease:type_name -> google.protobuf.Duration
+	74, // 36: brig.v1.SetNetworkPolicyResponse.until:type_name -> google.protobuf.Timestamp
+	4,  // 37: brig.v1.ExplainNetworkResponse.verdict:type_name -> brig.v1.Verdict
+	36, // 38: brig.v1.EventsResponse.event:type_name -> brig.v1.Event
+	74, // 39: brig.v1.Event.at:type_name -> google.protobuf.Timestamp
+	37, // 40: brig.v1.Event.created:type_name -> brig.v1.SandboxCreated
+	5,  // 41: brig.v1.Event.exited:type_name -> brig.v1.Exit
+	38, // 42: brig.v1.Event.policy_changed:type_name -> brig.v1.PolicyChanged
+	39, // 43: brig.v1.Event.denied:type_name -> brig.v1.Denied
+	40, // 44: brig.v1.Event.missed:type_name -> brig.v1.EventsMissed
+	74, // 45: brig.v1.PolicyChanged.until:type_name -> google.protobuf.Timestamp
+	72, // 46: brig.v1.ExecSpec.env:type_name -> brig.v1.ExecSpec.EnvEntry
+	75, // 47: brig.v1.ExecSpec.timeout:type_name -> google.protobuf.Duration
+	41, // 48: brig.v1.ExecRunRequest.exec:type_name -> brig.v1.ExecSpec
+	5,  // 49: brig.v1.ExecRunResponse.exit:type_name -> brig.v1.Exit
+	41, // 50: brig.v1.ExecStart.exec:type_name -> brig.v1.ExecSpec
+	44, // 51: brig.v1.ExecStart.size:type_name -> brig.v1.WindowSize
+	45, // 52: brig.v1.ExecStreamRequest.start:type_name -> brig.v1.ExecStart
+	44, // 53: brig.v1.ExecStreamRequest.resize:type_name -> brig.v1.WindowSize
+	73, // 54: brig.v1.ExecStreamResponse.started:type_name -> brig.v1.ExecStreamResponse.Started
+	5,  // 55: brig.v1.ExecStreamResponse.exit:type_name -> brig.v1.Exit
+	6,  // 56: brig.v1.TunnelsOpenRequest.port:type_name -> brig.v1.Port
+	7,  // 57: brig.v1.TunnelsOpenResponse.tunnel:type_name -> brig.v1.Tunnel
+	7,  // 58: brig.v1.TunnelsListResponse.tunnels:type_name -> brig.v1.Tunnel
+	6,  // 59: brig.v1.TunnelsCloseRequest.port:type_name -> brig.v1.Port
+	58, // 60: brig.v1.PullResponse.image:type_name -> brig.v1.Image
+	58, // 61: brig.v1.ImportResponse.images:type_name -> brig.v1.Image
+	74, // 62: brig.v1.Image.created_at:type_name -> google.protobuf.Timestamp
+	58, // 63: brig.v1.ImagesListResponse.images:type_name -> brig.v1.Image
+	12, // 64: brig.v1.Sandboxes.Create:input_type -> brig.v1.CreateRequest
+	15, // 65: brig.v1.Sandboxes.Get:input_type -> brig.v1.GetRequest
+	17, // 66: brig.v1.Sandboxes.List:input_type -> brig.v1.ListRequest
+	19, // 67: brig.v1.Sandboxes.Wait:input_type -> brig.v1.WaitRequest
+	21, // 68: brig.v1.Sandboxes.Terminate:input_type -> brig.v1.TerminateRequest
+	23, // 69: brig.v1.Sandboxes.Remove:input_type -> brig.v1.RemoveRequest
+	25, // 70: brig.v1.Sandboxes.ReadOutput:input_type -> brig.v1.ReadOutputRequest
+	27, // 71: brig.v1.Sandboxes.GetNetworkPolicy:input_type -> brig.v1.GetNetworkPolicyRequest
+	30, // 72: brig.v1.Sandboxes.SetNetworkPolicy:input_type -> brig.v1.SetNetworkPolicyRequest
+	32, // 73: brig.v1.Sandboxes.ExplainNetwork:input_type -> brig.v1.ExplainNetworkRequest
+	34, // 74: brig.v1.Sandboxes.Events:input_type -> brig.v1.EventsRequest
+	42, // 75: brig.v1.Exec.Run:input_type -> brig.v1.ExecRunRequest
+	46, // 76: brig.v1.Exec.Stream:input_type -> brig.v1.ExecStreamRequest
+	48, // 77: brig.v1.Tunnels.Open:input_type -> brig.v1.TunnelsOpenRequest
+	50, // 78: brig.v1.Tunnels.List:input_type -> brig.v1.TunnelsListRequest
+	52, // 79: brig.v1.Tunnels.Close:input_type -> brig.v1.TunnelsCloseRequest
+	54, // 80: brig.v1.Images.Pull:input_type -> brig.v1.PullRequest
+	56, // 81: brig.v1.Images.Import:input_type -> brig.v1.ImportRequest
+	59, // 82: brig.v1.Images.List:input_type -> brig.v1.ImagesListRequest
+	61, // 83: brig.v1.Images.Remove:input_type -> brig.v1.ImagesRemoveRequest
+	63, // 84: brig.v1.Node.Info:input_type -> brig.v1.InfoRequest
+	65, // 85: brig.v1.Node.CA:input_type -> brig.v1.CARequest
+	13, // 86: brig.v1.Sandboxes.Create:output_type -> brig.v1.CreateResponse
+	16, // 87: brig.v1.Sandboxes.Get:output_type -> brig.v1.GetResponse
+	18, // 88: brig.v1.Sandboxes.List:output_type -> brig.v1.ListResponse
+	20, // 89: brig.v1.Sandboxes.Wait:output_type -> brig.v1.WaitResponse
+	22, // 90: brig.v1.Sandboxes.Terminate:output_type -> brig.v1.TerminateResponse
+	24, // 91: brig.v1.Sandboxes.Remove:output_type -> brig.v1.RemoveResponse
+	26, // 92: brig.v1.Sandboxes.ReadOutput:output_type -> brig.v1.ReadOutputResponse
+	28, // 93: brig.v1.Sandboxes.GetNetworkPolicy:output_type -> brig.v1.GetNetworkPolicyResponse
+	31, // 94: brig.v1.Sandboxes.SetNetworkPolicy:output_type -> brig.v1.SetNetworkPolicyResponse
+	33, // 95: brig.v1.Sandboxes.ExplainNetwork:output_type -> brig.v1.ExplainNetworkResponse
+	35, // 96: brig.v1.Sandboxes.Events:output_type -> brig.v1.EventsResponse
+	43, // 97: brig.v1.Exec.Run:output_type -> brig.v1.ExecRunResponse
+	47, // 98: brig.v1.Exec.Stream:output_type -> brig.v1.ExecStreamResponse
+	49, // 99: brig.v1.Tunnels.Open:output_type -> brig.v1.TunnelsOpenResponse
+	51, // 100: brig.v1.Tunnels.List:output_type -> brig.v1.TunnelsListResponse
+	53, // 101: brig.v1.Tunnels.Close:output_type -> brig.v1.TunnelsCloseResponse
+	55, // 102: brig.v1.Images.Pull:output_type -> brig.v1.PullResponse
+	57, // 103: brig.v1.Images.Import:output_type -> brig.v1.ImportResponse
+	60, // 104: brig.v1.Images.List:output_type -> brig.v1.ImagesListResponse
+	62, // 105: brig.v1.Images.Remove:output_type -> brig.v1.ImagesRemoveResponse
+	64, // 106: brig.v1.Node.Info:output_type -> brig.v1.InfoResponse
+	66, // 107: brig.v1.Node.CA:output_type -> brig.v1.CAResponse
+	86, // [86:108] is the sub-list for method output_type
+	64, // [64:86] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_brig_v1_brig_proto_init() }
@@ -3506,14 +4751,21 @@ func file_brig_v1_brig_proto_init() {
 	if File_brig_v1_brig_proto != nil {
 		return
 	}
-	file_brig_v1_brig_proto_msgTypes[26].OneofWrappers = []any{
+	file_brig_v1_brig_proto_msgTypes[31].OneofWrappers = []any{
+		(*Event_Created)(nil),
+		(*Event_Exited)(nil),
+		(*Event_PolicyChanged)(nil),
+		(*Event_Denied)(nil),
+		(*Event_Missed)(nil),
+	}
+	file_brig_v1_brig_proto_msgTypes[41].OneofWrappers = []any{
 		(*ExecStreamRequest_Start)(nil),
 		(*ExecStreamRequest_Stdin)(nil),
 		(*ExecStreamRequest_StdinEof)(nil),
 		(*ExecStreamRequest_Resize)(nil),
 		(*ExecStreamRequest_Signal)(nil),
 	}
-	file_brig_v1_brig_proto_msgTypes[27].OneofWrappers = []any{
+	file_brig_v1_brig_proto_msgTypes[42].OneofWrappers = []any{
 		(*ExecStreamResponse_Started_)(nil),
 		(*ExecStreamResponse_Stdout)(nil),
 		(*ExecStreamResponse_Stderr)(nil),
@@ -3524,8 +4776,8 @@ func file_brig_v1_brig_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_brig_v1_brig_proto_rawDesc), len(file_brig_v1_brig_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   53,
+			NumEnums:      5,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

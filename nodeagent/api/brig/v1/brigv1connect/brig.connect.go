@@ -67,6 +67,17 @@ const (
 	SandboxesRemoveProcedure = "/brig.v1.Sandboxes/Remove"
 	// SandboxesReadOutputProcedure is the fully-qualified name of the Sandboxes's ReadOutput RPC.
 	SandboxesReadOutputProcedure = "/brig.v1.Sandboxes/ReadOutput"
+	// SandboxesGetNetworkPolicyProcedure is the fully-qualified name of the Sandboxes's
+	// GetNetworkPolicy RPC.
+	SandboxesGetNetworkPolicyProcedure = "/brig.v1.Sandboxes/GetNetworkPolicy"
+	// SandboxesSetNetworkPolicyProcedure is the fully-qualified name of the Sandboxes's
+	// SetNetworkPolicy RPC.
+	SandboxesSetNetworkPolicyProcedure = "/brig.v1.Sandboxes/SetNetworkPolicy"
+	// SandboxesExplainNetworkProcedure is the fully-qualified name of the Sandboxes's ExplainNetwork
+	// RPC.
+	SandboxesExplainNetworkProcedure = "/brig.v1.Sandboxes/ExplainNetwork"
+	// SandboxesEventsProcedure is the fully-qualified name of the Sandboxes's Events RPC.
+	SandboxesEventsProcedure = "/brig.v1.Sandboxes/Events"
 	// ExecRunProcedure is the fully-qualified name of the Exec's Run RPC.
 	ExecRunProcedure = "/brig.v1.Exec/Run"
 	// ExecStreamProcedure is the fully-qualified name of the Exec's Stream RPC.
@@ -113,6 +124,28 @@ type SandboxesClient interface {
 	Remove(context.Context, *connect.Request[v1.RemoveRequest]) (*connect.Response[v1.RemoveResponse], error)
 	// ReadOutput streams the output of the sandbox's program from a byte offset.
 	ReadOutput(context.Context, *connect.Request[v1.ReadOutputRequest]) (*connect.ServerStreamForClient[v1.ReadOutputResponse], error)
+	// GetNetworkPolicy returns the policy in force, as its writer wrote it.
+	GetNetworkPolicy(context.Context, *connect.Request[v1.GetNetworkPolicyRequest]) (*connect.Response[v1.GetNetworkPolicyResponse], error)
+	// SetNetworkPolicy replaces the policy of a running sandbox as a whole. It returns
+	// once the new one is in force and was read back from the kernel; until then the old
+	// one is, and on an error still is. Established connections that the new policy no
+	// longer permits are terminated at their next packet; others are not disturbed.
+	// Errors: invalid_argument (the entry is named), aborted (expected_generation is not
+	// in force: get the policy and decide anew), failed_precondition (it has ended, or
+	// was made with block_network and has no interface that could be opened: make a new
+	// one). block_network for a sandbox that has a network means: deny everything; its
+	// interface stays.
+	SetNetworkPolicy(context.Context, *connect.Request[v1.SetNetworkPolicyRequest]) (*connect.Response[v1.SetNetworkPolicyResponse], error)
+	// ExplainNetwork tells what becomes of a connection of the sandbox, and by which
+	// rule, from what is in the kernel now. It sends nothing. failed_precondition if the
+	// sandbox has ended.
+	ExplainNetwork(context.Context, *connect.Request[v1.ExplainNetworkRequest]) (*connect.Response[v1.ExplainNetworkResponse], error)
+	// Events streams what happens from now on to the caller's sandboxes (root: to
+	// everybody's), or to one, until the caller goes away. The first message has no
+	// event: it says that what comes later will be told. A caller that reads too slowly
+	// loses the oldest events and is told how many. resource_exhausted when too many
+	// listen already.
+	Events(context.Context, *connect.Request[v1.EventsRequest]) (*connect.ServerStreamForClient[v1.EventsResponse], error)
 }
 
 // NewSandboxesClient constructs a client for the brig.v1.Sandboxes service. By default, it uses the
@@ -168,18 +201,46 @@ func NewSandboxesClient(httpClient connect.HTTPClient, baseURL string, opts ...c
 			connect.WithSchema(sandboxesMethods.ByName("ReadOutput")),
 			connect.WithClientOptions(opts...),
 		),
+		getNetworkPolicy: connect.NewClient[v1.GetNetworkPolicyRequest, v1.GetNetworkPolicyResponse](
+			httpClient,
+			baseURL+SandboxesGetNetworkPolicyProcedure,
+			connect.WithSchema(sandboxesMethods.ByName("GetNetworkPolicy")),
+			connect.WithClientOptions(opts...),
+		),
+		setNetworkPolicy: connect.NewClient[v1.SetNetworkPolicyRequest, v1.SetNetworkPolicyResponse](
+			httpClient,
+			baseURL+SandboxesSetNetworkPolicyProcedure,
+			connect.WithSchema(sandboxesMethods.ByName("SetNetworkPolicy")),
+			connect.WithClientOptions(opts...),
+		),
+		explainNetwork: connect.NewClient[v1.ExplainNetworkRequest, v1.ExplainNetworkResponse](
+			httpClient,
+			baseURL+SandboxesExplainNetworkProcedure,
+			connect.WithSchema(sandboxesMethods.ByName("ExplainNetwork")),
+			connect.WithClientOptions(opts...),
+		),
+		events: connect.NewClient[v1.EventsRequest, v1.EventsResponse](
+			httpClient,
+			baseURL+SandboxesEventsProcedure,
+			connect.WithSchema(sandboxesMethods.ByName("Events")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // sandboxesClient implements SandboxesClient.
 type sandboxesClient struct {
-	create     *connect.Client[v1.CreateRequest, v1.CreateResponse]
-	get        *connect.Client[v1.GetRequest, v1.GetResponse]
-	list       *connect.Client[v1.ListRequest, v1.ListResponse]
-	wait       *connect.Client[v1.WaitRequest, v1.WaitResponse]
-	terminate  *connect.Client[v1.TerminateRequest, v1.TerminateResponse]
-	remove     *connect.Client[v1.RemoveRequest, v1.RemoveResponse]
-	readOutput *connect.Client[v1.ReadOutputRequest, v1.ReadOutputResponse]
+	create           *connect.Client[v1.CreateRequest, v1.CreateResponse]
+	get              *connect.Client[v1.GetRequest, v1.GetResponse]
+	list             *connect.Client[v1.ListRequest, v1.ListResponse]
+	wait             *connect.Client[v1.WaitRequest, v1.WaitResponse]
+	terminate        *connect.Client[v1.TerminateRequest, v1.TerminateResponse]
+	remove           *connect.Client[v1.RemoveRequest, v1.RemoveResponse]
+	readOutput       *connect.Client[v1.ReadOutputRequest, v1.ReadOutputResponse]
+	getNetworkPolicy *connect.Client[v1.GetNetworkPolicyRequest, v1.GetNetworkPolicyResponse]
+	setNetworkPolicy *connect.Client[v1.SetNetworkPolicyRequest, v1.SetNetworkPolicyResponse]
+	explainNetwork   *connect.Client[v1.ExplainNetworkRequest, v1.ExplainNetworkResponse]
+	events           *connect.Client[v1.EventsRequest, v1.EventsResponse]
 }
 
 // Create calls brig.v1.Sandboxes.Create.
@@ -217,6 +278,26 @@ func (c *sandboxesClient) ReadOutput(ctx context.Context, req *connect.Request[v
 	return c.readOutput.CallServerStream(ctx, req)
 }
 
+// GetNetworkPolicy calls brig.v1.Sandboxes.GetNetworkPolicy.
+func (c *sandboxesClient) GetNetworkPolicy(ctx context.Context, req *connect.Request[v1.GetNetworkPolicyRequest]) (*connect.Response[v1.GetNetworkPolicyResponse], error) {
+	return c.getNetworkPolicy.CallUnary(ctx, req)
+}
+
+// SetNetworkPolicy calls brig.v1.Sandboxes.SetNetworkPolicy.
+func (c *sandboxesClient) SetNetworkPolicy(ctx context.Context, req *connect.Request[v1.SetNetworkPolicyRequest]) (*connect.Response[v1.SetNetworkPolicyResponse], error) {
+	return c.setNetworkPolicy.CallUnary(ctx, req)
+}
+
+// ExplainNetwork calls brig.v1.Sandboxes.ExplainNetwork.
+func (c *sandboxesClient) ExplainNetwork(ctx context.Context, req *connect.Request[v1.ExplainNetworkRequest]) (*connect.Response[v1.ExplainNetworkResponse], error) {
+	return c.explainNetwork.CallUnary(ctx, req)
+}
+
+// Events calls brig.v1.Sandboxes.Events.
+func (c *sandboxesClient) Events(ctx context.Context, req *connect.Request[v1.EventsRequest]) (*connect.ServerStreamForClient[v1.EventsResponse], error) {
+	return c.events.CallServerStream(ctx, req)
+}
+
 // SandboxesHandler is an implementation of the brig.v1.Sandboxes service.
 type SandboxesHandler interface {
 	// Create makes a sandbox and returns once its program runs, its policy is in
@@ -239,6 +320,28 @@ type SandboxesHandler interface {
 	Remove(context.Context, *connect.Request[v1.RemoveRequest]) (*connect.Response[v1.RemoveResponse], error)
 	// ReadOutput streams the output of the sandbox's program from a byte offset.
 	ReadOutput(context.Context, *connect.Request[v1.ReadOutputRequest], *connect.ServerStream[v1.ReadOutputResponse]) error
+	// GetNetworkPolicy returns the policy in force, as its writer wrote it.
+	GetNetworkPolicy(context.Context, *connect.Request[v1.GetNetworkPolicyRequest]) (*connect.Response[v1.GetNetworkPolicyResponse], error)
+	// SetNetworkPolicy replaces the policy of a running sandbox as a whole. It returns
+	// once the new one is in force and was read back from the kernel; until then the old
+	// one is, and on an error still is. Established connections that the new policy no
+	// longer permits are terminated at their next packet; others are not disturbed.
+	// Errors: invalid_argument (the entry is named), aborted (expected_generation is not
+	// in force: get the policy and decide anew), failed_precondition (it has ended, or
+	// was made with block_network and has no interface that could be opened: make a new
+	// one). block_network for a sandbox that has a network means: deny everything; its
+	// interface stays.
+	SetNetworkPolicy(context.Context, *connect.Request[v1.SetNetworkPolicyRequest]) (*connect.Response[v1.SetNetworkPolicyResponse], error)
+	// ExplainNetwork tells what becomes of a connection of the sandbox, and by which
+	// rule, from what is in the kernel now. It sends nothing. failed_precondition if the
+	// sandbox has ended.
+	ExplainNetwork(context.Context, *connect.Request[v1.ExplainNetworkRequest]) (*connect.Response[v1.ExplainNetworkResponse], error)
+	// Events streams what happens from now on to the caller's sandboxes (root: to
+	// everybody's), or to one, until the caller goes away. The first message has no
+	// event: it says that what comes later will be told. A caller that reads too slowly
+	// loses the oldest events and is told how many. resource_exhausted when too many
+	// listen already.
+	Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error
 }
 
 // NewSandboxesHandler builds an HTTP handler from the service implementation. It returns the path
@@ -290,6 +393,30 @@ func NewSandboxesHandler(svc SandboxesHandler, opts ...connect.HandlerOption) (s
 		connect.WithSchema(sandboxesMethods.ByName("ReadOutput")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sandboxesGetNetworkPolicyHandler := connect.NewUnaryHandler(
+		SandboxesGetNetworkPolicyProcedure,
+		svc.GetNetworkPolicy,
+		connect.WithSchema(sandboxesMethods.ByName("GetNetworkPolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sandboxesSetNetworkPolicyHandler := connect.NewUnaryHandler(
+		SandboxesSetNetworkPolicyProcedure,
+		svc.SetNetworkPolicy,
+		connect.WithSchema(sandboxesMethods.ByName("SetNetworkPolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sandboxesExplainNetworkHandler := connect.NewUnaryHandler(
+		SandboxesExplainNetworkProcedure,
+		svc.ExplainNetwork,
+		connect.WithSchema(sandboxesMethods.ByName("ExplainNetwork")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sandboxesEventsHandler := connect.NewServerStreamHandler(
+		SandboxesEventsProcedure,
+		svc.Events,
+		connect.WithSchema(sandboxesMethods.ByName("Events")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/brig.v1.Sandboxes/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SandboxesCreateProcedure:
@@ -306,6 +433,14 @@ func NewSandboxesHandler(svc SandboxesHandler, opts ...connect.HandlerOption) (s
 			sandboxesRemoveHandler.ServeHTTP(w, r)
 		case SandboxesReadOutputProcedure:
 			sandboxesReadOutputHandler.ServeHTTP(w, r)
+		case SandboxesGetNetworkPolicyProcedure:
+			sandboxesGetNetworkPolicyHandler.ServeHTTP(w, r)
+		case SandboxesSetNetworkPolicyProcedure:
+			sandboxesSetNetworkPolicyHandler.ServeHTTP(w, r)
+		case SandboxesExplainNetworkProcedure:
+			sandboxesExplainNetworkHandler.ServeHTTP(w, r)
+		case SandboxesEventsProcedure:
+			sandboxesEventsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -341,6 +476,22 @@ func (UnimplementedSandboxesHandler) Remove(context.Context, *connect.Request[v1
 
 func (UnimplementedSandboxesHandler) ReadOutput(context.Context, *connect.Request[v1.ReadOutputRequest], *connect.ServerStream[v1.ReadOutputResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("brig.v1.Sandboxes.ReadOutput is not implemented"))
+}
+
+func (UnimplementedSandboxesHandler) GetNetworkPolicy(context.Context, *connect.Request[v1.GetNetworkPolicyRequest]) (*connect.Response[v1.GetNetworkPolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("brig.v1.Sandboxes.GetNetworkPolicy is not implemented"))
+}
+
+func (UnimplementedSandboxesHandler) SetNetworkPolicy(context.Context, *connect.Request[v1.SetNetworkPolicyRequest]) (*connect.Response[v1.SetNetworkPolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("brig.v1.Sandboxes.SetNetworkPolicy is not implemented"))
+}
+
+func (UnimplementedSandboxesHandler) ExplainNetwork(context.Context, *connect.Request[v1.ExplainNetworkRequest]) (*connect.Response[v1.ExplainNetworkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("brig.v1.Sandboxes.ExplainNetwork is not implemented"))
+}
+
+func (UnimplementedSandboxesHandler) Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("brig.v1.Sandboxes.Events is not implemented"))
 }
 
 // ExecClient is a client for the brig.v1.Exec service.

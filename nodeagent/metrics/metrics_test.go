@@ -1,0 +1,55 @@
+package metrics
+
+import (
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"brig/nodeagent/denials"
+)
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	m.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	if answer.Code != 200 {
+		t.Fatalf("status %d: %s", answer.Code, answer.Body)
+	}
+	return answer.Body.String()
+}
+
+func TestScrape(t *testing.T) {
+	m := New(func() int { return 3 })
+	own := prometheus.NewGauge(prometheus.GaugeOpts{Name: "brig_of_another_part", Help: "x"})
+	m.Registry.MustRegister(own)
+	counts, failed := map[string]uint64{"never": 7}, error(nil)
+	m.Kernel(func() (map[string]uint64, error) { return counts, failed })
+	m.Denied(denials.Policy)
+	m.Denied(denials.Policy)
+	m.Overrun()
+	m.PolicyChange(Changed)
+	m.IsolationEnabled()
+	m.IsolationChecked(time.Unix(1000, 0), 2*time.Second, 60, 1)
+	m.IsolationFailed()
+	text := "\n" + scrape(t, m)
+	for _, line := range []string{
+		`brig_denials_total{reason="policy"} 2`, `brig_denials_total{reason="never"} 0`, `brig_denials_total{reason="other"} 0`,
+		`brig_denials_overruns_total 1`, `brig_policy_changes_total{result="ok"} 1`, `brig_policy_changes_total{result="refused"} 0`,
+		`brig_isolation_check_runs_total{result="escaped"} 1`, `brig_isolation_check_runs_total{result="failed"} 1`,
+		`brig_isolation_check_escapes 1`, `brig_isolation_check_attempts 60`, `brig_isolation_check_enabled 1`,
+		`brig_isolation_check_duration_seconds 2`, `brig_isolation_check_last_run_timestamp_seconds 1000`,
+		`brig_denied_packets_total{reason="never"} 7`, `brig_sandboxes_running 3`, `brig_of_another_part 0`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("lacks the line %s", line)
+		}
+	}
+	failed = errors.New("no rules")
+	if text := scrape(t, m); strings.Contains(text, "brig_denied_packets_total{") || !strings.Contains(text, "\nbrig_sandboxes_running 3\n") {
+		t.Errorf("with rules that cannot be read:\n%s", text)
+	}
+}
