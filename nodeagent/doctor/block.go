@@ -3,14 +3,16 @@ package doctor
 import (
 	"context"
 
-	"brig/internal/config"
 	"brig/internal/netpolicy"
 	"brig/internal/transit"
 )
 
 // block puts a policy that admits nothing in force for one of the doctor's sandboxes.
-func block(ctx context.Context, cfg *config.Config, link string) error {
-	return transit.With(ctx, cfg, func(ctx context.Context, n transit.Node) error {
-		return n.Rules.Bind(ctx, link, netpolicy.Policy{})
+func (n *node) block(ctx context.Context, link string) error {
+	if n.Block != nil {
+		return n.Block(ctx, link)
+	}
+	return transit.With(ctx, n.Config, func(ctx context.Context, t transit.Node) error {
+		return t.Rules.Bind(ctx, link, netpolicy.Policy{})
 	})
 }

@@ -62,7 +62,7 @@ func (p *plan) blockFlow(ctx context.Context, out, in *kase) error {
 		if !r.await(ctx, flowTime) {
 			return nil // the controls tell
 		}
-		if err := block(ctx, p.Config, p.open.transit); err != nil {
+		if err := p.block(ctx, p.open.transit); err != nil {
 			return fmt.Errorf("block the doctor's own sandbox: %w", err)
 		}
 		pause(ctx, grace)

@@ -26,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"brig/internal/config"
@@ -43,7 +44,24 @@ type Options struct {
 	Probe string
 	// Before is called, if it is set, once the sandboxes stand and nothing has been
 	// tried yet. It is for tests that weaken the node.
-	Before func() error
+	Before func(Made) error
+	// Block puts a policy that admits nothing in force on a link of the transit
+	// namespace; nil: as the node does it. It is for tests, too.
+	Block func(ctx context.Context, link string) error
+}
+
+// Made are the sandboxes of a run.
+type Made struct {
+	Open Sandbox // about which nothing was said
+	List Sandbox // with a CIDR list
+	Deny Sandbox // an attachment without a policy
+}
+
+// Sandbox of a run, as the transit namespace knows it.
+type Sandbox struct {
+	ID   string
+	Link string
+	Addr netip.Addr
 }
 
 // Run tries every case. An error means that it could not be done, and then nothing is
@@ -76,7 +94,7 @@ func run(ctx context.Context, o Options) (report Report, err error) {
 	defer w.close()
 	p := layOut(w)
 	if o.Before != nil {
-		if err := o.Before(); err != nil {
+		if err := o.Before(n.made()); err != nil {
 			return Report{}, err
 		}
 	}

@@ -89,6 +89,12 @@ func prepare(ctx context.Context, o Options) (*node, error) {
 	return n, make.Wait()
 }
 
+// made are the sandboxes for who weakens the node.
+func (n *node) made() Made {
+	of := func(b *box) Sandbox { return Sandbox{ID: b.id, Link: b.transit, Addr: b.addr} }
+	return Made{Open: of(n.open), List: of(n.list), Deny: of(n.deny)}
+}
+
 // load gives brigd an image of the probe.
 func (n *node) load(ctx context.Context) error {
 	path := n.Probe
