@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/$name
 
-for program in brig brigd containerd-shim-brig-v1 brig-idle brig-cni; do
+for program in brig brigd containerd-shim-brig-v1 brig-idle brig-probe brig-cni; do
 	install -D -m 0755 "bin/$program" "$root/bin/$program"
 done
 for program in runsc gvisor-bin/gvisor_sentry containerd ctr; do
@@ -20,7 +20,7 @@ done
 install -D -m 0755 install.sh "$root/install.sh"
 mkdir "$root/deploy"
 cp -R deploy/config.toml deploy/brig.conflist deploy/containerd.toml deploy/containerd-system.toml \
-	deploy/systemd deploy/kubernetes deploy/network "$root/deploy/"
+	deploy/systemd deploy/kubernetes deploy/network deploy/prometheus "$root/deploy/"
 cp LICENSE "$root/"
 printf '%s\n' "$version" >"$root/VERSION"
 go run ./tests/image -busybox "$(command -v busybox)" -o "$root/check-image.tar"

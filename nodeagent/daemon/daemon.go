@@ -157,6 +157,7 @@ func (d *daemon) work(ctx context.Context) {
 	place := network.Transit{Config: d.Config, Address: netip.AddrPortFrom(resolver.Address, 53)}
 	d.goWork(func() { names.Keep(ctx, place) })
 	d.goWork(func() { d.keepNetwork(ctx) })
+	d.goWork(func() { d.keepIsolation(ctx, unmeasured{}) })
 	if d.own != nil {
 		d.goWork(func() { d.own.Keep(ctx) })
 	}

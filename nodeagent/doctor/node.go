@@ -78,15 +78,14 @@ func prepare(ctx context.Context, o Options) (*node, error) {
 	if err != nil {
 		return n, err
 	}
-	list := &brigv1.NetworkPolicy{CidrAllowlist: &brigv1.CidrList{Cidrs: []string{allowed.yes.String()}}}
-	var make errgroup.Group
-	make.Go(func() (err error) { n.open, err = n.create(ctx, "open", &brigv1.NetworkPolicy{}, nil); return err })
-	make.Go(func() (err error) {
-		n.list, err = n.create(ctx, "list", list, []*brigv1.Port{{SandboxPort: servePort, Kind: brigv1.TunnelKind_TUNNEL_KIND_TCP}})
+	var making errgroup.Group
+	making.Go(func() (err error) { n.open, err = n.create(ctx, "open", wantOpen(), nil); return err })
+	making.Go(func() (err error) {
+		n.list, err = n.create(ctx, "list", wantList(allowed.yes.String()), []*brigv1.Port{{SandboxPort: servePort, Kind: brigv1.TunnelKind_TUNNEL_KIND_TCP}})
 		return err
 	})
-	make.Go(func() (err error) { n.deny, err = n.attach(ctx); return err })
-	return n, make.Wait()
+	making.Go(func() (err error) { n.deny, err = n.attach(ctx); return err })
+	return n, making.Wait()
 }
 
 // made are the sandboxes for who weakens the node.
@@ -121,9 +120,9 @@ func (n *node) load(ctx context.Context) error {
 	return nil
 }
 
-func (n *node) create(ctx context.Context, name string, policy *brigv1.NetworkPolicy, ports []*brigv1.Port) (*box, error) {
+func (n *node) create(ctx context.Context, name string, policy wanted, ports []*brigv1.Port) (*box, error) {
 	res, err := n.Client.Sandboxes.Create(ctx, connect.NewRequest(&brigv1.CreateRequest{
-		Image: n.image, Network: policy, Ports: ports, Tags: map[string]string{tagKey: tagValue},
+		Image: n.image, Network: n.request(policy), Ports: ports, Tags: map[string]string{tagKey: tagValue},
 		Argv: []string{probePath, "serve", fmt.Sprintf("0.0.0.0:%d", servePort), greeting},
 		// Should this process die, they end by themselves.
 		Timeout: durationpb.New(Timeout),
@@ -144,7 +143,7 @@ func (n *node) create(ctx context.Context, name string, policy *brigv1.NetworkPo
 		b.tunnel = netip.AddrPortFrom(bind, uint16(t.GetPort()))
 	}
 	b.transit = key(b.id).Link()
-	return b, nil
+	return b, n.widen(ctx, b, policy)
 }
 
 // greeting is what the sandboxes' servers say.
@@ -205,7 +204,7 @@ func (n *node) clean(ctx context.Context) error {
 			continue // a user's, whatever its tag says
 		}
 		_, err := n.Client.Sandboxes.Remove(ctx, connect.NewRequest(&brigv1.RemoveRequest{Sandbox: s.GetId(), Force: true}))
-		if connect.CodeOf(err) != connect.CodeNotFound || err == nil {
+		if connect.CodeOf(err) != connect.CodeNotFound { // it may have ended by itself
 			errs = append(errs, err)
 		}
 	}
