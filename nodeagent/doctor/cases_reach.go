@@ -249,15 +249,14 @@ func names(p *plan) {
 				return f.encode()
 			}
 		}
-		answer := func(a *attempt, b *box) {
+		answer := func(a *attempt, b *box, proto byte, port uint16) {
 			a.places = []string{inbox + b.name}
-			p.judge.watch(a.n, dialled{protoUDP, gateway, netip.AddrPortFrom(b.addr, 4053)})
-			p.judge.watch(a.n, dialled{protoTCP, gateway, netip.AddrPortFrom(b.addr, 4054)})
+			p.judge.watch(a.n, dialled{proto, gateway, netip.AddrPortFrom(b.addr, port)})
 		}
-		answer(c.frame(p.deny, "UDP", ask(p.deny)), p.deny)
-		answer(c.frame(p.deny, "TCP", connect(p.deny)), p.deny)
-		answer(c.control(p.open, ask(p.open)), p.open)
-		answer(c.control(p.open, connect(p.open)), p.open)
+		answer(c.frame(p.deny, "UDP", ask(p.deny)), p.deny, protoUDP, 4053)
+		answer(c.frame(p.deny, "TCP", connect(p.deny)), p.deny, protoTCP, 4054)
+		answer(c.control(p.open, ask(p.open)), p.open, protoUDP, 4053)
+		answer(c.control(p.open, connect(p.open)), p.open, protoTCP, 4054)
 	})
 }
 

@@ -103,6 +103,9 @@ func dial(f []byte) (dialled, bool) {
 	if len(ip) < size+4 || binary.BigEndian.Uint16(ip[6:])&0x1fff != 0 {
 		return dialled{}, false
 	}
+	if ip[9] == protoTCP && (len(ip) < size+14 || ip[size+13]&flagRST != 0) {
+		return dialled{}, false // a refusal is nobody's answer
+	}
 	to := netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:20])), binary.BigEndian.Uint16(ip[size+2:]))
 	return dialled{proto: ip[9], from: netip.AddrFrom4([4]byte(ip[12:16])), to: to}, true
 }

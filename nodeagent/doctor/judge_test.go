@@ -67,8 +67,11 @@ func TestJudgeKnowsConnectionsByTheirEnds(t *testing.T) {
 	f.fragment = 1
 	j.frame("elsewhere", f.encode()) // no header in it
 	f.fragment = 0
+	refused := f
+	refused.body = segment{from: 4000, to: 80, flags: flagRST | flagACK}.encode(ownAddr, docAddr)
+	j.frame("elsewhere", refused.encode())
 	for cut := range f.encode() {
-		j.frame("elsewhere", f.encode()[:min(cut, 37)]) // none may panic
+		j.frame("elsewhere", f.encode()[:min(cut, 47)]) // none may panic
 	}
 	j.frame("here", f.encode())
 	for _, n := range []int{a, b} {

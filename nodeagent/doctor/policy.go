@@ -64,7 +64,8 @@ func (n *node) block(ctx context.Context, link string) error {
 
 // put a policy in force on a link of the doctor's own.
 func (n *node) put(ctx context.Context, link string, p netpolicy.Policy) error {
-	return transit.With(ctx, n.Config, func(ctx context.Context, t transit.Node) error {
-		return t.Rules.Bind(ctx, link, p)
+	return transit.With(ctx, n.Config, func(_ context.Context, t transit.Node) error {
+		_, err := t.Change(link, p, 0, 0)
+		return err
 	})
 }

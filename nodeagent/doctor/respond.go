@@ -73,7 +73,7 @@ func (r *responder) segment(f []byte) {
 	case flags&flagSYN != 0:
 		r.client.ack, r.seq, r.open = seq+1, initial+1, false
 		r.send(segment{seq: initial, flags: flagSYN | flagACK})
-	case flags&(flagRST|flagFIN) != 0:
+	case flags&flagFIN != 0:
 		r.open = false
 	default:
 		r.client.ack, r.open = seq+uint32(size), true
