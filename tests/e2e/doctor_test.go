@@ -168,8 +168,9 @@ type hole struct {
 	// open makes it; commands run in the transit namespace, or with "host" before
 	// them in the host's.
 	open func(doctor.Made) []string
-	// holds is a part of what `nft list ruleset` says while it is open.
-	holds string
+	// holds is a part of what `nft list ruleset` says while it is open, in the transit
+	// namespace or on the host; nil: no node closes it.
+	holds func(doctor.Made) string
 	want  []string // exactly these, of those that do not look at a block
 	// atLeast: others may see it, too.
 	atLeast bool
@@ -184,45 +185,45 @@ const (
 )
 
 var holes = []hole{
-	{name: "transit forwards everything", holds: `comment "hole"`, atLeast: true,
+	{name: "transit forwards everything", holds: marked, atLeast: true,
 		open: func(doctor.Made) []string { return []string{"nft insert rule inet brig forward accept" + markHole} },
 		want: []string{"UDP", "QUIC", "TCP", "SCTP", "GRE", "ICMP echo", "before a policy: outside", "metadata", "private 10/8", "sibling: directly",
 			"host: UDP", "host: TCP", "DNS: directly", "DNS: over TLS", "from outside"}},
-	{name: "a foreign address is accepted", holds: `comment "hole"`,
+	{name: "a foreign address is accepted", holds: marked,
 		open: func(doctor.Made) []string {
 			return []string{"nft insert rule inet brig identity ip saddr " + foreign + " accept" + markHole}
 		},
 		want: []string{"spoofed address: internet"}},
-	{name: "a sibling's address is bound", holds: `02:01:`,
+	{name: "a sibling's address is bound", holds: func(m doctor.Made) string { return fmt.Sprintf("%q . %s . %s", m.Open.Link, mac(m.Open), m.List.Addr) },
 		open: func(m doctor.Made) []string {
 			return []string{fmt.Sprintf("nft add element inet brig bind4 { %s . %s . %s }", m.Open.Link, mac(m.Open), m.List.Addr)}
 		},
 		want: []string{"spoofed address: sibling"}},
-	{name: "identity is not looked at", holds: `comment "hole"`, atLeast: true,
+	{name: "identity is not looked at", holds: marked, atLeast: true,
 		open: func(doctor.Made) []string { return []string{"nft insert rule inet brig identity accept" + markHole} },
 		want: []string{"spoofed address: sibling", "spoofed address: internet", "spoofed MAC: sibling", "spoofed identity, whole", "MAC flood"}},
-	{name: "no never-list", holds: "set never4 {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t}",
+	{name: "no never-list", holds: func(doctor.Made) string { return "set never4 {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t}" },
 		open: func(doctor.Made) []string { return []string{"nft flush set inet brig never4"} },
 		want: []string{"metadata", "private 10/8", "private 172.16/12", "private 192.168/16", "shared 100.64/10", "reserved", "link-local"}, atLeast: true},
-	{name: "a policy for whom none was bound", holds: "goto out_open",
+	{name: "a policy for whom none was bound", holds: func(m doctor.Made) string { return fmt.Sprintf("%q : goto out_open", m.Deny.Link) },
 		open: func(m doctor.Made) []string {
 			return []string{fmt.Sprintf("nft add element inet brig egress { %s : goto out_open }", m.Deny.Link)}
 		},
 		want: []string{"before a policy: outside"}},
-	{name: "DNS under a list", holds: "dns4",
+	{name: "DNS under a list", holds: func(m doctor.Made) string { return fmt.Sprintf("%q : goto ask_resolver", m.List.Link) },
 		open: func(m doctor.Made) []string {
-			return []string{"nft add element inet brig dns4 { " + m.List.Link + " }"}
+			return []string{"nft add element inet brig ask { " + m.List.Link + " : goto ask_resolver }"}
 		},
 		want: []string{"DNS: resolver under a list"}},
-	{name: "the transit namespace takes everything", holds: `comment "hole"`, atLeast: true,
+	{name: "the transit namespace takes everything", holds: marked, atLeast: true,
 		open: func(doctor.Made) []string { return []string{"nft insert rule inet brig input accept" + markHole} },
 		want: []string{"gateway: ports", "DNS: resolver under a list", "DNS: resolver without a policy"}},
-	{name: "the host takes everything", holds: "",
+	{name: "the host takes everything", holds: marked,
 		open: func(doctor.Made) []string {
 			return []string{"host nft insert rule inet HOSTTABLE input accept" + markHole}
 		},
 		want: []string{"second wall: host", "second wall: answers"}},
-	{name: "everything is let in", holds: `comment "hole"`,
+	{name: "everything is let in", holds: marked,
 		open: func(doctor.Made) []string {
 			return []string{"nft insert rule inet brig forward iifname up0 accept" + markHole}
 		},
@@ -238,10 +239,12 @@ var holes = []hole{
 			"fragments, overlapping", "fragments of two sandboxes", "IP in IP", "IPv6 in IPv4", "ESP", "UDP-Lite", "unknown protocol", "UDP without checksum",
 			"TCP without a connection", "host: ping", "host: loopback", "gateway: its MAC, other addresses", "gateway: proxy", "before a policy: inside",
 			"sibling: forged reply", "DNS: over HTTPS", "tunnel ports"}},
-	{name: "a block that is none", holds: "", noBlock: true,
+	{name: "a block that is none", noBlock: true,
 		open: func(doctor.Made) []string { return nil },
 		want: []string{"flow after a block: out", "flow after a block: in"}},
 }
+
+func marked(doctor.Made) string { return `comment "hole"` }
 
 func mac(s doctor.Sandbox) string {
 	b := s.Addr.As4()
@@ -366,10 +369,12 @@ func runThroughHole(h hole) error {
 	if err != nil {
 		return err
 	}
-	held := false
+	var held bool
+	var made doctor.Made
 	report, err := doctor.Run(context.Background(), doctor.Options{
 		Config: &cfg, Client: client.New(run.Socket), Probe: run.Probe,
 		Before: func(m doctor.Made) error {
+			made = m
 			for _, line := range h.open(m) {
 				if err := onNode(&cfg, strings.ReplaceAll(line, "HOSTTABLE", run.Table)); err != nil {
 					return err
@@ -384,7 +389,7 @@ func runThroughHole(h hole) error {
 		// blocks nothing.
 		Block: func(context.Context, string) error {
 			out, err := listRules(&cfg)
-			held = strings.Contains(out, h.holds)
+			held = h.holds == nil || strings.Contains(out, h.holds(made))
 			return err
 		},
 	})
@@ -467,11 +472,13 @@ func rawSocket(link string) (int, error) {
 	return fd, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Index})
 }
 
+// listRules of the transit namespace and of the host.
 func listRules(cfg *config.Config) (text string, err error) {
-	err = netns.Do(transit.Path(cfg), func() error {
+	list := func() error {
 		out, err := exec.Command("nft", "list", "ruleset").Output()
-		text = string(out)
+		text += string(out)
 		return err
-	})
+	}
+	err = errors.Join(netns.Do(transit.Path(cfg), list), list())
 	return text, err
 }
