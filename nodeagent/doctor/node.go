@@ -45,6 +45,8 @@ type box struct {
 	path string // of its network namespace; "" is the host's
 	link string // its device there
 	addr netip.Addr
+	// addr6 is invalid where sandboxes have no IPv6.
+	addr6 netip.Addr
 	// transit is the name of its link in the transit namespace.
 	transit string
 	tunnel  netip.AddrPort // where the sibling's port is led out; invalid: it has none
@@ -55,6 +57,7 @@ type node struct {
 	Options
 	image   string
 	network *network.Network
+	six     bool // sandboxes have IPv6
 
 	open, list, deny *box
 }
@@ -72,6 +75,9 @@ func prepare(ctx context.Context, o Options) (*node, error) {
 		return n, fmt.Errorf("remove what an earlier run left: %w", err)
 	}
 	if err := n.load(ctx); err != nil {
+		return n, err
+	}
+	if err := n.askSix(ctx); err != nil {
 		return n, err
 	}
 	allowed, err := choose(o.Config)
@@ -143,6 +149,9 @@ func (n *node) create(ctx context.Context, name string, policy wanted, ports []*
 		b.tunnel = netip.AddrPortFrom(bind, uint16(t.GetPort()))
 	}
 	b.transit = key(b.id).Link()
+	if b.addr6, err = n.sixOf(b); err != nil {
+		return nil, err
+	}
 	return b, n.widen(ctx, b, policy)
 }
 

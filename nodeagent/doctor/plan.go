@@ -75,7 +75,7 @@ type plan struct {
 func layOut(w *world) *plan {
 	p := &plan{world: w, probes: map[*box][]probe.Try{}, byID: map[int]*attempt{}, plain: map[*box][]*attempt{}}
 	for _, group := range []func(*plan){
-		identity, beforePolicy, fragments, linkLayer, versionSix, protocols, icmpCases, options,
+		identity, beforePolicy, fragments, linkLayer, versionSix, ownSix, protocols, icmpCases, options,
 		nodeItself, transitItself, sibling, never, names, insideOnly, secondWall, flows,
 	} {
 		group(p)

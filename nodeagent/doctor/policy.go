@@ -3,6 +3,8 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"brig/internal/netpolicy"
 	"brig/internal/transit"
@@ -38,13 +40,19 @@ func (n *node) request(w wanted) *brigv1.NetworkPolicy {
 	return w.asked
 }
 
-// widen gives a sandbox the policy that the operator's ceiling kept brigd from giving
-// it. The doctor's own sandboxes alone get it, and they talk to documentation ranges.
+// widen gives a sandbox what brigd was not asked for: the policy that an operator's
+// ceiling would have refused, and ranges of IPv6. The doctor's own sandboxes alone get
+// it, and they talk to documentation ranges.
 func (n *node) widen(ctx context.Context, b *box, w wanted) error {
-	if !n.narrowed() {
+	if !n.narrowed() && !b.addr6.IsValid() {
 		return nil
 	}
-	p, err := netpolicy.Compile(w.spec, netpolicy.Ceiling{})
+	spec := w.spec
+	if spec.CIDRAllowlist != nil && b.addr6.IsValid() {
+		cidrs := append(slices.Clone(*spec.CIDRAllowlist), yes6.String())
+		spec.CIDRAllowlist = &cidrs
+	}
+	p, err := netpolicy.Compile(spec, netpolicy.Ceiling{})
 	if err == nil {
 		err = n.put(ctx, b.transit, p)
 	}
@@ -52,6 +60,23 @@ func (n *node) widen(ctx context.Context, b *box, w wanted) error {
 		return fmt.Errorf("give sandbox %s its policy: %w", b.name, err)
 	}
 	return nil
+}
+
+// askSix finds out whether sandboxes of the node have IPv6.
+func (n *node) askSix(ctx context.Context) error {
+	return transit.With(ctx, n.Config, func(_ context.Context, t transit.Node) error {
+		n.six = t.Pool6.IsValid()
+		return nil
+	})
+}
+
+// sixOf is the sandbox's address of IPv6 as it is bound; invalid: it has none.
+func (n *node) sixOf(b *box) (netip.Addr, error) {
+	seat, err := transit.Records(n.Config).Get(b.transit)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("look at what is bound to sandbox %s: %w", b.name, err)
+	}
+	return seat.Addr6, nil
 }
 
 // block puts a policy that admits nothing in force for one of the doctor's sandboxes.

@@ -80,6 +80,7 @@ type world struct {
 
 	hosts     []netip.Addr // of the node, the link's own first
 	broadcast []netip.Addr // of its networks
+	hosts6    []netip.Addr // of the node, IPv6, but those of one link
 	host, up  end          // the two ends of the node's link
 	transitNS string
 	ports     []uint16 // TCP ports that something listens on, on the host
@@ -172,6 +173,14 @@ func (w *world) findHosts() error {
 		addr, ok := netip.AddrFromSlice(a.IP.To4())
 		if bits, _ := a.Mask.Size(); ok && bits < 31 && !addr.IsLoopback() && len(w.broadcast) < maxHosts {
 			w.broadcast = append(w.broadcast, netpolicy.RangeOf(netip.PrefixFrom(addr, bits)).To)
+		}
+	}
+	if list, err = netlink.AddrList(nil, unix.AF_INET6); err != nil {
+		return fmt.Errorf("list the host's addresses: %w", err)
+	}
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.IsGlobalUnicast() && len(w.hosts6) < maxHosts {
+			w.hosts6 = append(w.hosts6, addr)
 		}
 	}
 	routes, err := netlink.RouteList(nil, unix.AF_INET)
