@@ -143,7 +143,54 @@ func TestDoctorAfterAKill(t *testing.T) {
 	nothingOfDoctor(t, n)
 }
 
-// TestDoctorNeedsRoot and a node.
+// TestDoctorElsewhere: on nodes that are set up in other ways nothing escapes either, and
+// everything is judged.
+func TestDoctorElsewhere(t *testing.T) {
+	for _, tc := range []struct {
+		name, overrides string
+		ipv6            bool
+		notHere         int
+	}{
+		{name: "the operator narrows all policies", overrides: "[network.ceiling]\ncidr_allowlist = [\"198.51.100.0/24\"]\n", notHere: 5},
+		{name: "IPv6", ipv6: true},
+		{name: "no resolver upstream, tunnels on all addresses", overrides: "[network]\ndns = [\"203.0.113.200\"]\n[tunnels]\nbind = \"0.0.0.0\"\n", notHere: 5},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			require.Net(t)
+			require.Runsc(t)
+			in := internet.New(t)
+			if tc.ipv6 {
+				dualStack(t, in)
+			}
+			n := node.Launch(t, node.Options{Netns: in.Host, Overrides: tc.overrides})
+			r := n.Try(t, doctorArgs(n, "--json")...)
+			var report doctorReport
+			if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil {
+				t.Fatalf("%v: %v", err, r)
+			}
+			if r.Code != 0 || report.Verdict != "ok" || len(report.with("not applicable")) != tc.notHere {
+				t.Errorf("status %d, verdict %s, not applicable: %q\nescaped:\n%snot judged:\n%s",
+					r.Code, report.Verdict, report.with("not applicable"), report.details("escaped"), report.details("not judged"))
+			}
+		})
+	}
+}
+
+// dualStack gives host and world IPv6, and the host a default route.
+func dualStack(t *testing.T, in *internet.Internet) {
+	t.Helper()
+	for _, line := range []string{
+		in.Host + " address add 2001:db8:f::2/64 dev eth0 nodad", in.World + " address add 2001:db8:f::1/64 dev eth0 nodad",
+		in.Host + " -6 route add default via 2001:db8:f::1",
+	} {
+		ns, args, _ := strings.Cut(line, " ")
+		if out, err := exec.CommandContext(t.Context(), "nsenter", append([]string{"--net=" + ns, "ip"}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", line, err, out)
+		}
+	}
+}
+
+// TestDoctorNeedsANode and root.
 func TestDoctorNeedsANode(t *testing.T) {
 	n := use(t)
 	missing := filepath.Join(t.TempDir(), "config.toml")
