@@ -86,7 +86,7 @@ func nodeItself(p *plan) {
 			}
 		}
 		c.plainly(p.open)
-		c.controls = append(c.controls, p.greeted(p.list.tunnel))
+		c.controls = append(c.controls, p.greeted())
 	})
 }
 
@@ -127,7 +127,7 @@ func sibling(p *plan) {
 		c.tcpTo(p.list, p.open.addr, servePort)
 		c.plainly(p.open)
 		c.plainly(p.list)
-		c.controls = append(c.controls, p.greeted(p.list.tunnel))
+		c.controls = append(c.controls, p.greeted())
 	})
 	p.add("sibling: forged reply", "replies and resets of a sibling's flow, as if from its server", func(c *kase) {
 		server := at(p.yes, 7)
@@ -174,14 +174,17 @@ func sibling(p *plan) {
 	})
 }
 
-// greeted is a control: the sibling's server answers on its tunnel, to the host.
-func (p *plan) greeted(at netip.AddrPort) *attempt {
-	n, _ := p.judge.marker()
-	a := &attempt{what: "the tunnel, from the host", n: n, places: []string{atTunnel}}
-	if a.err = hear(at, greeting); a.err == nil {
-		p.judge.note(n, atTunnel)
+// greeted is a control: the sibling's server answers on its tunnel, to the host. All
+// cases share it.
+func (p *plan) greeted() *attempt {
+	if p.greeting == nil {
+		n, _ := p.judge.marker()
+		p.greeting = &attempt{what: "the tunnel, from the host", n: n, places: []string{atTunnel}}
+		if p.greeting.err = hear(p.list.tunnel, greeting); p.greeting.err == nil {
+			p.judge.note(n, atTunnel)
+		}
 	}
-	return a
+	return p.greeting
 }
 
 // atTunnel is where a tunnel's greeting is heard.

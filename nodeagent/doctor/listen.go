@@ -137,17 +137,29 @@ func parseListening(r io.Reader) ([]uint16, error) {
 	return slices.Compact(ports), lines.Err()
 }
 
-// hear connects and expects a line.
-func hear(from netip.AddrPort, line string) error {
-	conn, err := net.DialTimeout("tcp", from.String(), 2*time.Second)
+// hear connects until it is greeted: the greeter may have begun a moment ago.
+func hear(from netip.AddrPort, greeting string) error {
+	for end := time.Now().Add(greetTime); ; time.Sleep(50 * time.Millisecond) {
+		said, err := line(from)
+		switch {
+		case err == nil && said == greeting:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("%s was to greet, and said %q (%v)", from, said, err)
+		}
+	}
+}
+
+// greetTime is how long a greeting is waited for.
+const greetTime = 5 * time.Second
+
+func line(from netip.AddrPort) (string, error) {
+	conn, err := net.DialTimeout("tcp", from.String(), time.Second)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	data, err := io.ReadAll(io.LimitReader(conn, 256))
-	if strings.TrimSpace(string(data)) != line {
-		return fmt.Errorf("%s said %q, not what was expected: %w", from, data, errors.Join(err, io.ErrUnexpectedEOF))
-	}
-	return nil
+	return strings.TrimSpace(string(data)), err
 }

@@ -67,6 +67,8 @@ type plan struct {
 	byID   map[int]*attempt // those that a probe makes
 	// plain are the controls of a box that many cases share.
 	plain map[*box][]*attempt
+	// greeting is the control that the sibling serves.
+	greeting *attempt
 	// late is what cannot be done side by side with the rest, in this order.
 	late []func(context.Context) error
 }
