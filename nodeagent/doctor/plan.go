@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -335,6 +336,7 @@ func (c *kase) judge() Result {
 	default:
 		r.Verdict, r.Detail = OK, c.what
 	}
+	r.Detail = strings.Join(strings.Fields(r.Detail), " ") // one line, whatever an error says
 	return r
 }
 
