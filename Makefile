@@ -13,6 +13,7 @@ BINARIES := \
 	nodeagent/brigd \
 	nodeagent/brig \
 	nodeagent/brig-idle \
+	nodeagent/brig-probe \
 	cni/brig-cni
 
 # gVisor calls itself by this version; restores depend on it.

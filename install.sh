@@ -196,6 +196,7 @@ programs() {
 		put 0755 "$src/bin/$program" "$bin/$program"
 	done
 	put 0755 "$src/bin/brig-idle" "$libexec/brig-idle"
+	put 0755 "$src/bin/brig-probe" "$libexec/brig-probe"
 	put 0755 "$src/bin/brig-cni" "$libexec/cni/brig-cni"
 	put 0755 "$src/bin/deps/containerd" "$libexec/containerd"
 	put 0755 "$src/bin/deps/ctr" "$libexec/ctr"
@@ -336,6 +337,9 @@ try() {
 	[ -n "$check" ] || return 0
 	step "check: a real sandbox"
 	do_ "$bin/brig" check || die "brig is installed, but the check failed"
+	step "check: escapes from a sandbox's network"
+	do_ "$bin/brig" doctor net --quiet --config "$etc/config.toml" ||
+		die "brig is installed, but its isolation is not proven: brig doctor net tells more"
 }
 
 # --- and removing it --------------------------------------------------------

@@ -47,6 +47,7 @@ type Config struct {
 	Network    Network    `toml:"network"`
 	Tunnels    Tunnels    `toml:"tunnels"`
 	Sandboxes  Sandboxes  `toml:"sandboxes"`
+	Doctor     Doctor     `toml:"doctor"`
 }
 
 // Runsc says which gVisor to run.
@@ -138,6 +139,12 @@ type Sandboxes struct {
 	JournalBytes int64 `toml:"journal_bytes"`
 }
 
+// Doctor tries the node's isolation.
+type Doctor struct {
+	// Every is how often brigd does it by itself; 0: never, else at least a minute.
+	Every Duration `toml:"every"`
+}
+
 // Duration is a time.Duration written as "5m".
 type Duration time.Duration
 
@@ -176,6 +183,7 @@ func Defaults() Config {
 			Idle:         "/usr/local/libexec/brig/brig-idle",
 			JournalBytes: 64 << 20,
 		},
+		Doctor: Doctor{Every: Duration(time.Hour)},
 	}
 }
 
@@ -310,6 +318,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Sandboxes.Timeout <= 0 || c.Sandboxes.MaxTimeout < c.Sandboxes.Timeout {
 		bad("sandboxes.timeout must be positive and at most max_timeout")
+	}
+	if c.Doctor.Every != 0 && c.Doctor.Every < Duration(time.Minute) {
+		bad("doctor.every %s: want 0, for never, or at least 1m", time.Duration(c.Doctor.Every))
 	}
 	if c.Sandboxes.JournalBytes < 1<<16 {
 		bad("sandboxes.journal_bytes %d: at least 65536", c.Sandboxes.JournalBytes)

@@ -182,6 +182,7 @@ func (d *daemon) work(ctx context.Context) {
 	d.goWork(func() { d.names.Keep(ctx) })
 	d.goWork(func() { d.denials.Keep(ctx, network.Transit{Config: d.Config}) })
 	d.goWork(func() { d.keepNetwork(ctx) })
+	d.goWork(func() { d.keepIsolation(ctx, unmeasured{}) })
 	if d.own != nil {
 		d.goWork(func() { d.own.Keep(ctx) })
 	}
