@@ -17,8 +17,13 @@ import (
 // packetSocket is a raw socket on a link: what a compromised sentry has.
 func (w *world) packetSocket(ns, link string) int {
 	w.t.Helper()
-	fd := -1
-	w.must(netns.Do(netns.Path(ns), func() (err error) {
+	fd, err := packetSocket(ns, link)
+	w.must(err)
+	return fd
+}
+
+func packetSocket(ns, link string) (fd int, err error) {
+	err = netns.Do(netns.Path(ns), func() (err error) {
 		l, err := net.InterfaceByName(link)
 		if err != nil {
 			return err
@@ -28,8 +33,8 @@ func (w *world) packetSocket(ns, link string) int {
 			return err
 		}
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Index})
-	}))
-	return fd
+	})
+	return fd, err
 }
 
 // inject sends frames into a link of a namespace.
