@@ -38,6 +38,7 @@ type kernel struct {
 	base                    nft.Base
 	node                    map[netip.Addr]bool
 	private                 []netip.Prefix
+	six                     bool        // the sandboxes have IPv6
 	self, other             nft.Binding // other is open, and sends the last frame of each batch
 	fds                     [2]int      // the sandboxes' ends
 	out                     int         // where frames arrive
@@ -66,7 +67,7 @@ func newKernel(t *testing.T) *kernel {
 	for _, p := range []string{"10.20.0.0/16", "172.16.0.0/12", "100.64.0.0/10"} {
 		k.private = append(k.private, netip.MustParsePrefix(p))
 	}
-	node := []netip.Addr{hostAddr, netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("169.254.2.1"), netip.MustParseAddr("169.254.2.2")}
+	node := addrs("203.0.113.1", "198.51.100.1", "169.254.2.1", "169.254.2.2", "2001:db8:113::1")
 	for _, a := range node {
 		k.node[a] = true
 	}
@@ -177,6 +178,18 @@ func (k *kernel) queueDrops() uint64 {
 	}
 	k.t.Fatal("/proc/net/softnet_stat has no row for this processor")
 	return 0
+}
+
+// addr6 is the IPv6 address of a sandbox, or what it would be.
+func (k *kernel) addr6(b nft.Binding) netip.Addr {
+	at := netip.MustParseAddr("fd88::").As16()
+	at[15] = b.Addr.As4()[3]
+	return netip.AddrFrom16(at)
+}
+
+// ceiling of the policies.
+func (k *kernel) ceiling() netpolicy.Ceiling {
+	return netpolicy.Ceiling{AllowPrivate: k.private, NoIPv6: !k.six}
 }
 
 // bind puts a policy in force for the sandbox under test, and forgets connections.

@@ -18,7 +18,7 @@ type trial struct {
 	from, to netip.Addr
 	proto    byte
 	port     uint16
-	forged   bool // not the sandbox's own identity
+	forged   bool // not an identity of the sandbox
 }
 
 // encode appends the frame; its transport header is whole, its checksum absent or wrong:
@@ -30,7 +30,7 @@ func (t trial) encode(b []byte) []byte {
 		b = append(b, 0x86, 0xdd, 0x60, 0, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(h)+trailer))
 		b = append(b, t.proto, 64)
-		return append(append(append(b, as16(t.from)...), t.to.AsSlice()...), h...)
+		return append(append(append(b, t.from.AsSlice()...), t.to.AsSlice()...), h...)
 	}
 	b = append(b, 0x08, 0x00)
 	start := len(b)
@@ -41,8 +41,6 @@ func (t trial) encode(b []byte) []byte {
 	binary.BigEndian.PutUint16(b[start+10:], checksum(b[start:start+20]))
 	return append(b, h...)
 }
-
-func as16(a netip.Addr) []byte { b := a.As16(); return b[:] }
 
 // protocols that a sandbox may try; all others are a number without a header.
 var protocols = []byte{
@@ -76,83 +74,133 @@ type dice struct {
 
 func newDice(k *kernel, seed uint64) dice { return dice{rand.New(rand.NewPCG(seed, 1)), k} }
 
-// addr is any address.
-func (d dice) addr() netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], d.Uint32())
-	return netip.AddrFrom4(b)
-}
-
 // pick one of a slice.
 func pick[T any](d dice, all []T) T { return all[d.IntN(len(all))] }
+
+// anywhere is any address of a family.
+func (d dice) anywhere(six bool) netip.Addr {
+	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, d.Uint64()), d.Uint64())
+	if six {
+		b[0] = b[0]&0x1f | 0x20 // most of what is not public is far from anything
+		return netip.AddrFrom16([16]byte(b))
+	}
+	return netip.AddrFrom4([4]byte(b))
+}
 
 // near is an end of a range, or one beside it.
 func (d dice) near(r netpolicy.Range) netip.Addr {
 	all := []netip.Addr{r.From, r.To}
-	if before := r.From.Prev(); before.IsValid() && before.Is4() {
-		all = append(all, before)
-	}
-	if after := r.To.Next(); after.IsValid() && after.Is4() {
-		all = append(all, after)
+	for _, beside := range []netip.Addr{r.From.Prev(), r.To.Next()} {
+		if beside.IsValid() {
+			all = append(all, beside)
+		}
 	}
 	return pick(d, all)
 }
 
-// within is any address of a range.
+// within is an address between a range's ends.
 func (d dice) within(r netpolicy.Range) netip.Addr {
-	from, to := binary.BigEndian.Uint32(r.From.AsSlice()), binary.BigEndian.Uint32(r.To.AsSlice())
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], from+uint32(d.Uint64N(uint64(to-from)+1)))
-	return netip.AddrFrom4(b)
+	from, to := r.From.AsSlice(), r.To.AsSlice()
+	for i := range from {
+		if from[i] == to[i] {
+			continue
+		}
+		// This byte may be any between the two; what follows is random between its two ends.
+		at := from[i] + byte(d.IntN(int(to[i]-from[i])+1))
+		if at > from[i] && at < to[i] {
+			for j := i + 1; j < len(from); j++ {
+				from[j] = byte(d.Uint32())
+			}
+		}
+		if at == to[i] && at != from[i] {
+			return r.To
+		}
+		from[i] = at
+		break
+	}
+	a, _ := netip.AddrFromSlice(from)
+	return a
 }
 
-func (d dice) nodeAddr() netip.Addr {
-	return pick(d, []netip.Addr{hostAddr, netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("169.254.2.1"), netip.MustParseAddr("169.254.2.2")})
+// some is one of those of the ranges that are of a family.
+func (d dice) some(ranges []netpolicy.Range, six bool) (r netpolicy.Range, ok bool) {
+	v4, v6 := netpolicy.Split(ranges)
+	if six {
+		v4 = v6
+	}
+	if len(v4) == 0 {
+		return netpolicy.Range{}, false
+	}
+	return pick(d, v4), true
 }
 
-// edges of the address space, and what lies at them.
-var edges = []netip.Addr{
-	netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("223.255.255.255"), netip.MustParseAddr("1.0.0.0"),
-	netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("169.254.1.1"), netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("224.0.0.1"),
-	netip.MustParseAddr("8.8.8.255"), netip.MustParseAddr("8.8.8.0"), netip.MustParseAddr("128.0.0.0"), netip.MustParseAddr("127.255.255.255"),
+// edge of one of those ranges.
+func (d dice) edge(ranges []netpolicy.Range, six bool) netip.Addr {
+	r, ok := d.some(ranges, six)
+	if !ok {
+		return d.anywhere(six)
+	}
+	return d.near(r)
+}
+
+func addrs(texts ...string) (all []netip.Addr) {
+	for _, s := range texts {
+		all = append(all, netip.MustParseAddr(s))
+	}
+	return all
+}
+
+// edges of each family's address space, and what lies at them.
+var edges = map[bool][]netip.Addr{
+	false: addrs("0.0.0.0", "255.255.255.255", "223.255.255.255", "1.0.0.0", "127.0.0.1", "169.254.1.1", "169.254.169.254", "224.0.0.1", "8.8.8.255", "8.8.8.0", "128.0.0.0", "127.255.255.255"),
+	true: addrs("::", "::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2000::", "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "4000::",
+		"2001::1", "2002:808:808::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1", "ff05::2", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
 }
 
 // entry is a range for a list: anywhere, at an edge, beside or within the one before.
 func (d dice) entry(before netip.Prefix) netip.Prefix {
-	bits := 8 + d.IntN(25)
-	at := d.addr()
-	switch d.IntN(10) {
-	case 0:
-		at = d.near(pick(d, netpolicy.Never()))
-	case 1:
-		at = pick(d, edges)
-	case 2:
-		at, bits = d.nodeAddr(), 20+d.IntN(13)
-	case 3:
+	six := d.k.six && d.IntN(2) == 0
+	size := 32
+	if six {
+		size = 128
+	}
+	bits := size/4 + d.IntN(size-size/4+1)
+	at := d.anywhere(six)
+	switch what := d.IntN(10); {
+	case what == 0:
+		at = d.edge(netpolicy.Never(), six)
+	case what == 1:
+		at = pick(d, edges[six])
+	case what == 2:
+		at, bits = d.nodeAddr(six), size-d.IntN(13)
+	case what == 3 && !six:
 		at = d.within(netpolicy.RangeOf(pick(d, d.k.private)))
-	case 4, 5: // adjacent
-		if before.IsValid() {
-			if next := netpolicy.RangeOf(before).To.Next(); next.IsValid() {
-				at, bits = next, min(32, before.Bits()+d.IntN(3))
-			}
+	case what <= 5 && before.IsValid() && before.Addr().Is6() == six: // adjacent
+		if next := netpolicy.RangeOf(before).To.Next(); next.IsValid() {
+			at, bits = next, min(size, before.Bits()+d.IntN(3))
 		}
-	case 6: // overlapping
-		if before.IsValid() {
-			at, bits = before.Addr(), max(0, min(32, before.Bits()-4+d.IntN(9)))
-		}
-	case 7:
-		b := at.As4()
-		b[3] = 255
-		at, bits = netip.AddrFrom4(b), 32
+	case what == 6 && before.IsValid() && before.Addr().Is6() == six: // overlapping
+		at, bits = before.Addr(), max(0, min(size, before.Bits()-4+d.IntN(9)))
+	case what == 7:
+		b := at.AsSlice()
+		b[len(b)-1] = 255
+		at, _ = netip.AddrFromSlice(b)
+		bits = size
 	}
 	if d.IntN(200) == 0 {
 		bits = d.IntN(4) // a huge one, at times the whole space
 	}
-	p, err := at.Prefix(bits)
-	if err != nil {
-		panic(err)
+	return netip.PrefixFrom(at.Unmap(), min(bits, at.Unmap().BitLen())).Masked()
+}
+
+func (d dice) nodeAddr(six bool) netip.Addr {
+	var all []netip.Addr
+	for _, a := range d.k.base.Node {
+		if a.Is6() == six {
+			all = append(all, a)
+		}
 	}
-	return p
+	return pick(d, all)
 }
 
 // spec of a random policy: most are lists, most of those short, some of two thousand.
@@ -177,7 +225,7 @@ func (d dice) spec() netpolicy.Spec {
 	for len(list) < size {
 		p = d.entry(p)
 		one := []string{p.String()}
-		if _, err := netpolicy.Compile(netpolicy.Spec{CIDRAllowlist: &one}, netpolicy.Ceiling{AllowPrivate: d.k.private}); err == nil {
+		if _, err := netpolicy.Compile(netpolicy.Spec{CIDRAllowlist: &one}, d.k.ceiling()); err == nil {
 			list = append(list, one[0])
 		}
 	}
@@ -186,51 +234,58 @@ func (d dice) spec() netpolicy.Spec {
 
 // trial is a random packet against a policy.
 func (d dice) trial(ranges []netpolicy.Range) trial {
-	t := trial{src: mac(d.k.self.MAC), from: d.k.self.Addr, to: d.destination(ranges), proto: pick(d, protocols), port: pick(d, []uint16{0, 22, 53, 80, 443, 853, 8443, uint16(d.Uint32())})}
+	six := d.IntN(24) == 0 || d.k.six && d.IntN(2) == 0
+	self, other := d.k.self, d.k.other
+	own, others := self.Addr, other.Addr
+	if six {
+		own, others = d.k.addr6(self), d.k.addr6(other)
+	}
+	t := trial{src: mac(self.MAC), from: own, to: d.destination(ranges, six), proto: pick(d, protocols), port: pick(d, []uint16{0, 22, 53, 80, 443, 853, 8443, uint16(d.Uint32())})}
 	if d.IntN(20) == 0 {
 		t.proto = byte(d.IntN(256))
 	}
+	if six {
+		t.header6(d)
+	}
 	switch d.IntN(24) {
 	case 0:
-		t.from = d.addr()
+		t.from = d.anywhere(six)
 	case 1:
-		t.from = d.k.other.Addr
+		t.from = others
 	case 2:
-		t.src = mac(d.k.other.MAC)
+		t.src = mac(other.MAC)
 	case 3:
-		t.src, t.from = mac(d.k.other.MAC), d.k.other.Addr
+		t.src, t.from = mac(other.MAC), others
 	}
-	t.forged = t.from != d.k.self.Addr || t.src.String() != d.k.self.MAC
-	if d.IntN(24) == 0 {
-		t.six(d)
-	}
+	t.forged = t.from != own || t.src.String() != self.MAC || six && !d.k.six
 	return t
 }
 
-// six makes it an IPv6 packet.
-func (t *trial) six(d dice) {
-	t.from, t.to = netip.MustParseAddr("fe80::2"), netip.AddrFrom16(t.to.As16())
-	t.to = pick(d, []netip.Addr{t.to, netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("64:ff9b::808:808"), netip.MustParseAddr("ff02::1"), netip.MustParseAddr("fd00:ec2::254")})
-	if d.IntN(2) == 0 {
-		t.from = netip.MustParseAddr("2001:db8:1::2")
+// header6 keeps to what is not an extension header, which IPv6 sandboxes may not send at
+// all, and to pings among ICMP.
+func (t *trial) header6(d dice) {
+	switch t.proto {
+	case 0, 43, 44, 51, 60, 135, 139, 140, unix.IPPROTO_ICMP, 58:
+		t.proto = unix.IPPROTO_UDP
 	}
 }
 
-func (d dice) destination(ranges []netpolicy.Range) netip.Addr {
+func (d dice) destination(ranges []netpolicy.Range, six bool) netip.Addr {
 	n := d.IntN(100)
+	r, listed := d.some(ranges, six)
 	switch {
-	case n < 40 && len(ranges) > 0:
-		return d.near(pick(d, ranges))
-	case n < 60 && len(ranges) > 0:
-		return d.within(pick(d, ranges))
+	case n < 40 && listed:
+		return d.near(r)
+	case n < 60 && listed:
+		return d.within(r)
 	case n < 75:
-		return d.near(pick(d, netpolicy.Never()))
+		return d.edge(netpolicy.Never(), six)
 	case n < 80:
-		a := d.nodeAddr()
+		a := d.nodeAddr(six)
 		return d.near(netpolicy.Range{From: a, To: a})
 	case n < 85:
-		return pick(d, edges)
+		return pick(d, edges[six])
 	default:
-		return d.addr()
+		return d.anywhere(six)
 	}
 }

@@ -1,0 +1,118 @@
+// Command hostile is what a program in a sandbox can do to a network: it runs inside
+// gVisor, as root and with raw sockets, and does what a file says.
+//
+//	hostile frames FILE   write Ethernet frames to eth0; FILE has each after its length in two bytes
+//	hostile dial FILE     one attempt for each line "NETWORK ADDRESS MARKER", as net.Dial takes them;
+//	                      prints "LINE: RESULT"
+//
+// It ends with the line "end", so that a reader knows that all was tried.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Println("failed:", err)
+	}
+	fmt.Println("end")
+}
+
+func run(args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: hostile frames|dial FILE")
+	}
+	data, err := os.ReadFile(args[1])
+	if err != nil {
+		return err
+	}
+	if args[0] == "frames" {
+		return frames(data)
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
+		fmt.Printf("%s: %s\n", lines.Text(), dial(strings.Fields(lines.Text())))
+	}
+	return nil
+}
+
+// frames writes them one after the other, with the pace of a receiver that looks.
+func frames(data []byte) error {
+	link, err := net.InterfaceByName("eth0")
+	if err != nil {
+		return err
+	}
+	const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL&0xff<<8 // network order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, all)
+	if err != nil {
+		return fmt.Errorf("packet socket: %w", err)
+	}
+	n := 0
+	for ; len(data) > 2; n++ {
+		size := 2 + int(binary.BigEndian.Uint16(data))
+		if err := unix.Sendto(fd, data[2:size], 0, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Index, Halen: 6}); err != nil {
+			return fmt.Errorf("frame %d: %w", n, err)
+		}
+		data = data[size:]
+		if n%50 == 49 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	fmt.Printf("wrote %d frames\n", n)
+	return nil
+}
+
+// dial says what came of an attempt. Where there is no connection, "sent" is all that
+// can be known here.
+func dial(line []string) string {
+	if len(line) != 3 {
+		return "not a line"
+	}
+	network, address, marker := line[0], line[1], line[2]
+	dialer := net.Dialer{Timeout: time.Second, Control: broadcasts}
+	conn, err := dialer.DialContext(context.Background(), network, address)
+	if err != nil {
+		return outcome(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(marker)); err != nil {
+		return outcome(err)
+	}
+	if strings.HasPrefix(network, "tcp") {
+		return "open"
+	}
+	return "sent"
+}
+
+// broadcasts lets a datagram socket send to broadcast addresses.
+func broadcasts(_, _ string, c syscall.RawConn) error {
+	var err error
+	failed := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1)
+	})
+	return errors.Join(failed, err)
+}
+
+func outcome(err error) string {
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "silence"
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return "refused"
+	default:
+		return err.Error()
+	}
+}
