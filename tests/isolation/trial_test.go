@@ -58,6 +58,8 @@ func transportHeader(proto byte, port uint16) []byte {
 		return append(to, 0, 8+trailer, 0, 0)
 	case unix.IPPROTO_ICMP:
 		return []byte{8, 0, 0, 0, to[2], to[3], 0, 1} // echo
+	case unix.IPPROTO_ICMPV6:
+		return []byte{128, 0, 0, 0, to[2], to[3], 0, 1} // echo
 	case unix.IPPROTO_SCTP:
 		return append(to, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 4+trailer) // INIT
 	case unix.IPPROTO_GRE:
@@ -265,7 +267,7 @@ func (d dice) trial(ranges []netpolicy.Range) trial {
 // all, and to pings among ICMP.
 func (t *trial) header6(d dice) {
 	switch t.proto {
-	case 0, 43, 44, 51, 60, 135, 139, 140, unix.IPPROTO_ICMP, 58:
+	case 0, 43, 44, 51, 60, 135, 139, 140, unix.IPPROTO_ICMP:
 		t.proto = unix.IPPROTO_UDP
 	}
 }

@@ -3,6 +3,7 @@ package isolation
 import (
 	"bytes"
 	"encoding/binary"
+	"hash/crc32"
 	"net"
 	"net/netip"
 	"sync"
@@ -61,6 +62,7 @@ type capture struct {
 func (w *world) capture(ns, link string) *capture {
 	w.t.Helper()
 	fd := w.packetSocket(ns, link)
+	w.must(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20))
 	w.must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20000}))
 	c := new(capture)
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -97,9 +99,21 @@ func (c *capture) saw(marker string) bool {
 	return false
 }
 
-// await waits for the marker, up to a second.
+// from are the packets of IPv4 whose source is in a range.
+func (c *capture) from(p netip.Prefix) (found [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.frames {
+		if len(f) >= 34 && f[12] == 8 && f[13] == 0 && p.Contains(netip.AddrFrom4([4]byte(f[26:30]))) {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// await waits for the marker, up to five seconds.
 func (c *capture) await(marker string) bool {
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if c.saw(marker) {
 			return true
 		}
@@ -113,52 +127,112 @@ type frame struct {
 	kind      uint16
 	from, to  netip.Addr
 	proto     byte
+	port      uint16
 	id        uint16
 	fragment  uint16 // flags and offset
-	transport []byte // nil: UDP around the payload
+	options   []byte // of IPv4
+	transport []byte // nil: what proto has around the payload
 	payload   string
 }
 
 // honest is what the sandbox may send: UDP to port 9.
 func (s *sandbox) honest(to netip.Addr, payload string) frame {
-	return frame{
+	f := frame{
 		dst: attachment.GatewayMAC, src: attachment.MAC(s.addr), kind: 0x0800,
-		from: s.addr, to: to, proto: unix.IPPROTO_UDP, payload: payload,
+		from: s.addr, to: to, proto: unix.IPPROTO_UDP, port: 9, payload: payload,
 	}
+	if to.Is6() {
+		f.kind, f.from = 0x86dd, s.addr6
+	}
+	return f
 }
 
 func (f frame) encode() []byte {
 	b := append(append(bytes.Clone(f.dst), f.src...), byte(f.kind>>8), byte(f.kind))
-	if f.kind != 0x0800 {
-		return append(b, f.payload...)
+	switch f.kind {
+	case 0x0800:
+		return append(b, f.ipv4()...)
+	case 0x86dd:
+		if f.to.Is6() {
+			return append(b, f.ipv6()...)
+		}
 	}
-	body := f.transport
-	if body == nil {
-		body = udp(f.payload)
-	}
-	h := make([]byte, 20)
-	h[0], h[8], h[9] = 0x45, 64, f.proto
-	binary.BigEndian.PutUint16(h[2:], uint16(20+len(body)))
+	return append(b, f.payload...)
+}
+
+func (f frame) ipv4() []byte {
+	body := f.body()
+	h := make([]byte, 20, 20+len(f.options)+len(body))
+	h[8], h[9] = 64, f.proto
+	binary.BigEndian.PutUint16(h[2:], uint16(20+len(f.options)+len(body)))
 	binary.BigEndian.PutUint16(h[4:], f.id)
 	binary.BigEndian.PutUint16(h[6:], f.fragment)
 	copy(h[12:], f.from.AsSlice())
 	copy(h[16:], f.to.AsSlice())
+	h = append(h, f.options...)
+	h[0] = 0x40 | byte(len(h)/4)
 	binary.BigEndian.PutUint16(h[10:], checksum(h))
-	return append(append(b, h...), body...)
+	return append(h, body...)
 }
 
-func udp(payload string) []byte {
+func (f frame) ipv6() []byte {
+	body := f.body()
+	h := make([]byte, 40, 40+len(body))
+	h[0], h[6], h[7] = 0x60, f.proto, 64
+	binary.BigEndian.PutUint16(h[4:], uint16(len(body)))
+	copy(h[8:], f.from.AsSlice())
+	copy(h[24:], f.to.AsSlice())
+	return append(h, body...)
+}
+
+// body is the payload with what its protocol puts before it.
+func (f frame) body() []byte {
+	if f.transport != nil {
+		return f.transport
+	}
+	b := append(transportHeader(f.proto, f.port), f.payload...)
+	switch f.proto {
+	case unix.IPPROTO_UDP:
+		return udp(f.from, f.to, f.port, f.payload)
+	case unix.IPPROTO_ICMP:
+		binary.BigEndian.PutUint16(b[2:], checksum(b))
+	case unix.IPPROTO_ICMPV6:
+		binary.BigEndian.PutUint16(b[2:], checksum(append(pseudo(f.from, f.to, f.proto, len(b)), b...)))
+	case unix.IPPROTO_TCP:
+		binary.BigEndian.PutUint16(b[16:], checksum(append(pseudo(f.from, f.to, f.proto, len(b)), b...)))
+	case unix.IPPROTO_SCTP:
+		for len(b)%4 != 0 {
+			b = append(b, 0)
+		}
+		binary.BigEndian.PutUint16(b[14:], uint16(len(b)-12))
+		binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	}
+	return b
+}
+
+// pseudo is the header that transport checksums begin with.
+func pseudo(from, to netip.Addr, proto byte, size int) []byte {
+	return append(append(from.AsSlice(), to.AsSlice()...), 0, proto, byte(size>>8), byte(size))
+}
+
+// udp is a datagram from port 4000.
+func udp(from, to netip.Addr, port uint16, payload string) []byte {
 	u := make([]byte, 8, 8+len(payload))
 	binary.BigEndian.PutUint16(u, 4000)
-	binary.BigEndian.PutUint16(u[2:], 9)
+	binary.BigEndian.PutUint16(u[2:], port)
 	binary.BigEndian.PutUint16(u[4:], uint16(8+len(payload)))
-	return append(u, payload...) // checksum 0: none
+	u = append(u, payload...)
+	binary.BigEndian.PutUint16(u[6:], checksum(append(pseudo(from, to, unix.IPPROTO_UDP, len(u)), u...)))
+	return u
 }
 
 func checksum(h []byte) uint16 {
 	var sum uint32
-	for i := 0; i < len(h); i += 2 {
+	for i := 0; i+1 < len(h); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(h[i:]))
+	}
+	if len(h)%2 == 1 {
+		sum += uint32(h[len(h)-1]) << 8
 	}
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff

@@ -242,6 +242,7 @@ type sandbox struct {
 	id     string
 	ns     string // name of its namespace
 	addr   netip.Addr
+	addr6  netip.Addr // where the node has IPv6
 	sentry *exec.Cmd
 }
 
@@ -255,7 +256,13 @@ func (w *world) sandbox(id string) *sandbox {
 		IPs []struct{ Address netip.Prefix }
 	}
 	w.must(json.Unmarshal(out, &result))
-	s.addr = result.IPs[0].Address.Addr()
+	for _, ip := range result.IPs {
+		if a := ip.Address.Addr(); a.Is4() {
+			s.addr = a
+		} else {
+			s.addr6 = a
+		}
+	}
 	return s
 }
 
@@ -377,4 +384,17 @@ func echo(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// nft changes the rules of a namespace, as other software of the host would.
+func (w *world) nft(ns, text string) {
+	w.t.Helper()
+	w.must(netns.Do(netns.Path(ns), func() error {
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("nft: %w: %s\n%s", err, out, text)
+		}
+		return nil
+	}))
 }
