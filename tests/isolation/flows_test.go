@@ -88,6 +88,7 @@ func TestLiveFlows(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			w := w.in(t)
 			port := uint16(7000 + i)
 			server := w.push(w.internet, fmt.Sprint(":", port))
 			s := w.sandbox(fmt.Sprint("s", i))

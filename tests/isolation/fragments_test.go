@@ -107,6 +107,7 @@ func TestErrorsAboutASiblingsFlow(t *testing.T) {
 		{"port unreachable", 3, 3}, {"fragmentation needed", 3, 4}, {"host unreachable", 3, 1}, {"time exceeded", 11, 0}, {"parameter problem", 12, 0}, {"source quench", 4, 0}, {"redirect", 5, 1},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
+			w := w.in(t)
 			// What the server could have sent to the sibling, and did not.
 			about := frame{kind: 0x0800, from: serverAddr, to: sibling.addr, proto: unix.IPPROTO_UDP}
 			datagram := udp(serverAddr, sibling.addr, 4000, marker("error", i))

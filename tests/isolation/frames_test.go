@@ -16,9 +16,7 @@ import (
 func TestHostileFrames(t *testing.T) {
 	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\"]\n")
 	w.bridge()
-	attacks := hostile()
-	slices.SortFunc(attacks, func(a, b attack) int { return strings.Compare(a.name, b.name) })
-	w.attack(attacks)
+	w.attack(hostile(), wide)
 }
 
 // bridge gives the host what another container engine would: a private network.
@@ -28,8 +26,10 @@ func (w *world) bridge() {
 	}
 }
 
-// attack makes them all, in each way and under each policy, as a subtest each.
-func (w *world) attack(attacks []attack) {
+// attack makes them all, in each way and under each of two policies, open and a list, as
+// a subtest each.
+func (w *world) attack(attacks []attack, list map[string]string) {
+	slices.SortFunc(attacks, func(a, b attack) int { return strings.Compare(a.name, b.name) })
 	sibling := w.sandbox("sibling")
 	w.must(sibling.start(nil))
 	wires := map[string]*capture{
@@ -38,7 +38,7 @@ func (w *world) attack(attacks []attack) {
 	for _, policy := range []struct {
 		name        string
 		annotations map[string]string
-	}{{"open", nil}, {"listed", wide}} {
+	}{{"open", nil}, {"listed", list}} {
 		for way, send := range map[string]func(*sandbox, [][]byte){
 			"raw": func(s *sandbox, frames [][]byte) {
 				w.must(s.start(policy.annotations))
@@ -54,6 +54,11 @@ func (w *world) attack(attacks []attack) {
 			run := way + " " + policy.name
 			n := byte(len(run)) // another for each
 			c := cast{self: w.sandbox(way + policy.name), sibling: sibling, listed: netip.AddrFrom4([4]byte{8, 8, n, 8}), unlisted: netip.AddrFrom4([4]byte{201, 8, n, 8})}
+			for i, s := range []*sandbox{c.self, c.sibling} {
+				if !s.addr6.IsValid() { // what it could take for one
+					s.addr6 = netip.AddrFrom16([16]byte{0xfd, 0x88, 15: byte(i + 1)})
+				}
+			}
 			var frames [][]byte
 			for i, a := range attacks {
 				frames = append(frames, a.frames(c, marker(run, i))...)

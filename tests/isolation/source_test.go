@@ -18,6 +18,7 @@ func TestNothingLeavesUnderAPrivateAddress(t *testing.T) {
 	wire := w.capture(w.internet, "eth0")
 	for i, c := range untranslatable {
 		t.Run(c.name, func(t *testing.T) {
+			w := w.in(t)
 			if c.foreign {
 				w.nft(w.host, "table ip foreign { chain pre { type filter hook prerouting priority -301; iifname "+w.cfg.HostLink()+" notrack; }; }")
 			}

@@ -92,6 +92,13 @@ func (w *world) neighbour(settings string) *world {
 	return n
 }
 
+// in is the world as a subtest sees it: what it makes there goes, and fails, with it.
+func (w *world) in(t *testing.T) *world {
+	sub := *w
+	sub.t = t
+	return &sub
+}
+
 // newNode is a configuration, with names for the rest.
 func newNode(t *testing.T, settings string) *world {
 	id := fmt.Sprintf("t%06x", time.Now().UnixNano()&0xffffff)

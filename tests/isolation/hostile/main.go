@@ -9,8 +9,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -42,10 +40,33 @@ func run(args []string) error {
 	if args[0] == "frames" {
 		return frames(data)
 	}
-	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
-		fmt.Printf("%s: %s\n", lines.Text(), dial(strings.Fields(lines.Text())))
-	}
+	dialAll(strings.Split(strings.TrimSpace(string(data)), "\n"))
 	return nil
+}
+
+// dialAll tries some at a time and prints the results in the order of the lines.
+func dialAll(lines []string) {
+	results := make([]chan string, len(lines))
+	for i := range lines {
+		results[i] = make(chan string, 1)
+	}
+	next := make(chan int)
+	for range 32 {
+		go func() {
+			for i := range next {
+				results[i] <- dial(strings.Fields(lines[i]))
+			}
+		}()
+	}
+	go func() {
+		for i := range lines {
+			next <- i
+		}
+		close(next)
+	}()
+	for i, line := range lines {
+		fmt.Printf("%s: %s\n", line, <-results[i])
+	}
 }
 
 // frames writes them one after the other, with the pace of a receiver that looks.
