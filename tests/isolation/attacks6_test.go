@@ -40,7 +40,7 @@ func (w *world) wire6() {
 
 // TestHostileFrames6: the same on a node that has IPv6.
 func TestHostileFrames6(t *testing.T) {
-	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\", \"2001:db8:77::7\"]\n")
+	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\", \"2001:db8:77::7\"]\n"+unlimited)
 	w.wire6()
 	if s := w.sandbox("has6"); !s.addr6.IsValid() {
 		t.Fatal("a sandbox of a node with an IPv6 default route has no IPv6")
@@ -53,7 +53,7 @@ func TestHostileFrames6(t *testing.T) {
 func TestHostileFrames6Off(t *testing.T) {
 	for name, six := range map[string]bool{"off": true, "none": false} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "[network]\nipv6 = \""+map[bool]string{true: "off", false: "auto"}[six]+"\"\n")
+			w := newWorld(t, "[network]\nipv6 = \""+map[bool]string{true: "off", false: "auto"}[six]+"\"\n"+unlimited)
 			if six {
 				w.wire6()
 			}

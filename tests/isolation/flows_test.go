@@ -20,7 +20,10 @@ func (w *world) change(s *sandbox, spec netpolicy.Spec) {
 	policy, err := netpolicy.Compile(spec, netpolicy.Ceiling{})
 	w.must(err)
 	w.must(w.onHost(func() error {
-		return transit.With(w.t.Context(), &w.cfg, func(ctx context.Context, n transit.Node) error { return n.Rules.Bind(ctx, s.link(), policy) })
+		return transit.With(w.t.Context(), &w.cfg, func(ctx context.Context, n transit.Node) error {
+			_, err := n.Change(s.link(), policy, 0, 0)
+			return err
+		})
 	}))
 }
 

@@ -40,7 +40,7 @@ func TestFragmentsOfTwoSandboxes(t *testing.T) {
 // TestFragmentMemory: first fragments without end, whose tails never come, take no more
 // than a bounded amount of the node's memory, and none of a sibling's.
 func TestFragmentMemory(t *testing.T) {
-	w := newWorld(t, "")
+	w := newWorld(t, unlimited)
 	flood, sibling := w.sandbox("s1"), w.sandbox("s2")
 	w.must(flood.start(nil))
 	w.must(sibling.start(nil))

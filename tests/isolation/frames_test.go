@@ -14,7 +14,7 @@ import (
 // frames in the sandbox's namespace, which is what a compromised sentry could do, and by
 // a program inside gVisor; and under two policies.
 func TestHostileFrames(t *testing.T) {
-	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\"]\n")
+	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\"]\n"+unlimited)
 	w.bridge()
 	w.attack(hostile(), wide)
 }

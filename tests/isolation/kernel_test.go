@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"brig/internal/netpolicy"
 	"brig/internal/netpolicy/nft"
 	"brig/internal/require"
+	"brig/internal/transit"
 )
 
 // kernel is the transit rule set in a throwaway namespace, between a namespace with
@@ -34,11 +36,9 @@ import (
 type kernel struct {
 	t                       *testing.T
 	sandboxes, inside, away string // namespaces
-	rules                   nft.Namespace
+	rules                   nft.Rules
 	base                    nft.Base
 	node                    map[netip.Addr]bool
-	private                 []netip.Prefix
-	six                     bool        // the sandboxes have IPv6
 	self, other             nft.Binding // other is open, and sends the last frame of each batch
 	fds                     [2]int      // the sandboxes' ends
 	out                     int         // where frames arrive
@@ -64,29 +64,43 @@ func newKernel(t *testing.T) *kernel {
 			}
 		})
 	}
-	for _, p := range []string{"10.20.0.0/16", "172.16.0.0/12", "100.64.0.0/10"} {
-		k.private = append(k.private, netip.MustParsePrefix(p))
+	for _, p := range []string{"10.20.0.0/16", "172.16.0.0/12", "100.64.0.0/10", "fd12::/16", "64:ff9b::/96"} {
+		k.base.Private = append(k.base.Private, netip.MustParsePrefix(p))
 	}
-	node := addrs("203.0.113.1", "198.51.100.1", "169.254.2.1", "169.254.2.2", "2001:db8:113::1")
-	for _, a := range node {
+	k.base.Node = addrs("203.0.113.1", "198.51.100.1", "169.254.2.1", "169.254.2.2", "2001:db8:113::1")
+	for _, a := range k.base.Node {
 		k.node[a] = true
 	}
-	k.rules = nft.Namespace(netns.Path(k.inside))
-	k.base = nft.Base{Node: node, Private: k.private}
+	k.rules = nft.In(netns.Path(k.inside), filepath.Join(t.TempDir(), "policies"))
 	k.wire()
-	k.restore()
+	_, err := k.rules.Ensure(k.base, transit.Now())
+	k.must(err)
+	for _, b := range []nft.Binding{k.self, k.other} {
+		k.must(k.rules.Identify(b))
+	}
+	k.grant(k.other, netpolicy.Open())
 	k.pin()
 	return k
 }
 
-// restore loads the rule set anew, with the sandboxes' identities and nothing else.
+// restore has the rules repaired after they were tampered with.
 func (k *kernel) restore() {
 	k.t.Helper()
-	k.must(k.rules.Apply(k.t.Context(), nft.RenderBase(k.base)))
-	for _, b := range []nft.Binding{k.self, k.other} {
-		k.must(k.rules.Identify(k.t.Context(), b))
+	_, err := k.rules.Ensure(k.base, transit.Now())
+	k.must(err)
+}
+
+// grant a policy to a link.
+func (k *kernel) grant(b nft.Binding, policy netpolicy.Policy) {
+	k.t.Helper()
+	old, err := k.rules.Book().Get(b.Link)
+	k.must(err)
+	next := old
+	next.Grant = &nft.Grant{Policy: policy, Generation: 1}
+	if old.Grant != nil {
+		next.Grant.Generation = old.Grant.Generation + 1
 	}
-	k.must(k.rules.Bind(k.t.Context(), k.other.Link, netpolicy.Open()))
+	k.must(k.rules.Replace(old, next, transit.Now()))
 }
 
 func (k *kernel) must(err error) {
@@ -101,7 +115,7 @@ func (k *kernel) must(err error) {
 func (k *kernel) wire() {
 	for i, b := range []*nft.Binding{&k.self, &k.other} {
 		addr := netip.AddrFrom4([4]byte{10, 88, 0, byte(i + 1)})
-		*b = nft.Binding{Link: fmt.Sprintf("brg%012d", i+1), MAC: attachment.MAC(addr).String(), Addr: addr}
+		*b = nft.Binding{Link: fmt.Sprintf("brg%012d", i+1), MAC: attachment.MAC(addr).String(), Addr: addr, Addr6: netip.AddrFrom16([16]byte{0xfd, 0x88, 15: byte(i + 1)})}
 		k.ip(k.inside, fmt.Sprintf("link add %s address %s type veth peer name s%d address %s netns %s", b.Link, attachment.GatewayMAC, i, b.MAC, k.sandboxes))
 		k.ip(k.inside, "link set "+b.Link+" up")
 		k.ip(k.sandboxes, fmt.Sprintf("link set s%d up", i))
@@ -124,6 +138,8 @@ func (k *kernel) wire() {
 	for _, b := range []nft.Binding{k.self, k.other} {
 		k.ip(k.inside, fmt.Sprintf("route add %s/32 dev %s", b.Addr, b.Link))
 		k.ip(k.inside, fmt.Sprintf("neigh add %s lladdr %s dev %s nud permanent", b.Addr, b.MAC, b.Link))
+		k.ip(k.inside, fmt.Sprintf("route add %s/128 dev %s", b.Addr6, b.Link))
+		k.ip(k.inside, fmt.Sprintf("neigh add %s lladdr %s dev %s nud permanent", b.Addr6, b.MAC, b.Link))
 	}
 	k.fds = [2]int{k.socket(k.sandboxes, "s0"), k.socket(k.sandboxes, "s1")}
 	k.out = k.socket(k.away, "eth0")
@@ -180,22 +196,15 @@ func (k *kernel) queueDrops() uint64 {
 	return 0
 }
 
-// addr6 is the IPv6 address of a sandbox, or what it would be.
-func (k *kernel) addr6(b nft.Binding) netip.Addr {
-	at := netip.MustParseAddr("fd88::").As16()
-	at[15] = b.Addr.As4()[3]
-	return netip.AddrFrom16(at)
-}
-
 // ceiling of the policies.
 func (k *kernel) ceiling() netpolicy.Ceiling {
-	return netpolicy.Ceiling{AllowPrivate: k.private, NoIPv6: !k.six}
+	return netpolicy.Ceiling{AllowPrivate: k.base.Private}
 }
 
 // bind puts a policy in force for the sandbox under test, and forgets connections.
 func (k *kernel) bind(policy netpolicy.Policy) {
 	k.t.Helper()
-	k.must(k.rules.Bind(k.t.Context(), k.self.Link, policy))
+	k.grant(k.self, policy)
 	k.forget()
 }
 
@@ -207,7 +216,14 @@ func (k *kernel) forget() {
 // tamper changes the live rules.
 func (k *kernel) tamper(text string) {
 	k.t.Helper()
-	k.must(k.rules.Apply(k.t.Context(), text))
+	k.must(netns.Do(netns.Path(k.inside), func() error {
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("nft: %w: %s\n%s", err, out, text)
+		}
+		return nil
+	}))
 }
 
 // trailer ends every frame: a word, the batch and the frame's number in it.

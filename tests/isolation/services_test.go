@@ -93,7 +93,7 @@ var ports = []string{":22", ":53", ":80", ":443", ":2375", ":6443", ":8443", ":1
 // node's own, no tunnel's listener and no sibling is reached by a sandbox: from inside
 // gVisor, and by raw packets of TCP and UDP in its namespace. Who may come does.
 func TestEveryHostAddress(t *testing.T) {
-	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\"]\n")
+	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\"]\n"+unlimited)
 	w.bridge()
 	sibling := w.sandbox("sibling")
 	w.must(sibling.start(nil))

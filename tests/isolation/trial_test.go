@@ -161,7 +161,7 @@ var edges = map[bool][]netip.Addr{
 
 // entry is a range for a list: anywhere, at an edge, beside or within the one before.
 func (d dice) entry(before netip.Prefix) netip.Prefix {
-	six := d.k.six && d.IntN(2) == 0
+	six := d.IntN(2) == 0
 	size := 32
 	if six {
 		size = 128
@@ -175,8 +175,10 @@ func (d dice) entry(before netip.Prefix) netip.Prefix {
 		at = pick(d, edges[six])
 	case what == 2:
 		at, bits = d.nodeAddr(six), size-d.IntN(13)
-	case what == 3 && !six:
-		at = d.within(netpolicy.RangeOf(pick(d, d.k.private)))
+	case what == 3:
+		if p := netpolicy.RangeOf(pick(d, d.k.base.Private)); p.From.Is6() == six {
+			at = d.within(p)
+		}
 	case what <= 5 && before.IsValid() && before.Addr().Is6() == six: // adjacent
 		if next := netpolicy.RangeOf(before).To.Next(); next.IsValid() {
 			at, bits = next, min(size, before.Bits()+d.IntN(3))
@@ -236,11 +238,11 @@ func (d dice) spec() netpolicy.Spec {
 
 // trial is a random packet against a policy.
 func (d dice) trial(ranges []netpolicy.Range) trial {
-	six := d.IntN(24) == 0 || d.k.six && d.IntN(2) == 0
+	six := d.IntN(2) == 0
 	self, other := d.k.self, d.k.other
 	own, others := self.Addr, other.Addr
 	if six {
-		own, others = d.k.addr6(self), d.k.addr6(other)
+		own, others = self.Addr6, other.Addr6
 	}
 	t := trial{src: mac(self.MAC), from: own, to: d.destination(ranges, six), proto: pick(d, protocols), port: pick(d, []uint16{0, 22, 53, 80, 443, 853, 8443, uint16(d.Uint32())})}
 	if d.IntN(20) == 0 {
@@ -259,7 +261,7 @@ func (d dice) trial(ranges []netpolicy.Range) trial {
 	case 3:
 		t.src, t.from = mac(other.MAC), others
 	}
-	t.forged = t.from != own || t.src.String() != self.MAC || six && !d.k.six
+	t.forged = t.from != own || t.src.String() != self.MAC
 	return t
 }
 
@@ -267,7 +269,7 @@ func (d dice) trial(ranges []netpolicy.Range) trial {
 // all, and to pings among ICMP.
 func (t *trial) header6(d dice) {
 	switch t.proto {
-	case 0, 43, 44, 51, 60, 135, 139, 140, unix.IPPROTO_ICMP:
+	case 0, 43, 44, 51, 60, 135, 139, 140, 253, 254, unix.IPPROTO_ICMP:
 		t.proto = unix.IPPROTO_UDP
 	}
 }

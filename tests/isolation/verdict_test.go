@@ -108,6 +108,9 @@ func TestWrongRulesAreSeen(t *testing.T) {
 					caught++
 				}
 				k.restore()
+				if sum := k.judge(d, policy, packets); len(sum.wrong) > 0 {
+					t.Errorf("%s: what was changed is not repaired: %s", brief(policy), sum.wrong[0])
+				}
 			}
 			t.Logf("seen in %d of %d policies", caught, tried)
 			if caught < tried*3/4 {
@@ -189,7 +192,13 @@ var mistakes = []struct {
 		if !p.IsOpen() {
 			return ""
 		}
-		return "flush set inet brig never4\n"
+		return "flush set inet brig never4\nflush set inet brig never6\n"
+	}},
+	{"no never-list of IPv6", func(k *kernel, p netpolicy.Policy) string {
+		if !p.IsOpen() {
+			return ""
+		}
+		return "flush set inet brig never6\n"
 	}},
 	{"no node addresses", func(k *kernel, p netpolicy.Policy) string {
 		if !p.Verdict(netpolicy.Packet{Dst: hostAddr}) {
@@ -201,8 +210,13 @@ var mistakes = []struct {
 		if len(p.Ranges()) == 0 {
 			return ""
 		}
-		h := p.Hash()
-		return fmt.Sprintf("flush chain inet brig out_%[1]s\nadd rule inet brig out_%[1]s ip daddr @cidr_%[1]s goto refuse\nadd rule inet brig out_%[1]s accept\n", h)
+		return strings.ReplaceAll("flush chain inet brig out_HASH\nadd rule inet brig out_HASH ip daddr @cidr4_HASH goto refuse\nadd rule inet brig out_HASH ip6 daddr @cidr6_HASH goto refuse\nadd rule inet brig out_HASH accept\n", "HASH", p.Hash())
+	}},
+	{"one family's chain for both", func(k *kernel, p netpolicy.Policy) string {
+		if _, v6 := netpolicy.Split(p.Ranges()); len(v6) == 0 {
+			return ""
+		}
+		return strings.ReplaceAll("flush chain inet brig out_HASH\nadd rule inet brig out_HASH ip daddr @cidr4_HASH accept\nadd rule inet brig out_HASH meta nfproto ipv6 accept\nadd rule inet brig out_HASH goto refuse\n", "HASH", p.Hash())
 	}},
 	{"no identity", func(k *kernel, p netpolicy.Policy) string {
 		if p.Blocked() || len(p.Ranges()) == 0 {
@@ -217,30 +231,34 @@ var mistakes = []struct {
 		return fmt.Sprintf("delete element inet brig egress { %[1]q }\nadd element inet brig egress { %[1]q : goto out_open }\n", k.self.Link)
 	}},
 	{"an empty set", func(k *kernel, p netpolicy.Policy) string {
-		if len(p.Ranges()) == 0 {
+		v4, _ := netpolicy.Split(p.Ranges())
+		if len(v4) == 0 {
 			return ""
 		}
-		return fmt.Sprintf("flush set inet brig cidr_%s\n", p.Hash())
+		return "flush set inet brig cidr4_" + p.Hash() + "\n"
 	}},
 }
 
 // widen changes every range of a policy that has few of them.
 func widen(p netpolicy.Policy, change func(netpolicy.Range) netpolicy.Range) string {
-	ranges := p.Ranges()
-	if len(ranges) == 0 || len(ranges) > 200 {
+	if len(p.Ranges()) == 0 || len(p.Ranges()) > 200 {
 		return ""
 	}
-	var texts []string
-	for _, r := range ranges {
-		r = change(r)
-		if !r.To.IsValid() || r.To.Less(r.From) {
-			return ""
-		}
-		if r.From == r.To {
-			texts = append(texts, r.From.String())
-		} else {
-			texts = append(texts, r.String())
+	var text strings.Builder
+	v4, v6 := netpolicy.Split(p.Ranges())
+	for set, ranges := range map[string][]netpolicy.Range{"cidr4_": v4, "cidr6_": v6} {
+		set += p.Hash()
+		fmt.Fprintf(&text, "flush set inet brig %s\n", set)
+		for _, r := range ranges {
+			r = change(r)
+			switch {
+			case !r.From.IsValid() || !r.To.IsValid() || r.To.Less(r.From):
+			case r.From == r.To:
+				fmt.Fprintf(&text, "add element inet brig %s { %s }\n", set, r.From)
+			default:
+				fmt.Fprintf(&text, "add element inet brig %s { %s }\n", set, r)
+			}
 		}
 	}
-	return fmt.Sprintf("flush set inet brig cidr_%[1]s\nadd element inet brig cidr_%[1]s { %[2]s }\n", p.Hash(), strings.Join(texts, ", "))
+	return text.String()
 }

@@ -92,6 +92,9 @@ func (w *world) neighbour(settings string) *world {
 	return n
 }
 
+// unlimited is for tests that send more in a second than a sandbox may.
+const unlimited = "[network.limits]\nconnections = 0\nnew_connections = 0\n"
+
 // in is the world as a subtest sees it: what it makes there goes, and fails, with it.
 func (w *world) in(t *testing.T) *world {
 	sub := *w
