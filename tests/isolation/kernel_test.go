@@ -43,6 +43,7 @@ type kernel struct {
 	fds                     [2]int      // the sandboxes' ends
 	out                     int         // where frames arrive
 	dropped                 string      // the processor's row in softnet_stat
+	generation              uint64      // of the policies
 	batches                 uint32
 	again                   int // batches sent twice
 }
@@ -90,16 +91,32 @@ func (k *kernel) restore() {
 	k.must(err)
 }
 
-// grant a policy to a link.
+// grant a policy to a link, for good.
 func (k *kernel) grant(b nft.Binding, policy netpolicy.Policy) {
+	k.t.Helper()
+	k.seat(b, func(s *nft.Seat, next nft.Grant) {
+		next.Policy = policy
+		s.Grant, s.Lease = &next, nil
+	})
+}
+
+// lease it until a moment, over what it has.
+func (k *kernel) lease(b nft.Binding, policy netpolicy.Policy, until time.Duration) {
+	k.t.Helper()
+	k.seat(b, func(s *nft.Seat, next nft.Grant) {
+		next.Policy = policy
+		s.Lease = &nft.Lease{Grant: next, Until: until}
+	})
+}
+
+// seat changes what the rules have of a link.
+func (k *kernel) seat(b nft.Binding, change func(*nft.Seat, nft.Grant)) {
 	k.t.Helper()
 	old, err := k.rules.Book().Get(b.Link)
 	k.must(err)
 	next := old
-	next.Grant = &nft.Grant{Policy: policy, Generation: 1}
-	if old.Grant != nil {
-		next.Grant.Generation = old.Grant.Generation + 1
-	}
+	k.generation++
+	change(&next, nft.Grant{Generation: k.generation})
 	k.must(k.rules.Replace(old, next, transit.Now()))
 }
 

@@ -56,7 +56,7 @@ listed 203.0.113.2:80              open
 listed 203.0.113.130:80            refused
 listed 203.0.113.1:22              refused
 listed 169.254.2.1:22              refused
-listed 169.254.1.1:53              silence
+listed 169.254.1.1:53              refused
 listed 10.88.0.1:8080              refused
 listed 169.254.169.254:80          refused
 listed 127.0.0.1:22                refused

@@ -233,7 +233,14 @@ func (d dice) spec() netpolicy.Spec {
 			list = append(list, one[0])
 		}
 	}
-	return netpolicy.Spec{CIDRAllowlist: &list}
+	spec := netpolicy.Spec{CIDRAllowlist: &list}
+	switch d.IntN(10) {
+	case 0: // what no name was resolved to is not reached by it
+		spec.DomainAllowlist = &[]string{"example.com", "*.example.org:8443"}
+	case 1:
+		spec.DNS = "resolver"
+	}
+	return spec
 }
 
 // trial is a random packet against a policy.

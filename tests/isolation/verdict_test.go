@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"brig/internal/netpolicy"
+	"brig/internal/transit"
 )
 
 // seed and policies of TestVerdicts: `go test ./tests/isolation -args -seed 7 -policies 20000`.
@@ -32,7 +33,12 @@ func TestVerdicts(t *testing.T) {
 	for i := range *policies {
 		spec := d.spec()
 		policy := k.compile(spec)
-		k.bind(policy)
+		if i%5 == 4 { // over whatever was there
+			k.lease(k.self, policy, transit.Now()+time.Hour)
+			k.forget()
+		} else {
+			k.bind(policy)
+		}
 		sent := time.Now()
 		one := k.judge(d, policy, packets)
 		sending += time.Since(sent)
@@ -80,6 +86,42 @@ func TestHugeList(t *testing.T) {
 	list = append(list, "9.9.9.9/32")
 	if _, err := netpolicy.Compile(netpolicy.Spec{CIDRAllowlist: &list}, netpolicy.Ceiling{}); err == nil {
 		t.Error("a list of one more is taken")
+	}
+}
+
+// TestLeasesEndInTheKernel: a policy that is in force for a time replaces the one beneath
+// it, wider or tighter, and with its time the one beneath decides again, though nobody
+// is there to say so.
+func TestLeasesEndInTheKernel(t *testing.T) {
+	k := newKernel(t)
+	d := newDice(k, 11)
+	for _, c := range []struct {
+		name          string
+		beneath, over netpolicy.Spec
+	}{
+		{"a list over open", netpolicy.Spec{}, d.spec()},
+		{"open over a list", d.spec(), netpolicy.Spec{}},
+		{"a block over open", netpolicy.Spec{}, netpolicy.Spec{BlockNetwork: true}},
+		{"open over a block", netpolicy.Spec{BlockNetwork: true}, netpolicy.Spec{}},
+		{"a list over a list", d.spec(), d.spec()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			beneath, over := k.compile(c.beneath), k.compile(c.over)
+			k.bind(beneath)
+			until := transit.Now() + 3*time.Second
+			k.lease(k.self, over, until)
+			during := k.judge(d, over, packets)
+			if transit.Now() > until {
+				t.Fatal("a thousand packets took more than three seconds, so nothing is proven")
+			}
+			for transit.Now() < until+50*time.Millisecond { // the kernel's clock ticks in a few
+				time.Sleep(20 * time.Millisecond)
+			}
+			after := k.judge(d, beneath, packets)
+			for _, wrong := range append(during.wrong, after.wrong...)[:min(5, len(during.wrong)+len(after.wrong))] {
+				t.Error(wrong)
+			}
+		})
 	}
 }
 

@@ -99,6 +99,18 @@ func (c *capture) saw(marker string) bool {
 	return false
 }
 
+// count frames that are so.
+func (c *capture) count(is func(frame []byte) bool) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.frames {
+		if is(f) {
+			n++
+		}
+	}
+	return n
+}
+
 // from are the packets of IPv4 whose source is in a range.
 func (c *capture) from(p netip.Prefix) (found [][]byte) {
 	c.mu.Lock()

@@ -2,8 +2,8 @@
 // gVisor, as root and with raw sockets, and does what a file says.
 //
 //	hostile frames FILE   write Ethernet frames to eth0; FILE has each after its length in two bytes
-//	hostile dial FILE     one attempt for each line "NETWORK ADDRESS MARKER", as net.Dial takes them;
-//	                      prints "LINE: RESULT"
+//	hostile dial FILE     one attempt for each line "NETWORK ADDRESS MARKER", as net.Dial takes them,
+//	                      or dgram6 for a datagram of IPv6; prints "LINE: RESULT"
 //
 // It ends with the line "end", so that a reader knows that all was tried.
 package main
@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -102,6 +103,12 @@ func dial(line []string) string {
 		return "not a line"
 	}
 	network, address, marker := line[0], line[1], line[2]
+	switch network {
+	case "dgram6":
+		return datagram6(address, marker)
+	case "ip4:1":
+		marker = echo(marker)
+	}
 	dialer := net.Dialer{Timeout: time.Second, Control: broadcasts}
 	conn, err := dialer.DialContext(context.Background(), network, address)
 	if err != nil {
@@ -115,6 +122,46 @@ func dial(line []string) string {
 		return "open"
 	}
 	return "sent"
+}
+
+// datagram6 sends by an IPv6 socket whatever the address means; net would take an
+// IPv4-mapped one for IPv4.
+func datagram6(address, marker string) string {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err.Error()
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return outcome(err)
+	}
+	defer unix.Close(fd)
+	sa := &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	if zone := to.Addr().Zone(); zone != "" {
+		link, err := net.InterfaceByName(zone)
+		if err != nil {
+			return err.Error()
+		}
+		sa.ZoneId = uint32(link.Index)
+	}
+	if err := unix.Sendto(fd, []byte(marker), 0, sa); err != nil {
+		return outcome(err)
+	}
+	return "sent"
+}
+
+// echo is a ping that carries the marker.
+func echo(marker string) string {
+	b := append([]byte{8, 0, 0, 0, 0, 7, 0, 1}, marker...)
+	var sum uint32
+	for i, c := range b {
+		sum += uint32(c) << (8 * (1 - i%2))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(b[2:], ^uint16(sum))
+	return string(b)
 }
 
 // broadcasts lets a datagram socket send to broadcast addresses.
