@@ -42,10 +42,15 @@ func (w *world) wire6() {
 func TestHostileFrames6(t *testing.T) {
 	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\", \"2001:db8:77::7\"]\n"+unlimited)
 	w.wire6()
-	if s := w.sandbox("has6"); !s.addr6.IsValid() {
-		t.Fatal("a sandbox of a node with an IPv6 default route has no IPv6")
-	}
+	w.has6(w.sandbox("has6"))
 	w.attack(hostile6(), wide6)
+}
+
+func (w *world) has6(s *sandbox) {
+	w.t.Helper()
+	if !s.addr6.IsValid() {
+		w.t.Fatal("a sandbox of a node with an IPv6 default route has no IPv6")
+	}
 }
 
 // TestHostileFrames6Off: on a node whose operator switched IPv6 off, or that has none,

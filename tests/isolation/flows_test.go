@@ -15,13 +15,18 @@ import (
 )
 
 // change puts another policy in force for a sandbox that runs.
-func (w *world) change(s *sandbox, spec netpolicy.Spec) {
+func (w *world) change(s *sandbox, spec netpolicy.Spec) { w.t.Helper(); w.changeFor(s, spec, 0) }
+
+// lease does so for an hour.
+func (w *world) lease(s *sandbox, spec netpolicy.Spec) { w.t.Helper(); w.changeFor(s, spec, time.Hour) }
+
+func (w *world) changeFor(s *sandbox, spec netpolicy.Spec, lease time.Duration) {
 	w.t.Helper()
 	policy, err := netpolicy.Compile(spec, netpolicy.Ceiling{})
 	w.must(err)
 	w.must(w.onHost(func() error {
-		return transit.With(w.t.Context(), &w.cfg, func(ctx context.Context, n transit.Node) error {
-			_, err := n.Change(s.link(), policy, 0, 0)
+		return transit.With(w.t.Context(), &w.cfg, func(_ context.Context, n transit.Node) error {
+			_, err := n.Change(s.link(), policy, 0, lease)
 			return err
 		})
 	}))
@@ -76,28 +81,42 @@ func (w *world) push(ns, address string) *pusher {
 // packet after its sandbox's policy is tightened, is made a block, or goes.
 func TestLiveFlows(t *testing.T) {
 	w := newWorld(t, "")
+	w.liveFlows(serverAddr, "203.0.113.0/24", "198.51.100.0/24")
+}
+
+// TestLiveFlows6: the same by IPv6.
+func TestLiveFlows6(t *testing.T) {
+	w := newWorld(t, "")
+	w.wire6()
+	w.has6(w.sandbox("has6"))
+	w.liveFlows(serverAddr6, "2001:db8:113::/64", "2001:db8:ffff::/64")
+}
+
+// liveFlows are to a server; named is a range with it, elsewhere one without.
+func (w *world) liveFlows(to netip.Addr, named, elsewhere string) {
 	w.listen(w.internet, ":80")
-	elsewhere := []string{"198.51.100.0/24"}
 	for i, c := range []struct {
 		name string
 		ends func(*sandbox)
 	}{
-		{"tighten", func(s *sandbox) { w.change(s, netpolicy.Spec{CIDRAllowlist: &elsewhere}) }},
+		{"tighten", func(s *sandbox) { w.change(s, netpolicy.Spec{CIDRAllowlist: &[]string{elsewhere}}) }},
 		{"empty list", func(s *sandbox) { w.change(s, netpolicy.Spec{CIDRAllowlist: &[]string{}}) }},
 		{"block", func(s *sandbox) { w.change(s, netpolicy.Spec{BlockNetwork: true}) }},
 		{"DEL", func(s *sandbox) {
-			_, err := w.cni(t.Context(), "DEL", s.id, netns.Path(s.ns), nil)
+			_, err := w.cni(w.t.Context(), "DEL", s.id, netns.Path(s.ns), nil)
 			w.must(err)
 		}},
+		{"a lease on a block", func(s *sandbox) { w.lease(s, netpolicy.Spec{BlockNetwork: true}) }},
+		{"a lease on another list", func(s *sandbox) { w.lease(s, netpolicy.Spec{CIDRAllowlist: &[]string{elsewhere}}) }},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		w.t.Run(c.name, func(t *testing.T) {
 			w := w.in(t)
 			port := uint16(7000 + i)
 			server := w.push(w.internet, fmt.Sprint(":", port))
 			s := w.sandbox(fmt.Sprint("s", i))
-			w.must(s.start(allow("203.0.113.0/24")))
+			w.must(s.start(allow(named)))
 			inside, outside := w.capture(s.ns, "eth0"), w.capture(w.internet, "eth0")
-			conn := w.plainDial(s.ns, serverAddr, port)
+			conn := w.plainDial(s.ns, to, port)
 			peer := <-server.conns
 			word := func(what string) string { return fmt.Sprintf("<%s %d>", what, i) }
 			write(w, conn, word("up, before"))
@@ -114,7 +133,7 @@ func TestLiveFlows(t *testing.T) {
 				t.Fatal("the server did not send")
 			}
 			// A second sandbox's honest packets pass the same queues, both ways.
-			w.roundTrip(fmt.Sprint("c", i))
+			w.roundTrip(fmt.Sprint("c", i), to)
 			if outside.saw(word("up, after")) {
 				t.Error("what the sandbox wrote after the change left")
 			}
@@ -143,11 +162,11 @@ func (w *world) plainDial(ns string, to netip.Addr, port uint16) net.Conn {
 }
 
 // roundTrip of a sandbox that is made for it, to an echo on the internet.
-func (w *world) roundTrip(id string) {
+func (w *world) roundTrip(id string, to netip.Addr) {
 	w.t.Helper()
 	s := w.sandbox(id)
 	w.must(s.start(nil))
-	w.dial(s.ns, serverAddr, 80)
+	w.dial(s.ns, to, 80)
 }
 
 // TestTighteningIsHeard: the sandbox's end of a flow that a tighter policy cuts is reset

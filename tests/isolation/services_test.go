@@ -1,7 +1,9 @@
 package isolation
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -162,6 +164,82 @@ func TestEveryHostAddress(t *testing.T) {
 			t.Errorf("reached, by the node's address: %s", who)
 		}
 	}
+}
+
+// TestEveryHostAddress6: the same by IPv6, with what is of every link.
+func TestEveryHostAddress6(t *testing.T) {
+	w := newWorld(t, "[network]\nnode_addresses = [\"2001:db8:77::7\"]\n"+unlimited)
+	w.wire6()
+	sibling, self := w.sandbox("sibling"), w.sandbox("self")
+	w.has6(self)
+	w.must(sibling.start(nil))
+	w.must(self.start(nil))
+	d := new(doors)
+	d.open(w, w.host, "host", ports...)
+	d.open(w, sibling.ns, "sibling", ports...)
+	d.open(w, w.cfg.TransitName(), "transit", ":99")
+	d.open(w, w.internet, "internet", ports...)
+	wire := w.capture(w.internet, "eth0")
+	targets := append(w.localAddresses6(), hostAddr6, sibling.addr6, netip.MustParseAddr("2001:db8:99::1"), netip.MustParseAddr("2001:db8:77::7"),
+		netip.MustParseAddr("::1"), netip.MustParseAddr("fe80::1"), netip.MustParseAddr("ff02::1"), netip.MustParseAddr("::ffff:203.0.113.1"))
+	var frames [][]byte
+	var lines strings.Builder
+	for _, a := range targets {
+		for _, port := range append(slices.Clone(ports), ":99") {
+			to := netip.MustParseAddrPort("[" + a.String() + "]" + port)
+			for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+				f := self.honest(a, "x")
+				f.proto, f.port = proto, to.Port()
+				frames = append(frames, f.encode())
+			}
+			zone := ""
+			if a.IsLinkLocalUnicast() || a.IsMulticast() {
+				zone = "%eth0"
+			}
+			fmt.Fprintf(&lines, "dgram6 [%s%s]%s x\ntcp6 [%s%s]%s x\n", a, zone, port, a, zone, port)
+		}
+	}
+	w.inject(self.ns, "eth0", append(frames, self.honest(serverAddr6, "<last>").encode())...)
+	if !wire.await("<last>") {
+		t.Fatal("the control's packet did not arrive, so nothing is proven")
+	}
+	out := w.gvisor(w.sandbox("inside"), guest{args: []string{"dial", "/file"}, file: []byte(lines.String() + "tcp6 [2001:db8:113::2]:80 x\n")})
+	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+		where, result, _ := strings.Cut(line, ": ")
+		if open := strings.HasPrefix(where, "tcp6") && result == "open"; open != strings.Contains(where, "2001:db8:113::2]:80") {
+			t.Errorf("%s is %s", where, result)
+		}
+	}
+	if try(w.internet, hostAddr6, 22) != "open" {
+		t.Fatal("the listeners of the host are not there, so nothing is proven")
+	}
+	for _, who := range d.by("") {
+		if !strings.HasPrefix(who, "internet tcp at [2001:db8:113::2]:80") && !strings.HasPrefix(who, "host tcp at [2001:db8:113::1]:22 from [2001:db8:113::") {
+			t.Errorf("reached: %s", who)
+		}
+	}
+}
+
+// localAddresses6 are the link-local addresses of all links of host and transit.
+func (w *world) localAddresses6() (all []netip.Addr) {
+	w.t.Helper()
+	for _, ns := range []string{w.host, w.cfg.TransitName()} {
+		w.must(netns.Do(netns.Path(ns), func() error {
+			data, err := os.ReadFile("/proc/thread-self/net/if_inet6")
+			for _, line := range strings.Split(string(data), "\n") {
+				if digits, _, _ := strings.Cut(line, " "); strings.HasPrefix(digits, "fe80") {
+					raw, failed := hex.DecodeString(digits)
+					err = errors.Join(err, failed)
+					all = append(all, netip.AddrFrom16([16]byte(raw)))
+				}
+			}
+			return err
+		}))
+	}
+	if len(all) < 3 {
+		w.t.Fatalf("host and transit have only the link-local addresses %v", all)
+	}
+	return all
 }
 
 // doorsWork shows that doors notice: who may come does, through the same listeners, after

@@ -70,6 +70,7 @@ func TestHostileSockets(t *testing.T) {
 func TestHostileSockets6(t *testing.T) {
 	w := newWorld(t, "[network]\nnode_addresses = [\"2001:db8:77::7\"]\n"+unlimited)
 	w.wire6()
+	w.has6(w.sandbox("has6"))
 	w.attempt([]attempt{
 		{"control", "udp4", "203.0.113.2:9", true},
 		{"control of IPv6", "dgram6", "[2001:db8:113::2]:9", true},

@@ -338,7 +338,7 @@ const patience = 250 * time.Millisecond
 func try(ns string, to netip.Addr, port uint16) string {
 	result := "?"
 	err := netns.Do(netns.Path(ns), func() error {
-		conn, err := (&net.Dialer{Timeout: patience}).Dial("tcp4", netip.AddrPortFrom(to, port).String())
+		conn, err := (&net.Dialer{Timeout: patience}).Dial("tcp", netip.AddrPortFrom(to, port).String())
 		if err == nil {
 			defer conn.Close()
 		}
@@ -369,7 +369,7 @@ func outcome(err error) string {
 func (w *world) listen(ns, address string) {
 	w.t.Helper()
 	var l net.Listener
-	w.must(netns.Do(netns.Path(ns), func() (err error) { l, err = net.Listen("tcp4", address); return err }))
+	w.must(netns.Do(netns.Path(ns), func() (err error) { l, err = net.Listen("tcp", address); return err }))
 	w.t.Cleanup(func() { l.Close() })
 	go func() {
 		for {

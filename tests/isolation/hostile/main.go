@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,25 +46,30 @@ func run(args []string) error {
 	return nil
 }
 
-// dialAll tries some at a time and prints the results in the order of the lines.
+// dialAll tries some at a time, and the last when all others are done. It prints the
+// results in the order of the lines.
 func dialAll(lines []string) {
 	results := make([]chan string, len(lines))
 	for i := range lines {
 		results[i] = make(chan string, 1)
 	}
 	next := make(chan int)
+	var others sync.WaitGroup
 	for range 32 {
-		go func() {
+		others.Go(func() {
 			for i := range next {
 				results[i] <- dial(strings.Fields(lines[i]))
 			}
-		}()
+		})
 	}
+	last := len(lines) - 1
 	go func() {
-		for i := range lines {
+		for i := range last {
 			next <- i
 		}
 		close(next)
+		others.Wait()
+		results[last] <- dial(strings.Fields(lines[last]))
 	}()
 	for i, line := range lines {
 		fmt.Printf("%s: %s\n", line, <-results[i])
