@@ -43,7 +43,7 @@ func TestHostileFrames6(t *testing.T) {
 	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\", \"2001:db8:77::7\"]\n"+unlimited)
 	w.wire6()
 	w.has6(w.sandbox("has6"))
-	w.attack(hostile6(), wide6)
+	w.makeAll(hostile6(), wide6)
 }
 
 func (w *world) has6(s *sandbox) {
@@ -66,7 +66,7 @@ func TestHostileFrames6Off(t *testing.T) {
 			for i := range attacks {
 				attacks[i].open, attacks[i].listed = false, false
 			}
-			w.attack(attacks, wide)
+			w.makeAll(attacks, wide)
 		})
 	}
 }
@@ -111,7 +111,7 @@ func hostile6() []attack {
 		}
 	}
 	for name, proto := range map[string]byte{
-		"ICMPv6 echo": unix.IPPROTO_ICMPV6, "SCTP": unix.IPPROTO_SCTP, "GRE": unix.IPPROTO_GRE, "IPv4 in IPv6": unix.IPPROTO_IPIP, "IPv6 in IPv6": unix.IPPROTO_IPV6, "protocol 253": 253,
+		"ICMPv6 echo": unix.IPPROTO_ICMPV6, "SCTP": unix.IPPROTO_SCTP, "GRE": unix.IPPROTO_GRE, "IPv4 in IPv6": unix.IPPROTO_IPIP, "IPv6 in IPv6": unix.IPPROTO_IPV6, "protocol 200": 200,
 	} {
 		for where, to := range map[string]func(cast) netip.Addr{
 			"a listed address":              func(c cast) netip.Addr { return six(c.listed, "2a00::") },

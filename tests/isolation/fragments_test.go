@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -88,36 +89,56 @@ func (w *world) fragmentMemory(ns string) (bytes int) {
 	return bytes
 }
 
+// icmpError is a kind of error message.
+type icmpError struct {
+	name       string
+	kind, code byte
+}
+
 // TestErrorsAboutASiblingsFlow: an ICMP error that a sandbox makes up, about a packet
 // of its sibling's flow, would be translated with that flow and end or slow it.
 func TestErrorsAboutASiblingsFlow(t *testing.T) {
+	newWorld(t, "").errorsAbout(serverAddr, unix.IPPROTO_ICMP, []icmpError{
+		{"port unreachable", 3, 3}, {"fragmentation needed", 3, 4}, {"host unreachable", 3, 1}, {"time exceeded", 11, 0}, {"parameter problem", 12, 0}, {"source quench", 4, 0}, {"redirect", 5, 1},
+	})
+}
+
+// TestErrorsAboutASiblingsFlow6: the same by IPv6.
+func TestErrorsAboutASiblingsFlow6(t *testing.T) {
 	w := newWorld(t, "")
+	w.wire6()
+	w.has6(w.sandbox("has6"))
+	w.errorsAbout(serverAddr6, unix.IPPROTO_ICMPV6, []icmpError{
+		{"port unreachable", 1, 4}, {"no route", 1, 0}, {"packet too big", 2, 0}, {"time exceeded", 3, 0}, {"parameter problem", 4, 0}, {"redirect", 137, 0},
+	})
+}
+
+func (w *world) errorsAbout(server netip.Addr, proto byte, kinds []icmpError) {
 	forger, sibling := w.sandbox("s1"), w.sandbox("s2")
 	w.must(forger.start(nil))
 	w.must(sibling.start(nil))
 	wire := w.capture(w.internet, "eth0")
-	w.inject(sibling.ns, "eth0", sibling.honest(serverAddr, "<the flow>").encode())
+	w.inject(sibling.ns, "eth0", sibling.honest(server, "<the flow>").encode())
 	if !wire.await("<the flow>") {
-		t.Fatal("the sibling's flow does not leave")
+		w.t.Fatal("the sibling's flow does not leave")
 	}
-	for i, kind := range []struct {
-		name       string
-		kind, code byte
-	}{
-		{"port unreachable", 3, 3}, {"fragmentation needed", 3, 4}, {"host unreachable", 3, 1}, {"time exceeded", 11, 0}, {"parameter problem", 12, 0}, {"source quench", 4, 0}, {"redirect", 5, 1},
-	} {
-		t.Run(kind.name, func(t *testing.T) {
+	for i, kind := range kinds {
+		w.t.Run(kind.name, func(t *testing.T) {
 			w := w.in(t)
 			// What the server could have sent to the sibling, and did not.
-			about := frame{kind: 0x0800, from: serverAddr, to: sibling.addr, proto: unix.IPPROTO_UDP}
-			datagram := udp(serverAddr, sibling.addr, 4000, marker("error", i))
-			binary.BigEndian.PutUint16(datagram, 9)
-			about.transport = datagram
-			f := forger.honest(serverAddr, "")
-			f.proto = unix.IPPROTO_ICMP
-			f.transport = append([]byte{kind.kind, kind.code, 0, 0, 0, 0, 0, 68}, about.ipv4()...)
-			binary.BigEndian.PutUint16(f.transport[2:], checksum(f.transport))
-			w.inject(forger.ns, "eth0", f.encode(), forger.honest(serverAddr, control("error", i)).encode())
+			about := sibling.honest(server, "")
+			about.from, about.to = about.to, about.from
+			about.transport = udp(about.from, about.to, 4000, marker("error", i))
+			binary.BigEndian.PutUint16(about.transport, 9)
+			f := forger.honest(server, "")
+			f.proto = proto
+			f.transport = append([]byte{kind.kind, kind.code, 0, 0, 0, 0, 5, 0}, about.encode()[14:]...)
+			sum := f.transport
+			if proto == unix.IPPROTO_ICMPV6 {
+				sum = append(pseudo(f.from, f.to, proto, len(sum)), sum...)
+			}
+			binary.BigEndian.PutUint16(f.transport[2:], checksum(sum))
+			w.inject(forger.ns, "eth0", f.encode(), forger.honest(server, control("error", i)).encode())
 			if !wire.await(control("error", i)) {
 				t.Fatal("an honest packet did not arrive, so nothing is proven")
 			}

@@ -16,7 +16,7 @@ import (
 func TestHostileFrames(t *testing.T) {
 	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\"]\n"+unlimited)
 	w.bridge()
-	w.attack(hostile(), wide)
+	w.makeAll(hostile(), wide)
 }
 
 // bridge gives the host what another container engine would: a private network.
@@ -26,9 +26,9 @@ func (w *world) bridge() {
 	}
 }
 
-// attack makes them all, in each way and under each of two policies, open and a list, as
+// makeAll makes the attacks, in each way and under each of two policies, open and a list, as
 // a subtest each.
-func (w *world) attack(attacks []attack, list map[string]string) {
+func (w *world) makeAll(attacks []attack, list map[string]string) {
 	slices.SortFunc(attacks, func(a, b attack) int { return strings.Compare(a.name, b.name) })
 	sibling := w.sandbox("sibling")
 	w.must(sibling.start(nil))

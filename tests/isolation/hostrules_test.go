@@ -14,14 +14,17 @@ import (
 	"brig/internal/transit"
 )
 
-// foreign is what other software does to the host's rules. %s is the node's link.
-var foreign = []struct {
+// foreignSoftware is what somebody else does to the host's rules. In them %[1]s is the
+// node's link, and SELF, SIBLING and OWN are two sandboxes and the node's own table.
+type foreignSoftware struct {
 	name   string
 	rules  string // nft's
 	script string // commands in the host
 	opens  bool   // the listed server is still reached
 	bare   bool   // and with it the table that translates sources is gone
-}{
+}
+
+var foreign = []foreignSoftware{
 	{name: "nothing", opens: true},
 	{name: "docker", rules: `table ip filter {
 		chain DOCKER-USER { return; }
@@ -91,10 +94,52 @@ const ownTable = "OWN"
 // host, its loopback, a sibling or an address that its policy does not name, and nobody
 // reaches a sandbox. What it may reach it does again, once that software is gone.
 func TestForeignRules(t *testing.T) {
-	w := newWorld(t, "")
+	w := newWorld(t, unlimited)
 	w.bridge()
+	w.localnet(w.host)
+	w.foreignRules(foreign, places{
+		server: serverAddr, host: hostAddr, list: "203.0.113.0/25", self: func(s *sandbox) netip.Addr { return s.addr },
+		forbidden: []string{"203.0.113.1:22", "127.0.0.1:40000", "169.254.2.1:22", "169.254.1.1:99", "203.0.113.130:80", "198.51.100.1:22"},
+	})
+}
+
+// foreign6 is what it does about IPv6.
+var foreign6 = []foreignSoftware{
+	{name: "nothing", opens: true},
+	{name: "a firewall that drops", rules: "table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }"},
+	{name: "a firewall that accepts", rules: "table ip6 filter { chain INPUT { type filter hook input priority -300; accept; }; chain FORWARD { type filter hook forward priority -300; accept; }; }", opens: true},
+	{name: "DNAT of what a sandbox may reach to the host", rules: "table ip6 foreign { chain first { type nat hook prerouting priority dstnat; iifname %[1]s tcp dport 80 dnat to [2001:db8:113::1]:22; iifname %[1]s udp dport 9 dnat to [2001:db8:113::1]:22; }; }"},
+	{name: "DNAT to a sibling", rules: "table ip6 foreign { chain first { type nat hook prerouting priority dstnat; iifname %[1]s tcp dport 80 dnat to [SIBLING]:8080; iifname %[1]s udp dport 9 dnat to [SIBLING]:8080; }; }"},
+	{name: "REDIRECT", rules: "table ip6 foreign { chain first { type nat hook prerouting priority dstnat; tcp dport 80 redirect to :22; udp dport 9 redirect to :22; }; }"},
+	{name: "DNAT of a published port to a sandbox", rules: "table ip6 foreign { chain first { type nat hook prerouting priority dstnat; iifname wan tcp dport 8080 dnat to [SELF]:8080; }; chain last { type nat hook postrouting priority 90; oifname %[1]s masquerade; }; }", opens: true},
+	{name: "marks that make everything local", rules: "table ip6 foreign { chain first { type filter hook prerouting priority -150; iifname %[1]s meta mark set 1; }; }",
+		script: "ip -6 rule add fwmark 1 lookup 100 pref 5; ip -6 route add local ::/0 dev lo table 100"},
+	{name: "notrack", rules: "table ip6 foreign { chain first { type filter hook prerouting priority -301; notrack; }; chain sent { type filter hook output priority -301; notrack; }; }"},
+	{name: "everything in the host is flushed", script: "nft flush ruleset", opens: true, bare: true},
+}
+
+// TestForeignRules6: the same by IPv6.
+func TestForeignRules6(t *testing.T) {
+	w := newWorld(t, unlimited)
+	w.wire6()
+	w.has6(w.sandbox("has6"))
+	w.foreignRules(foreign6, places{
+		server: serverAddr6, host: hostAddr6, list: "2001:db8:113::/80", self: func(s *sandbox) netip.Addr { return s.addr6 },
+		forbidden: []string{"[2001:db8:113::1]:22", "[2001:db8:99::1]:22", "[fe80::1]:99", "[2001:db8:113:0:ffff::130]:80", "[::1]:22"},
+	})
+}
+
+// places of one family.
+type places struct {
+	server, host netip.Addr
+	list         string // with the server
+	self         func(*sandbox) netip.Addr
+	forbidden    []string
+}
+
+func (w *world) foreignRules(foreign []foreignSoftware, p places) {
 	self, sibling := w.sandbox("self"), w.sandbox("sibling")
-	w.must(self.start(allow("203.0.113.0/25")))
+	w.must(self.start(allow(p.list)))
 	w.must(sibling.start(nil))
 	d := new(doors)
 	d.open(w, w.host, "host", ":22", "127.0.0.1:40000")
@@ -102,27 +147,26 @@ func TestForeignRules(t *testing.T) {
 	d.open(w, sibling.ns, "sibling", ":8080")
 	d.open(w, w.cfg.TransitName(), "transit", ":99")
 	d.open(w, w.internet, "internet", ":80", ":22")
-	w.localnet(w.host)
 	wire := w.capture(w.internet, "eth0")
+	words := strings.NewReplacer("%[1]s", w.cfg.HostLink(), "SELF", p.self(self).String(), "SIBLING", p.self(sibling).String(), ownTable, w.cfg.HostTable())
 	for i, f := range foreign {
-		t.Run(f.name, func(t *testing.T) {
+		w.t.Run(f.name, func(t *testing.T) {
 			w := w.in(t)
-			words := strings.NewReplacer("%[1]s", w.cfg.HostLink(), "SELF", self.addr.String(), "SIBLING", sibling.addr.String(), ownTable, w.cfg.HostTable())
 			if f.rules != "" {
 				w.nft(w.host, words.Replace(f.rules))
 			}
 			w.shell(words.Replace(f.script))
-			if got := try(self.ns, serverAddr, 80) == "open"; got != f.opens {
+			if got := try(self.ns, p.server, 80) == "open"; got != f.opens {
 				t.Errorf("the listed server is reached: %t, want %t", got, f.opens)
 			}
-			w.hostileTries(self, sibling, marker("rules", i))
+			w.hostileTries(self, p, append(p.forbidden, netip.AddrPortFrom(p.self(sibling), 8080).String()), marker("rules", i))
 			if f.bare {
-				d.forget("internet tcp at 203.0.113.2:80 from " + self.addr.String() + ":")
+				d.forget("internet tcp at " + netip.AddrPortFrom(p.server, 80).String() + " from " + strings.TrimSuffix(netip.AddrPortFrom(p.self(self), 1).String(), "1"))
 			}
-			w.shell("nft flush ruleset; ip rule del pref 5 2>/dev/null; ip route flush table 100; true")
+			w.shell("nft flush ruleset; for six in -4 -6; do ip $six rule del pref 5 2>/dev/null; ip $six route flush table 100 2>/dev/null; done; true")
 			w.must(w.onHost(func() error { return transit.Ensure(t.Context(), &w.cfg) }))
-			w.inject(self.ns, "eth0", self.honest(serverAddr, control("rules", i)).encode())
-			if got := try(self.ns, serverAddr, 80); got != "open" || !wire.await(control("rules", i)) {
+			w.inject(self.ns, "eth0", self.honest(p.server, control("rules", i)).encode())
+			if got := try(self.ns, p.server, 80); got != "open" || !wire.await(control("rules", i)) {
 				t.Fatalf("once it is gone, the listed server is %s", got)
 			}
 			if wire.saw(marker("rules", i)) {
@@ -130,43 +174,47 @@ func TestForeignRules(t *testing.T) {
 			}
 		})
 	}
-	if c := w.host; try(w.internet, hostAddr, 22) != "open" || try(c, netip.MustParseAddr("127.0.0.1"), 40000) != "open" {
-		t.Fatal("the listeners of the host are not there, so nothing is proven")
+	d.forget("host tcp at 127.0.0.1:40000 from 127.0.0.1:") // none but the next
+	if try(w.internet, p.host, 22) != "open" || try(w.host, netip.MustParseAddr("127.0.0.1"), 40000) != "open" {
+		w.t.Fatal("the listeners of the host are not there, so nothing is proven")
 	}
+	host, server := netip.AddrPortFrom(p.host, 22).String(), netip.AddrPortFrom(p.server, 80).String()
 	for _, who := range d.by("") {
-		allowed := strings.HasPrefix(who, "internet tcp at 203.0.113.2:80 from 203.0.113.1:") || strings.HasPrefix(who, "host tcp at 203.0.113.1:22 from 203.0.113.2:") || strings.HasPrefix(who, "host tcp at 127.0.0.1:40000 from 127.0.0.1:")
-		if !allowed {
-			t.Errorf("reached: %s", who)
+		_, from, _ := strings.Cut(who, " from ")
+		source, err := netip.ParseAddrPort(from)
+		w.must(err)
+		sandboxes := p.self(self) == source.Addr() || p.self(sibling) == source.Addr()
+		switch {
+		case strings.HasPrefix(who, "internet tcp at "+server+" ") && source.Addr() == p.host:
+		case strings.HasPrefix(who, "host tcp at "+host+" ") && !sandboxes && source.Addr() != p.host:
+		case strings.HasPrefix(who, "host tcp at 127.0.0.1:40000 from 127.0.0.1:"):
+		default:
+			w.t.Errorf("reached: %s", who)
 		}
 	}
 }
 
 // hostileTries are connections and packets that must not arrive; the marker is in those
 // that could be seen on the uplink.
-func (w *world) hostileTries(self, sibling *sandbox, marker string) {
+func (w *world) hostileTries(self *sandbox, p places, forbidden []string, marker string) {
 	w.t.Helper()
 	var frames [][]byte
-	for _, to := range []string{"203.0.113.1:22", "127.0.0.1:40000", "169.254.2.1:22", "169.254.1.1:99", "203.0.113.130:80", "203.0.113.2:22", "198.51.100.1:22", sibling.addr.String() + ":8080"} {
+	for _, to := range forbidden {
 		at := netip.MustParseAddrPort(to)
 		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			f := self.honest(at.Addr(), marker)
-			if at.Addr() == serverAddr {
-				f.payload = "listed"
-				if proto == unix.IPPROTO_UDP {
-					continue
-				}
-			}
 			f.proto, f.port = proto, at.Port()
 			frames = append(frames, f.encode())
 		}
 	}
-	w.inject(self.ns, "eth0", append(frames, self.honest(serverAddr, "listed").encode())...)
+	// What is listed, for a rule that sends it elsewhere.
+	w.inject(self.ns, "eth0", append(frames, self.honest(p.server, "listed").encode())...)
 	// From outside, from the host and from the internet: by the published port and by the
 	// address. By TCP from inside, too, where a redirect's target would answer.
 	var group errgroup.Group
+	address, published := netip.AddrPortFrom(p.self(self), 8080).String(), netip.AddrPortFrom(p.host, 8080).String()
 	for _, c := range []struct{ ns, to string }{
-		{w.host, self.addr.String() + ":8080"}, {w.internet, self.addr.String() + ":8080"}, {w.internet, "203.0.113.1:8080"}, {w.host, "203.0.113.1:8080"},
-		{self.ns, "203.0.113.1:22"}, {self.ns, "203.0.113.130:80"},
+		{w.host, address}, {w.internet, address}, {w.internet, published}, {w.host, published}, {self.ns, forbidden[0]}, {self.ns, forbidden[4]}, {self.ns, forbidden[3]},
 	} {
 		group.Go(func() error {
 			at := netip.MustParseAddrPort(c.to)

@@ -214,7 +214,7 @@ func TestEveryHostAddress6(t *testing.T) {
 		t.Fatal("the listeners of the host are not there, so nothing is proven")
 	}
 	for _, who := range d.by("") {
-		if !strings.HasPrefix(who, "internet tcp at [2001:db8:113::2]:80") && !strings.HasPrefix(who, "host tcp at [2001:db8:113::1]:22 from [2001:db8:113::") {
+		if !strings.HasPrefix(who, "internet tcp at [2001:db8:113::2]:80") && !strings.HasPrefix(who, "host tcp at [2001:db8:113::1]:22 from [2001:db8:113:") {
 			t.Errorf("reached: %s", who)
 		}
 	}

@@ -13,28 +13,42 @@ import (
 // would be a forged source.
 func TestNothingLeavesUnderAPrivateAddress(t *testing.T) {
 	w := newWorld(t, "")
+	w.privateSources(untranslatable, serverAddr, "8.8.4.0", "10.0.0.0/8")
+}
+
+// TestNothingLeavesUnderAPrivateAddress6: the same by IPv6, whose pool is private, too.
+func TestNothingLeavesUnderAPrivateAddress6(t *testing.T) {
+	w := newWorld(t, "")
+	w.wire6()
+	w.has6(w.sandbox("has6"))
+	w.privateSources(untranslatable6, serverAddr6, "2a00::", "fc00::/7")
+}
+
+// privateSources sends each to an address of its own, from first on.
+func (w *world) privateSources(cases []untranslated, server netip.Addr, first, private string) {
 	s := w.sandbox("s1")
 	w.must(s.start(nil))
 	wire := w.capture(w.internet, "eth0")
-	for i, c := range untranslatable {
-		t.Run(c.name, func(t *testing.T) {
+	to := netip.MustParseAddr(first)
+	for i, c := range cases {
+		to = to.Next()
+		w.t.Run(c.name, func(t *testing.T) {
 			w := w.in(t)
 			if c.foreign {
-				w.nft(w.host, "table ip foreign { chain pre { type filter hook prerouting priority -301; iifname "+w.cfg.HostLink()+" notrack; }; }")
+				w.nft(w.host, "table inet foreign { chain first { type filter hook prerouting priority -301; iifname "+w.cfg.HostLink()+" notrack; }; }")
 			}
-			to := netip.AddrFrom4([4]byte{8, 8, 4, byte(i)})
 			f := s.honest(to, marker("private", i))
 			c.change(&f)
 			w.inject(s.ns, "eth0", f.encode())
 			if c.foreign {
-				w.nft(w.host, "delete table ip foreign")
+				w.nft(w.host, "delete table inet foreign")
 			}
-			w.inject(s.ns, "eth0", s.honest(serverAddr, control("private", i)).encode())
+			w.inject(s.ns, "eth0", s.honest(server, control("private", i)).encode())
 			if !wire.await(control("private", i)) {
 				t.Fatal("an honest packet did not arrive, so nothing is proven")
 			}
-			for _, f := range wire.from(netip.MustParsePrefix("10.0.0.0/8")) {
-				if netip.AddrFrom4([4]byte(f[30:34])) == to {
+			for _, f := range wire.from(netip.MustParsePrefix(private)) {
+				if _, at := ends(f); at == to {
 					t.Errorf("left with the sandbox's own address as its source: %x", f)
 				}
 			}
@@ -43,11 +57,7 @@ func TestNothingLeavesUnderAPrivateAddress(t *testing.T) {
 }
 
 // untranslatable packets, each to an address that the policy admits.
-var untranslatable = []struct {
-	name    string
-	foreign bool // the host has a rule of somebody's that takes all from connection tracking
-	change  func(*frame)
-}{
+var untranslatable = []untranslated{
 	{"honest, with notrack in the host", true, func(*frame) {}},
 	{"UDP, wrong checksum", false, broken(unix.IPPROTO_UDP, 6)},
 	{"UDP, wrong length", false, broken(unix.IPPROTO_UDP, 4)},
@@ -62,6 +72,25 @@ var untranslatable = []struct {
 	{"TCP, SYN and FIN", false, tcpFlags(3)},
 	{"TCP, all flags", false, tcpFlags(0xff)},
 	{"TCP, no flags", false, tcpFlags(0)},
+}
+
+var untranslatable6 = []untranslated{
+	{"honest, with notrack in the host", true, func(*frame) {}},
+	{"UDP, wrong checksum", false, broken(unix.IPPROTO_UDP, 6)},
+	{"UDP, no checksum", false, func(f *frame) { f.transport = f.body(); f.transport[6], f.transport[7] = 0, 0 }},
+	{"ICMPv6, wrong checksum", false, broken(unix.IPPROTO_ICMPV6, 2)},
+	{"SCTP, wrong checksum", false, broken(unix.IPPROTO_SCTP, 8)},
+	{"UDP-Lite without a header", false, func(f *frame) { f.proto = 136 }},
+	{"TCP, wrong checksum", false, broken(unix.IPPROTO_TCP, 16)},
+	{"TCP, reset of no connection", false, tcpFlags(4)},
+	{"TCP, all flags", false, tcpFlags(0xff)},
+}
+
+// untranslated is a packet that connection tracking does not take for a connection's.
+type untranslated struct {
+	name    string
+	foreign bool // the host has a rule of somebody's that takes all from connection tracking
+	change  func(*frame)
 }
 
 // broken is a packet of a protocol with a wrong byte.

@@ -111,16 +111,27 @@ func (c *capture) count(is func(frame []byte) bool) (n int) {
 	return n
 }
 
-// from are the packets of IPv4 whose source is in a range.
+// from are the packets whose source is in a range.
 func (c *capture) from(p netip.Prefix) (found [][]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range c.frames {
-		if len(f) >= 34 && f[12] == 8 && f[13] == 0 && p.Contains(netip.AddrFrom4([4]byte(f[26:30]))) {
+		if source, _ := ends(f); source.IsValid() && p.Contains(source) {
 			found = append(found, f)
 		}
 	}
 	return found
+}
+
+// ends of an IP packet in a frame.
+func ends(f []byte) (from, to netip.Addr) {
+	switch {
+	case len(f) >= 34 && f[12] == 0x08 && f[13] == 0:
+		return netip.AddrFrom4([4]byte(f[26:30])), netip.AddrFrom4([4]byte(f[30:34]))
+	case len(f) >= 54 && f[12] == 0x86 && f[13] == 0xdd:
+		return netip.AddrFrom16([16]byte(f[22:38])), netip.AddrFrom16([16]byte(f[38:54]))
+	}
+	return from, to
 }
 
 // await waits for the marker, up to five seconds.

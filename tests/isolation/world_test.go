@@ -266,13 +266,10 @@ func (w *world) sandbox(id string) *sandbox {
 		IPs []struct{ Address netip.Prefix }
 	}
 	w.must(json.Unmarshal(out, &result))
-	for _, ip := range result.IPs {
-		if a := ip.Address.Addr(); a.Is4() {
-			s.addr = a
-		} else {
-			s.addr6 = a
-		}
-	}
+	s.addr = result.IPs[0].Address.Addr()
+	seat, err := transit.Records(&w.cfg).Get(s.link())
+	w.must(err)
+	s.addr6 = seat.Addr6
 	return s
 }
 
