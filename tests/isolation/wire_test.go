@@ -61,30 +61,61 @@ type capture struct {
 
 func (w *world) capture(ns, link string) *capture {
 	w.t.Helper()
-	fd := w.packetSocket(ns, link)
-	w.must(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20))
-	w.must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20000}))
-	c := new(capture)
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer unix.Close(fd)
-		buffer := make([]byte, 1<<16)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			if n, err := unix.Read(fd, buffer); err == nil {
-				c.mu.Lock()
-				c.frames = append(c.frames, bytes.Clone(buffer[:n]))
-				c.mu.Unlock()
+	return w.listenOn(w.packetSocket(ns, link))
+}
+
+// delivered remembers the packets that a namespace takes for its own, after its rules: what
+// a service of it would get, of the protocols that attacks have.
+func (w *world) delivered(ns string) *capture {
+	w.t.Helper()
+	var fds []int
+	w.must(netns.Do(netns.Path(ns), func() error {
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			for _, proto := range []int{1, 2, 4, 6, 17, 33, 41, 47, 50, 51, 58, 59, 89, 112, 132, 136, 200, 253} {
+				fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+				if err != nil {
+					return err
+				}
+				fds = append(fds, fd)
 			}
 		}
-	}()
-	w.t.Cleanup(func() { close(done); <-ended })
+		return nil
+	}))
+	return w.listenOn(fds...)
+}
+
+// listenOn remembers what arrives at sockets.
+func (w *world) listenOn(fds ...int) *capture {
+	w.t.Helper()
+	c := new(capture)
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for _, fd := range fds {
+		w.must(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20))
+		w.must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50000}))
+		readers.Go(func() {
+			defer unix.Close(fd)
+			c.read(fd, done)
+		})
+	}
+	w.t.Cleanup(func() { close(done); readers.Wait() })
 	return c
+}
+
+func (c *capture) read(fd int, done <-chan struct{}) {
+	buffer := make([]byte, 1<<16)
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		if n, err := unix.Read(fd, buffer); err == nil {
+			c.mu.Lock()
+			c.frames = append(c.frames, bytes.Clone(buffer[:n]))
+			c.mu.Unlock()
+		}
+	}
 }
 
 // saw tells whether a frame with the marker passed.
