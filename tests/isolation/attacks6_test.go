@@ -17,10 +17,9 @@ import (
 var (
 	hostAddr6   = netip.MustParseAddr("2001:db8:113::1")
 	serverAddr6 = netip.MustParseAddr("2001:db8:113::2")
-	otherAddr6  = netip.MustParseAddr("2001:db8:113:0:ffff::130")
 )
 
-// wide6 is wide, and of IPv6 a part of the servers' network, without otherAddr6, and half
+// wide6 is wide, and of IPv6 a part of the servers' network, and half
 // of the internet, without 2000::/5.
 var wide6 = allow("0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/5", "203.0.113.0/25", "2001:db8:113::/80", "2a00::/12")
 
