@@ -11,6 +11,7 @@ import (
 
 	"brig/internal/netns"
 	"brig/internal/netpolicy"
+	"brig/internal/netpolicy/nft"
 	"brig/internal/transit"
 )
 
@@ -230,5 +231,32 @@ internet to the sandbox            silence
 	}
 	if !wire.await("<in 4000>") || wire.saw("<in 4001>") {
 		t.Errorf("the reply came in: %t; another packet did: %t", wire.saw("<in 4000>"), wire.saw("<in 4001>"))
+	}
+}
+
+// TestResolversFlowEnds: nor does a connection to the node's own resolver outlast the
+// policy that gave it.
+func TestResolversFlowEnds(t *testing.T) {
+	w := newWorld(t, "")
+	s := w.sandbox("s1")
+	w.must(s.start(nil))
+	resolver := w.push(w.cfg.TransitName(), "0.0.0.0:53")
+	got := w.delivered(w.cfg.TransitName())
+	conn := w.plainDial(s.ns, netip.MustParseAddr(nft.Gateway), 53)
+	<-resolver.conns
+	write(w, conn, "<while it may>")
+	if !got.await("<while it may>") {
+		t.Fatal("the connection does not work before the change, so nothing is proven")
+	}
+	w.change(s, netpolicy.Spec{CIDRAllowlist: &[]string{"203.0.113.0/25"}})
+	_, _ = conn.Write([]byte("<when it may no more>"))
+	open := w.sandbox("s2") // its packets come after that one, on the same way
+	w.must(open.start(nil))
+	write(w, w.plainDial(open.ns, netip.MustParseAddr(nft.Gateway), 53), "<another's>")
+	if !got.await("<another's>") {
+		t.Fatal("another one's connection does not work, so nothing is proven")
+	}
+	if got.saw("<when it may no more>") {
+		t.Error("what the sandbox wrote after the change reached the resolver")
 	}
 }
