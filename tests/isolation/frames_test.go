@@ -4,118 +4,91 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
-
-	"brig/internal/attachment"
 )
 
-// TestForgedFrames: nothing that a compromised sentry of an open sandbox puts on its
-// link reaches the host, a sibling or the internet under another identity, or a place
-// that no policy names.
-func TestForgedFrames(t *testing.T) {
-	w := newWorld(t, "")
-	a, b := w.sandbox("s1"), w.sandbox("s2")
-	w.must(a.start(nil))
-	w.must(b.start(nil))
+// TestHostileFrames: of what a sandbox writes on its link nothing reaches the host, a
+// sibling or the internet but what its policy admits. Each attack is made twice: as raw
+// frames in the sandbox's namespace, which is what a compromised sentry could do, and by
+// a program inside gVisor; and under two policies.
+func TestHostileFrames(t *testing.T) {
+	w := newWorld(t, "[network]\nnode_addresses = [\"192.0.2.7\"]\n"+unlimited)
+	w.bridge()
+	w.makeAll(hostile(), wide)
+}
+
+// bridge gives the host what another container engine would: a private network.
+func (w *world) bridge() {
+	for _, args := range []string{"link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0", "link set docker0 up"} {
+		w.ip(w.host, args)
+	}
+}
+
+// makeAll makes the attacks, in each way and under each of two policies, open and a list, as
+// a subtest each.
+func (w *world) makeAll(attacks []attack, list map[string]string) {
+	slices.SortFunc(attacks, func(a, b attack) int { return strings.Compare(a.name, b.name) })
+	sibling := w.sandbox("sibling")
+	w.must(sibling.start(nil))
 	wires := map[string]*capture{
-		"host": w.capture(w.host, w.cfg.HostLink()), "internet": w.capture(w.internet, "eth0"), "sibling": w.capture(b.ns, "eth0"),
+		"host": w.capture(w.host, w.cfg.HostLink()), "internet": w.capture(w.internet, "eth0"), "sibling": w.capture(sibling.ns, "eth0"),
+		"transit": w.delivered(w.cfg.TransitName()),
 	}
-	broadcast := net.HardwareAddr{255, 255, 255, 255, 255, 255}
-	attacks := []struct {
-		what   string
-		change func(*frame)
-	}{
-		{"control", func(*frame) {}},
-		{"source: sibling", func(f *frame) { f.from = b.addr }},
-		{"source: host", func(f *frame) { f.from = hostAddr }},
-		{"source: internet", func(f *frame) { f.from = otherAddr }},
-		{"source: gateway", func(f *frame) { f.from = netip.MustParseAddr("169.254.1.1") }},
-		{"source: host's link", func(f *frame) { f.from = netip.MustParseAddr("169.254.2.1") }},
-		{"source: zero", func(f *frame) { f.from = netip.IPv4Unspecified() }},
-		{"MAC: sibling", func(f *frame) { f.src = attachment.MAC(b.addr) }},
-		{"MAC: gateway", func(f *frame) { f.src = attachment.GatewayMAC }},
-		{"identity: sibling, whole", func(f *frame) { f.src, f.from = attachment.MAC(b.addr), b.addr }},
-		{"to: host", func(f *frame) { f.to = hostAddr }},
-		{"to: host's link", func(f *frame) { f.to = netip.MustParseAddr("169.254.2.1") }},
-		{"to: sibling", func(f *frame) { f.to = b.addr }},
-		{"to: sibling, its MAC", func(f *frame) { f.to, f.dst = b.addr, attachment.MAC(b.addr) }},
-		{"to: itself", func(f *frame) { f.to = a.addr }},
-		{"to: loopback", func(f *frame) { f.to = netip.MustParseAddr("127.0.0.1") }},
-		{"to: metadata", func(f *frame) { f.to = netip.MustParseAddr("169.254.169.254") }},
-		{"to: a cloud's metadata", func(f *frame) { f.to = netip.MustParseAddr("168.63.129.16") }},
-		{"to: private", func(f *frame) { f.to = netip.MustParseAddr("192.168.1.1") }},
-		{"to: multicast", func(f *frame) { f.to = netip.MustParseAddr("224.0.0.1") }},
-		{"to: broadcast", func(f *frame) { f.to, f.dst = netip.MustParseAddr("255.255.255.255"), broadcast }},
-		{"to: uplink's broadcast", func(f *frame) { f.to = netip.MustParseAddr("203.0.113.255") }},
-		{"IPv6", func(f *frame) { f.kind, f.payload = 0x86dd, ipv6(f.payload) }},
-		{"IPv6, to all", func(f *frame) {
-			f.kind, f.payload, f.dst = 0x86dd, ipv6(f.payload), net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
-		}},
-		{"ARP: gratuitous", func(f *frame) { f.kind, f.payload, f.dst = 0x0806, arp(f.payload), broadcast }},
-		{"VLAN", func(f *frame) { f.kind, f.payload = 0x8100, "\x00\x01\x08\x00"+f.payload }},
-		{"LLDP", func(f *frame) { f.kind, f.dst = 0x88cc, net.HardwareAddr{1, 0x80, 0xc2, 0, 0, 0x0e} }},
-		{"control again", func(*frame) {}},
-	}
-	var frames [][]byte
-	for i, attack := range attacks {
-		f := a.honest(serverAddr, fmt.Sprintf("marker-%02d-here", i))
-		attack.change(&f)
-		frames = append(frames, f.encode())
-	}
-	w.inject(a.ns, "eth0", frames...)
-	last := fmt.Sprintf("marker-%02d-here", len(attacks)-1)
-	if !wires["internet"].await(last) {
-		t.Fatal("the control's packet did not arrive, so nothing is proven")
-	}
-	for i, attack := range attacks {
-		for place, wire := range wires {
-			seen := wire.saw(fmt.Sprintf("marker-%02d-here", i))
-			if want := strings.HasPrefix(attack.what, "control") && place != "sibling"; seen != want {
-				t.Errorf("%s: seen by the %s: %t, want %t", attack.what, place, seen, want)
+	for _, policy := range []struct {
+		name        string
+		annotations map[string]string
+	}{{"open", nil}, {"listed", list}} {
+		for way, send := range map[string]func(*sandbox, [][]byte){
+			"raw": func(s *sandbox, frames [][]byte) {
+				w.must(s.start(policy.annotations))
+				w.inject(s.ns, "eth0", frames...)
+			},
+			"gvisor": func(s *sandbox, frames [][]byte) {
+				out := w.gvisor(s, guest{annotations: policy.annotations, args: []string{"frames", "/file"}, file: frameFile(frames), raw: true})
+				if want := fmt.Sprintf("wrote %d frames\n", len(frames)); out != want {
+					w.t.Fatalf("the program in the sandbox says %q, want %q", out, want)
+				}
+			},
+		} {
+			run := way + " " + policy.name
+			n := byte(len(run)) // another for each
+			c := cast{self: w.sandbox(way + policy.name), sibling: sibling, listed: netip.AddrFrom4([4]byte{8, 8, n, 8}), unlisted: netip.AddrFrom4([4]byte{201, 8, n, 8})}
+			for i, s := range []*sandbox{c.self, c.sibling} {
+				if !s.addr6.IsValid() { // what it could take for one
+					s.addr6 = netip.AddrFrom16([16]byte{0xfd, 0x88, 15: byte(i + 1)})
+				}
+			}
+			var frames [][]byte
+			for i, a := range attacks {
+				frames = append(frames, a.frames(c, marker(run, i))...)
+				frames = append(frames, c.self.honest(serverAddr, control(run, i)).encode())
+			}
+			send(c.self, frames)
+			if !wires["internet"].await(control(run, len(attacks)-1)) {
+				w.t.Fatalf("%s: the last control's packet did not arrive, so nothing is proven", run)
+			}
+			for i, a := range attacks {
+				w.t.Run(run+"/"+a.name, func(t *testing.T) {
+					if !wires["internet"].saw(control(run, i)) || !wires["host"].saw(control(run, i)) || wires["sibling"].saw(control(run, i)) {
+						t.Error("the honest packet after it went elsewhere than to the internet, so nothing is proven")
+					}
+					leaves := a.open && policy.name == "open" || a.listed && policy.name == "listed"
+					for place, wire := range wires {
+						if seen, want := wire.saw(marker(run, i)), leaves && (place == "host" || place == "internet"); seen != want {
+							t.Errorf("seen by the %s: %t, want %t", place, seen, want)
+						}
+					}
+				})
 			}
 		}
 	}
 }
 
-// ipv6 is a UDP packet from one link-local address to another, around a marker.
-func ipv6(marker string) string {
-	body := string(udp(marker))
-	header := "\x60\x00\x00\x00" + string([]byte{0, byte(len(body)), unix.IPPROTO_UDP, 64})
-	return header + "\xfe\x80" + strings.Repeat("\x00", 13) + "\x01" + "\xff\x02" + strings.Repeat("\x00", 13) + "\x01" + body
-}
-
-// arp claims the gateway's address; the marker follows as padding.
-func arp(marker string) string {
-	return "\x00\x01\x08\x00\x06\x04\x00\x02" + "\x02\x66\x66\x66\x66\x66\xa9\xfe\x01\x01" + "\xff\xff\xff\xff\xff\xff\xa9\xfe\x01\x01" + marker
-}
-
-// TestFragmentsOfTwoSandboxes: the first fragment of one without a policy, forged in
-// the name of one with, does not leave with the other's tail.
-func TestFragmentsOfTwoSandboxes(t *testing.T) {
-	w := newWorld(t, "")
-	closed, open := w.sandbox("s1"), w.sandbox("s2")
-	w.must(open.start(nil))
-	wire := w.capture(w.internet, "eth0")
-	fragments := func(head *sandbox, id uint16, marker string) {
-		datagram := udp(marker + strings.Repeat(".", 64))
-		first, tail := open.honest(serverAddr, ""), open.honest(serverAddr, "")
-		first.id, first.fragment, first.transport = id, 0x2000, datagram[:40]
-		tail.id, tail.fragment, tail.transport = id, 5, datagram[40:]
-		w.inject(head.ns, "eth0", first.encode())
-		w.inject(open.ns, "eth0", tail.encode())
-	}
-	fragments(closed, 7, "forged-head-of-a-datagram")
-	fragments(open, 8, "honest-head-of-a-datagram")
-	if !wire.await("honest-head") {
-		t.Fatal("the honest datagram did not arrive, so nothing is proven")
-	}
-	if wire.saw("forged-head") {
-		t.Error("a sandbox without a policy sent under its sibling's name")
-	}
-}
+// marker of an attack, and of the control after it: of one length, none part of another.
+func marker(run string, i int) string  { return fmt.Sprintf("<%s %03d!>", run, i) }
+func control(run string, i int) string { return fmt.Sprintf("<%s %03d.>", run, i) }
 
 // TestFloodOfIdentities: a MAC flood teaches nobody anything.
 func TestFloodOfIdentities(t *testing.T) {
@@ -124,7 +97,7 @@ func TestFloodOfIdentities(t *testing.T) {
 	w.must(s.start(nil))
 	wire := w.capture(w.host, w.cfg.HostLink())
 	var frames [][]byte
-	for i := range 500 {
+	for i := range 5000 {
 		f := s.honest(serverAddr, "flood-of-frames")
 		f.src = net.HardwareAddr{2, 0x66, 0, 0, byte(i >> 8), byte(i)}
 		frames = append(frames, f.encode())
@@ -133,4 +106,58 @@ func TestFloodOfIdentities(t *testing.T) {
 	if !wire.await("control-of-frames") || wire.saw("flood-of-frames") {
 		t.Errorf("control arrived: %t; the flood arrived: %t", wire.saw("control-of-frames"), wire.saw("flood-of-frames"))
 	}
+}
+
+// TestAttacksAreSeen: the captures tell, when the rules are open. What is seen then and
+// what the kernel does not pass on even so stands here.
+func TestAttacksAreSeen(t *testing.T) {
+	w := newWorld(t, unlimited)
+	w.wire6()
+	w.bridge()
+	self, sibling := w.sandbox("self"), w.sandbox("sibling")
+	w.must(self.start(nil))
+	w.must(sibling.start(nil))
+	w.nft(w.cfg.TransitName(), "delete table inet brig\ndelete table arp brig\n")
+	w.nft(w.host, "delete table inet "+w.cfg.HostTable()+"\n")
+	wires := []*capture{w.capture(w.host, w.cfg.HostLink()), w.capture(w.internet, "eth0"), w.capture(sibling.ns, "eth0"), w.delivered(w.cfg.TransitName())}
+	c := cast{self: self, sibling: sibling, listed: netip.MustParseAddr("8.8.8.8"), unlisted: netip.MustParseAddr("201.8.8.8")}
+	attacks := hostile()
+	if self.addr6.IsValid() {
+		attacks = append(attacks, hostile6()...)
+	}
+	var frames [][]byte
+	for i, a := range attacks {
+		frames = append(frames, a.frames(c, marker("seen", i))...)
+	}
+	w.inject(self.ns, "eth0", append(frames, self.honest(serverAddr, "<last>").encode())...)
+	if !wires[1].await("<last>") {
+		t.Fatal("nothing passes though there are no rules")
+	}
+	seen := map[string]bool{}
+	for i, a := range attacks {
+		for _, wire := range wires {
+			seen[a.name] = seen[a.name] || wire.saw(marker("seen", i))
+		}
+	}
+	for _, name := range []string{
+		"spoofed source: sibling", "spoofed source and MAC: sibling", "spoofed MAC: sibling", "spoofed source: server", "spoofed source: internet", "spoofed source: pool's next",
+		"sibling directly", "sibling directly, TCP", "SCTP to the sibling", "GRE to the sibling", "ICMP to the sibling",
+		"to host", "TCP to host", "to host's second address", "to host's bridge", "to cloud-mapped address of the node", "to host's link", "ICMP to the host", "SCTP to the host", "IPIP to the host", "6in4 to the host", "IGMP to the host", "fragments to the host",
+		"to metadata", "to metadata 100.100.100.200", "to metadata 168.63.129.16", "to private 10/8", "to private 192.168/16", "to shared 100.64/10", "TCP to private 172.16/12", "to benchmarks 198.18/15",
+		"to transit's link", "TCP to gateway", "GRE to the link", "to multicast", "to broadcast",
+	} {
+		if !seen[name] {
+			t.Errorf("%s is not seen though there are no rules", name)
+		}
+	}
+	t.Logf("%d of %d attacks are seen when there are no rules; the kernel itself passes the others on to nobody", len(seen)-unseen(seen), len(seen))
+}
+
+func unseen(seen map[string]bool) (n int) {
+	for _, was := range seen {
+		if !was {
+			n++
+		}
+	}
+	return n
 }

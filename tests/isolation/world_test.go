@@ -92,6 +92,16 @@ func (w *world) neighbour(settings string) *world {
 	return n
 }
 
+// unlimited is for tests that send more in a second than a sandbox may.
+const unlimited = "[network.limits]\nconnections = 0\nnew_connections = 0\n"
+
+// in is the world as a subtest sees it: what it makes there goes, and fails, with it.
+func (w *world) in(t *testing.T) *world {
+	sub := *w
+	sub.t = t
+	return &sub
+}
+
 // newNode is a configuration, with names for the rest.
 func newNode(t *testing.T, settings string) *world {
 	id := fmt.Sprintf("t%06x", time.Now().UnixNano()&0xffffff)
@@ -247,6 +257,7 @@ type sandbox struct {
 	id     string
 	ns     string // name of its namespace
 	addr   netip.Addr
+	addr6  netip.Addr // where the node has IPv6
 	sentry *exec.Cmd
 }
 
@@ -261,6 +272,9 @@ func (w *world) sandbox(id string) *sandbox {
 	}
 	w.must(json.Unmarshal(out, &result))
 	s.addr = result.IPs[0].Address.Addr()
+	seat, err := transit.Records(&w.cfg).Get(s.link())
+	w.must(err)
+	s.addr6 = seat.Addr6
 	return s
 }
 
@@ -326,7 +340,7 @@ const patience = 250 * time.Millisecond
 func try(ns string, to netip.Addr, port uint16) string {
 	result := "?"
 	err := netns.Do(netns.Path(ns), func() error {
-		conn, err := (&net.Dialer{Timeout: patience}).Dial("tcp4", netip.AddrPortFrom(to, port).String())
+		conn, err := (&net.Dialer{Timeout: patience}).Dial("tcp", netip.AddrPortFrom(to, port).String())
 		if err == nil {
 			defer conn.Close()
 		}
@@ -357,7 +371,7 @@ func outcome(err error) string {
 func (w *world) listen(ns, address string) {
 	w.t.Helper()
 	var l net.Listener
-	w.must(netns.Do(netns.Path(ns), func() (err error) { l, err = net.Listen("tcp4", address); return err }))
+	w.must(netns.Do(netns.Path(ns), func() (err error) { l, err = net.Listen("tcp", address); return err }))
 	w.t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -382,4 +396,17 @@ func echo(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// nft changes the rules of a namespace, as other software of the host would.
+func (w *world) nft(ns, text string) {
+	w.t.Helper()
+	w.must(netns.Do(netns.Path(ns), func() error {
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("nft: %w: %s\n%s", err, out, text)
+		}
+		return nil
+	}))
 }
