@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"brig/internal/netpolicy"
+)
+
+// measureBind gives a link a policy that other links have, too, in the place of another
+// such, on a node with o.full attachments. The second measure has what the gate does
+// around that: it takes the lock and finds the node's network in order.
+func measureBind(ctx context.Context, n *networks, o options, rng *rand.Rand, progress io.Writer) ([]series, error) {
+	w, err := n.full(ctx)
+	if err != nil {
+		return nil, err
+	}
+	other, errOther := w.policy(5, netip.AddrFrom4([4]byte{30}))
+	long, errLong := w.policy(o.ranges, longFrom)
+	if err := errors.Join(errOther, errLong, w.sandbox(ctx, "keeps", other), w.sandbox(ctx, "binds", other)); err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("rebind at %d attachments", o.full)
+	targets := []netpolicy.Policy{n.shared, long}
+	var alone, whole []series
+	for _, p := range targets {
+		one := series{measure: name, variant: fmt.Sprintf("a list of %d", len(p.Ranges())), unit: "µs", ours: true}
+		alone = append(alone, one)
+		one.measure += ", the node's network checked"
+		whole = append(whole, one)
+	}
+	link := key("binds", "eth0").Link()
+	err = interleave(ctx, rng, len(targets), 1+often*o.rounds, name, progress, func(i, round int) {
+		_, _, err := w.bind(ctx, link, other)
+		var a, b time.Duration
+		if err == nil {
+			a, b, err = w.bind(ctx, link, targets[i])
+		}
+		alone[i].take(round, a, time.Microsecond, err)
+		whole[i].take(round, b, time.Microsecond, err)
+	})
+	return append(alone, whole...), err
+}
+
+// measureLoad binds a policy of o.ranges ranges that the node does not have yet.
+func measureLoad(ctx context.Context, n *networks, o options, rng *rand.Rand, progress io.Writer) ([]series, error) {
+	w, err := n.full(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.sandbox(ctx, "loads", n.shared); err != nil {
+		return nil, err
+	}
+	link, round := key("loads", "eth0").Link(), byte(0)
+	once := func(ctx context.Context) (time.Duration, error) {
+		round++
+		long, err := w.policy(o.ranges, netip.AddrFrom4([4]byte{40 + round%50}))
+		if err != nil {
+			return 0, err
+		}
+		took, _, err := w.bind(ctx, link, long)
+		if err != nil {
+			return took, err
+		}
+		_, _, err = w.bind(ctx, link, n.shared)
+		return took, err
+	}
+	m := measure{name: fmt.Sprintf("load %d ranges", o.ranges), variants: []variant{{name: "the rules, read back", ours: true, once: once}}}
+	return m.run(ctx, rng, o.rounds, progress)
+}
