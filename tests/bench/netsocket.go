@@ -41,8 +41,14 @@ func (s socket) hurry() error {
 	)
 }
 
+// connect again after a signal goes on waiting.
 func (s socket) connect(port uint16) error {
-	return unix.Connect(int(s), sockaddr(netip.AddrPortFrom(serverAddr, port)))
+	for {
+		err := unix.Connect(int(s), sockaddr(netip.AddrPortFrom(serverAddr, port)))
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 func (s socket) bind(port uint16) error {
