@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	flags.IntVar(&o.rounds, "n", 50, "rounds of every variant")
 	flags.StringVar(&o.bin, "bin", "bin", "folder of brig's binaries, with deps/ in it")
 	flags.StringVar(&o.only, "only", "", "the measures whose name holds this; empty: all")
+	flags.IntVar(&o.many, "many", o.many, "attachments of a node, where its ADD is measured beside upstream's")
 	flags.IntVar(&o.full, "full", o.full, "attachments of a full node, where the network is measured")
 	gvisor := flags.Bool("gvisor", true, "build gVisor's own shim, and measure it too")
 	jsonPath := flags.String("json", "", "also write everything to this file")
@@ -58,15 +59,14 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	}
 	fmt.Fprintf(progress, "bench: seed %d\n", *seed)
 	r, err := benchmark(ctx, o, rand.New(rand.NewPCG(*seed, 0)), progress)
-	if err != nil {
+	if r == nil {
 		return err
 	}
+	// What there is of an interrupted run is printed, too.
 	if *jsonPath != "" {
-		if err := writeFile(*jsonPath, r.writeJSON); err != nil {
-			return err
-		}
+		err = errors.Join(err, writeFile(*jsonPath, r.writeJSON))
 	}
-	return r.writeTable(out)
+	return errors.Join(err, r.writeTable(out))
 }
 
 // options of a run.
@@ -108,7 +108,7 @@ func benchmark(ctx context.Context, o options, rng *rand.Rand, progress io.Write
 	}
 	r := &report{Machine: about}
 	if err := r.measureNode(ctx, o, rng, progress); err != nil {
-		return nil, err
+		return r, err
 	}
 	return r, r.measureNetwork(ctx, o, rng, progress)
 }

@@ -12,9 +12,10 @@ import (
 	"brig/internal/netpolicy"
 )
 
-// measureBind gives a link a policy that other links have, too, in the place of another
-// such, on a node with o.full attachments. The second measure has what the gate does
-// around that: it takes the lock and finds the node's network in order.
+// measureBind gives a link a policy that other links have, too, on a node with o.full
+// attachments: its first one, or one in the place of another. The second measure has
+// what the gate does around that: it takes the lock and finds the node's network in
+// order.
 func measureBind(ctx context.Context, n *networks, o options, rng *rand.Rand, progress io.Writer) ([]series, error) {
 	w, err := n.full(ctx)
 	if err != nil {
@@ -25,24 +26,31 @@ func measureBind(ctx context.Context, n *networks, o options, rng *rand.Rand, pr
 	if err := errors.Join(errOther, errLong, w.sandbox(ctx, "keeps", other), w.sandbox(ctx, "binds", other)); err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("rebind at %d attachments", o.full)
-	targets := []netpolicy.Policy{n.shared, long}
+	link := key("binds", "eth0").Link()
+	deeds := []struct {
+		name string
+		do   func(context.Context, string, netpolicy.Policy) (alone, whole time.Duration, err error)
+		p    netpolicy.Policy
+	}{
+		{"bind, a list of %d", w.bind, n.shared},
+		{"rebind, a list of %d", w.rebind, n.shared},
+		{"rebind, a list of %d", w.rebind, long},
+	}
+	name := fmt.Sprintf("an existing policy at %d attachments", o.full)
 	var alone, whole []series
-	for _, p := range targets {
-		one := series{measure: name, variant: fmt.Sprintf("a list of %d", len(p.Ranges())), unit: "µs", ours: true}
+	for _, d := range deeds {
+		one := series{measure: name, variant: fmt.Sprintf(d.name, len(d.p.Ranges())), unit: "µs", ours: true}
 		alone = append(alone, one)
 		one.measure += ", the node's network checked"
 		whole = append(whole, one)
 	}
-	link := key("binds", "eth0").Link()
-	err = interleave(ctx, rng, len(targets), 1+often*o.rounds, name, progress, func(i, round int) {
-		_, _, err := w.bind(ctx, link, other)
-		var a, b time.Duration
-		if err == nil {
-			a, b, err = w.bind(ctx, link, targets[i])
-		}
+	err = interleave(ctx, rng, len(deeds), 1+often*o.rounds, name, progress, func(i, round int) {
+		a, b, err := deeds[i].do(ctx, link, deeds[i].p)
 		alone[i].take(round, a, time.Microsecond, err)
 		whole[i].take(round, b, time.Microsecond, err)
+		if _, _, err := w.rebind(ctx, link, other); err != nil {
+			alone[i].take(round, 0, time.Microsecond, err)
+		}
 	})
 	return append(alone, whole...), err
 }
@@ -63,11 +71,11 @@ func measureLoad(ctx context.Context, n *networks, o options, rng *rand.Rand, pr
 		if err != nil {
 			return 0, err
 		}
-		took, _, err := w.bind(ctx, link, long)
+		took, _, err := w.rebind(ctx, link, long)
 		if err != nil {
 			return took, err
 		}
-		_, _, err = w.bind(ctx, link, n.shared)
+		_, _, err = w.rebind(ctx, link, n.shared)
 		return took, err
 	}
 	m := measure{name: fmt.Sprintf("load %d ranges", o.ranges), variants: []variant{{name: "the rules, read back", ours: true, once: once}}}

@@ -42,12 +42,13 @@ func (w *world) brigChain(policy *netpolicy.Policy) chain {
 }
 
 // upstreamChain is what containernetworking/plugins has for the same: a routed veth,
-// an address, and a firewall that admits the sandbox's traffic in the host.
-func (w *world) upstreamChain(o options, masquerade bool) chain {
+// an address, and a firewall that admits the sandbox's traffic in the host. It does not
+// translate addresses, which would take ptp as long again.
+func (w *world) upstreamChain(o options) chain {
 	path := func(name string) string { return filepath.Join(o.bin, "deps", "cni", name) }
 	ipam := map[string]any{"type": "host-local", "subnet": "10.88.0.0/16", "dataDir": filepath.Join(o.dir, w.id)}
 	return chain{host: w.host(), plugins: []plugin{
-		{path("ptp"), map[string]any{"ipMasq": masquerade, "ipam": ipam}},
+		{path("ptp"), map[string]any{"ipam": ipam}},
 		{path("firewall"), map[string]any{}},
 	}}
 }

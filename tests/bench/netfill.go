@@ -60,19 +60,45 @@ func (w *world) sandbox(ctx context.Context, name string, policy netpolicy.Polic
 	return w.onHost(func() error { return w.attach(ctx, name, "eth0", &policy) })
 }
 
-// bind gives the link a policy as the gate does, and tells how long that took: until
-// it was read back, without and with what is done to find the node's network in order.
-func (w *world) bind(ctx context.Context, link string, policy netpolicy.Policy) (alone, whole time.Duration, err error) {
+// change does something to the node's rules as the gate does it, and tells how long that
+// took: alone, and with what finds the node's network in order before.
+func (w *world) change(ctx context.Context, fn func(transit.Node) error) (alone, whole time.Duration, err error) {
 	err = w.onHost(func() error {
 		begin := time.Now()
 		defer func() { whole = time.Since(begin) }()
-		return transit.With(ctx, &w.cfg, func(ctx context.Context, node transit.Node) error {
+		return transit.With(ctx, &w.cfg, func(_ context.Context, node transit.Node) error {
 			begin := time.Now()
 			defer func() { alone = time.Since(begin) }()
-			return node.Rules.Bind(ctx, link, policy)
+			return fn(node)
 		})
 	})
 	return alone, whole, err
+}
+
+// rebind gives a link that has a policy another one, until it was read back.
+func (w *world) rebind(ctx context.Context, link string, policy netpolicy.Policy) (alone, whole time.Duration, err error) {
+	return w.change(ctx, func(node transit.Node) error {
+		_, err := node.Change(link, policy, 0, 0)
+		return err
+	})
+}
+
+// bind gives a link its first policy, again: its identity is made anew before.
+func (w *world) bind(ctx context.Context, link string, policy netpolicy.Policy) (alone, whole time.Duration, err error) {
+	_, _, err = w.change(ctx, func(node transit.Node) error {
+		seat, err := node.Seat(link)
+		if err != nil {
+			return err
+		}
+		return node.Identify(seat.Binding)
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return w.change(ctx, func(node transit.Node) error {
+		_, err := node.Bind(link, policy)
+		return err
+	})
 }
 
 // policy of a list that admits the server, and n-1 other ranges that do not merge: of

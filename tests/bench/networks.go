@@ -113,9 +113,9 @@ func (n *networks) bare(ctx context.Context) (*world, error) {
 
 // upstream is as full of upstream's attachments as the one it is compared with is of
 // ours. Each has a namespace of its own: ptp shares none.
-func (n *networks) upstream(ctx context.Context, masquerade bool) (*world, error) {
-	return n.world(ctx, fmt.Sprintf("upstream's, masquerading: %t,", masquerade), func(w *world) error {
-		c := w.upstreamChain(n.o, masquerade)
+func (n *networks) upstream(ctx context.Context) (*world, error) {
+	return n.world(ctx, "upstream's", func(w *world) error {
+		c := w.upstreamChain(n.o)
 		for ; w.filled < n.o.many; w.filled++ {
 			name := fmt.Sprint("f", w.filled)
 			full, err := w.namespace(name)
