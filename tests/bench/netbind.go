@@ -12,6 +12,10 @@ import (
 	"brig/internal/netpolicy"
 )
 
+// rest lets the kernel forget what the change before has removed: it does that in the
+// background, and the next one would wait for it.
+const rest = 50 * time.Millisecond
+
 // measureBind gives a link a policy that other links have, too, on a node with o.full
 // attachments: its first one, or one in the place of another. The second measure has
 // what the gate does around that: it takes the lock and finds the node's network in
@@ -45,12 +49,14 @@ func measureBind(ctx context.Context, n *networks, o options, rng *rand.Rand, pr
 		whole = append(whole, one)
 	}
 	err = interleave(ctx, rng, len(deeds), 1+often*o.rounds, name, progress, func(i, round int) {
-		a, b, err := deeds[i].do(ctx, link, deeds[i].p)
+		_, _, err := w.rebind(ctx, link, other)
+		time.Sleep(rest)
+		var a, b time.Duration
+		if err == nil {
+			a, b, err = deeds[i].do(ctx, link, deeds[i].p)
+		}
 		alone[i].take(round, a, time.Microsecond, err)
 		whole[i].take(round, b, time.Microsecond, err)
-		if _, _, err := w.rebind(ctx, link, other); err != nil {
-			alone[i].take(round, 0, time.Microsecond, err)
-		}
 	})
 	return append(alone, whole...), err
 }

@@ -92,6 +92,7 @@ func (w *world) bind(ctx context.Context, link string, policy netpolicy.Policy) 
 		}
 		return node.Identify(seat.Binding)
 	})
+	time.Sleep(rest)
 	if err != nil {
 		return 0, 0, err
 	}
