@@ -54,7 +54,8 @@ bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum
 	@mkdir -p bin/deps/cni
 	cd tools/containerd && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../bin/deps/cni/ \
 		github.com/containernetworking/plugins/plugins/main/ptp \
-		github.com/containernetworking/plugins/plugins/ipam/host-local
+		github.com/containernetworking/plugins/plugins/ipam/host-local \
+		github.com/containernetworking/plugins/plugins/meta/firewall
 	cd tools/containerd && go build -trimpath -ldflags "-s -w" -o ../../bin/deps/ github.com/opencontainers/runc
 	@touch $@
 
@@ -91,7 +92,7 @@ root:
 	@test "$$(id -u)" = 0 || { echo "this needs root: sudo make $(MAKECMDGOALS)"; exit 1; }
 
 # What building and testing need of the system, installed if it is missing.
-PACKAGES := nftables iproute2 busybox-static erofs-utils ca-certificates curl gcc libc6-dev
+PACKAGES := nftables iproute2 iptables busybox-static erofs-utils ca-certificates curl gcc libc6-dev
 .PHONY: packages
 packages:
 	@missing=$$(for p in $(PACKAGES); do \
@@ -110,7 +111,7 @@ demo: root build deps ## a throwaway node, the README's example on it, everythin
 	go run ./tests/demo
 
 .PHONY: bench
-bench: root build deps ## brig beside gVisor's and runc's shims on this machine, as ratios; as root
+bench: root packages build deps ## brig beside its peers on this machine, as ratios; as root
 	go run ./tests/bench
 
 .PHONY: conformance

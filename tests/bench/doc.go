@@ -7,4 +7,7 @@
 // nothing is trimmed, and a row that loses is printed like any other. The machine
 // is recorded with the figures. No test asserts a time: the smoke test in this
 // folder only checks that every variant of every measure ran.
+//
+// What an attachment and its rules cost is measured in throwaway network namespaces:
+// one plays the host of a node, one the internet.
 package main

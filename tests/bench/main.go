@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,10 +30,12 @@ func main() {
 
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	o := options{crowd: 10}
+	o := options{crowd: 10, few: 10, many: 1000, full: 10_000, ranges: 100_000, batch: 200, bytes: 256 << 20}
 	flags.IntVar(&o.rounds, "n", 50, "rounds of every variant")
 	flags.StringVar(&o.bin, "bin", "bin", "folder of brig's binaries, with deps/ in it")
 	flags.StringVar(&o.only, "only", "", "the measures whose name holds this; empty: all")
+	flags.IntVar(&o.many, "many", o.many, "attachments of a node, where its ADD is measured beside upstream's")
+	flags.IntVar(&o.full, "full", o.full, "attachments of a full node, where the network is measured")
 	gvisor := flags.Bool("gvisor", true, "build gVisor's own shim, and measure it too")
 	jsonPath := flags.String("json", "", "also write everything to this file")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the order and the bootstrap")
@@ -49,22 +52,21 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
 	}
-	if *gvisor {
+	if *gvisor && slices.ContainsFunc(measures, func(m nodeMeasure) bool { return o.wants(m.name) }) {
 		if o.peer, err = peer.Build(ctx, o.dir, progress); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintf(progress, "bench: seed %d\n", *seed)
 	r, err := benchmark(ctx, o, rand.New(rand.NewPCG(*seed, 0)), progress)
-	if err != nil {
+	if r == nil {
 		return err
 	}
+	// What there is of an interrupted run is printed, too.
 	if *jsonPath != "" {
-		if err := writeFile(*jsonPath, r.writeJSON); err != nil {
-			return err
-		}
+		err = errors.Join(err, writeFile(*jsonPath, r.writeJSON))
 	}
-	return r.writeTable(out)
+	return errors.Join(err, r.writeTable(out))
 }
 
 // options of a run.
@@ -73,44 +75,80 @@ type options struct {
 	dir    string // where the throwaway node keeps everything
 	peer   string // gVisor's own shim; empty: without it
 	rounds int
-	crowd  int    // how many idle sandboxes at once, where memory is measured
-	only   string // part of a measure's name
+	crowd  int // how many idle sandboxes at once, where memory is measured
+	// few, many and full are how many attachments a node has whose network is measured,
+	// ranges how many its longest list has, batch the round trips of a sample, and
+	// bytes what a TCP connection carries.
+	few, many, full, ranges, batch, bytes int
+	only                                  string // part of a measure's name
 }
 
-// measures in the order of the report. One of them may yield several series of
-// a variant.
-var measures = []struct {
+func (o options) wants(name string) bool { return strings.Contains(name, o.only) }
+
+// nodeMeasure is a measure that needs a whole node. One may yield several series of a
+// variant.
+type nodeMeasure struct {
 	name string
 	run  func(context.Context, *testNode, options, *rand.Rand, io.Writer) ([]series, error)
-}{
+}
+
+// measures in the order of the report; those of the network come after them.
+var measures = []nodeMeasure{
 	{"create → first output", measureCreate},
 	{"exec round trip", measureExec},
 	{"idle sandbox", measureIdle},
 }
 
-// benchmark runs the measures on a throwaway node.
-func benchmark(ctx context.Context, o options, rng *rand.Rand, progress io.Writer) (_ *report, err error) {
+// benchmark runs the measures whose names hold o.only: those of a node on a throwaway
+// one, those of its network in throwaway namespaces.
+func benchmark(ctx context.Context, o options, rng *rand.Rand, progress io.Writer) (*report, error) {
 	about, err := describeMachine(o.bin)
 	if err != nil {
 		return nil, err
 	}
-	node, err := startNode(ctx, o)
-	defer func() { err = errors.Join(err, node.close()) }()
-	if err != nil {
-		return nil, err
-	}
 	r := &report{Machine: about}
+	if err := r.measureNode(ctx, o, rng, progress); err != nil {
+		return r, err
+	}
+	return r, r.measureNetwork(ctx, o, rng, progress)
+}
+
+func (r *report) measureNode(ctx context.Context, o options, rng *rand.Rand, progress io.Writer) (err error) {
+	var node *testNode
 	for _, m := range measures {
-		if !strings.Contains(m.name, o.only) {
+		if !o.wants(m.name) {
 			continue
+		}
+		if node == nil {
+			node, err = startNode(ctx, o)
+			defer func() { err = errors.Join(err, node.close()) }()
+			if err != nil {
+				return err
+			}
 		}
 		all, err := m.run(ctx, node, o, rng, progress)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", m.name, err)
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
 		r.add(rng, all)
 	}
-	return r, nil
+	return nil
+}
+
+func (r *report) measureNetwork(ctx context.Context, o options, rng *rand.Rand, progress io.Writer) (err error) {
+	n := &networks{o: o, progress: progress}
+	defer func() { err = errors.Join(err, n.close()) }()
+	for _, m := range netMeasures {
+		if !o.wants(m.name) {
+			continue
+		}
+		all, err := m.run(ctx, n, o, rng, progress)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		r.add(rng, all)
+	}
+	return nil
 }
 
 func measureCreate(ctx context.Context, n *testNode, o options, rng *rand.Rand, progress io.Writer) ([]series, error) {

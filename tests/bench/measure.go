@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -22,6 +24,8 @@ type variant struct {
 type measure struct {
 	name     string
 	variants []variant
+	// unit of the samples; zero is a millisecond.
+	unit time.Duration
 }
 
 // series is what one variant of a measure yielded.
@@ -38,20 +42,26 @@ type series struct {
 // what the later ones find in the page cache.
 func (m measure) run(ctx context.Context, rng *rand.Rand, rounds int, progress io.Writer) ([]series, error) {
 	all := make([]series, len(m.variants))
+	unit := cmp.Or(m.unit, time.Millisecond)
 	for i, v := range m.variants {
-		all[i] = series{measure: m.name, variant: v.name, unit: "ms", ours: v.ours}
+		all[i] = series{measure: m.name, variant: v.name, unit: strings.TrimPrefix(unit.String(), "1"), ours: v.ours}
 	}
 	err := interleave(ctx, rng, len(all), 1+rounds, m.name, progress, func(i, round int) {
 		took, err := m.variants[i].once(ctx)
-		switch {
-		case round == 0:
-		case err != nil:
-			all[i].failures = append(all[i].failures, err)
-		default:
-			all[i].samples = append(all[i].samples, float64(took)/float64(time.Millisecond))
-		}
+		all[i].take(round, took, unit, err)
 	})
 	return all, err
+}
+
+// take what a round yielded, unless it is the first.
+func (s *series) take(round int, took, unit time.Duration, err error) {
+	switch {
+	case round == 0:
+	case err != nil:
+		s.failures = append(s.failures, err)
+	default:
+		s.samples = append(s.samples, float64(took)/float64(unit))
+	}
 }
 
 // interleave calls do for each of n variants in each round, in an order shuffled anew

@@ -32,7 +32,8 @@ type report struct {
 	Errors  []string             `json:"errors,omitempty"`
 }
 
-// add series: each of ours gets a row against each peer in the same measure.
+// add series: each of ours gets a row against each peer in the same measure, or one by
+// itself.
 func (r *report) add(rng *rand.Rand, all []series) {
 	if r.Samples == nil {
 		r.Samples = map[string][]float64{}
@@ -48,19 +49,26 @@ func (r *report) add(rng *rand.Rand, all []series) {
 			Measure: s.measure, Variant: s.variant, N: len(sorted), Failures: len(s.failures), Unit: s.unit,
 			Median: quantile(sorted, 0.5), P90: quantile(sorted, 0.9), P99: quantile(sorted, 0.99),
 		}
-		if !s.ours {
+		peers := peersOf(s, all)
+		if len(peers) == 0 {
 			r.Rows = append(r.Rows, base)
-			continue
 		}
-		for _, peer := range all {
-			if peer.ours || peer.measure != s.measure {
-				continue
-			}
+		for _, peer := range peers {
 			against := base
 			against.Against, against.Ratio = peer.variant, ratio(rng, s.samples, peer.samples)
 			r.Rows = append(r.Rows, against)
 		}
 	}
+}
+
+// peersOf one of ours are the others of its measure; a peer is compared with none.
+func peersOf(s series, all []series) (peers []series) {
+	for _, other := range all {
+		if s.ours && !other.ours && other.measure == s.measure {
+			peers = append(peers, other)
+		}
+	}
+	return peers
 }
 
 // writeTable prints the rows for people. A p99 needs 200 samples to mean anything
