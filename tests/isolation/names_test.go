@@ -86,7 +86,7 @@ func (w *world) serveNames(upstream string) (*names.Names, func()) {
 // bind puts a policy in force as the gate does, and change another one as brigd does.
 func (s *sandbox) bind(spec netpolicy.Spec) { s.police(spec, transit.Node.Bind) }
 
-func (s *sandbox) change(spec netpolicy.Spec) {
+func (s *sandbox) changeTo(spec netpolicy.Spec) {
 	s.police(spec, func(n transit.Node, link string, p netpolicy.Policy) (nft.Grant, error) {
 		return n.Change(link, p, 0, 0)
 	})
@@ -279,7 +279,7 @@ func namesChange(w *world, n *names.Names, one, two *sandbox) {
 	if said != "hello from a.example.com" || saidOther != "hello from other.example.org" {
 		w.t.Fatalf("%s, %s", said, saidOther)
 	}
-	one.change(byName("b.example.com"))
+	one.changeTo(byName("b.example.com"))
 	n.Recheck(one.link())
 	var got table
 	got.row("a name that is listed no more", next(live))
