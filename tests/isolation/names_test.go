@@ -268,7 +268,7 @@ one on the sibling's port          refused
 		t.Error("QUIC to a pinned address left the node")
 	}
 	namesChange(w, n, one, two)
-	namesLease(w, one)
+	namesLease(w, one, two)
 	namesWithoutBrigd(w, upstream, stop, one)
 }
 
@@ -303,21 +303,29 @@ the sibling's connection           still there
 }
 
 // namesLease: what a lease listed ends with it, pins and connections.
-func namesLease(w *world, one *sandbox) {
+func namesLease(w *world, one, two *sandbox) {
 	const lease = 2 * time.Second
 	begun := time.Now()
-	one.police(byName("a.example.com"), func(n transit.Node, link string, p netpolicy.Policy) (nft.Grant, error) {
-		return n.Change(link, p, 0, lease)
-	})
+	for s, spec := range map[*sandbox]netpolicy.Spec{one: byName("a.example.com"), two: byName("b.example.com", "a.example.com:8443")} {
+		s.police(spec, func(n transit.Node, link string, p netpolicy.Policy) (nft.Grant, error) {
+			return n.Change(link, p, 0, lease)
+		})
+	}
 	var got table
 	got.row("leased", one.ask("169.254.1.1:53", "a.example.com.", dns.TypeA))
 	live, said := one.tls("a.example.com", serverAddr, 443)
 	got.row("leased, connected", said)
+	got.row("leased to the sibling", two.ask("169.254.1.1:53", "a.example.com.", dns.TypeA))
+	plain, said := two.tls("a.example.com", serverAddr, 8443)
+	got.row("leased to the sibling, connected", said)
 	got.row("not leased", one.ask("169.254.1.1:53", "b.example.com.", dns.TypeA))
 	got.row("after it, the connection", next(live))
 	if took := time.Since(begun); took < lease/2 || took > lease+4*time.Second {
 		w.t.Errorf("a connection under a lease of %v ended after %v", lease, took)
 	}
+	_, err := io.WriteString(plain, "still there")
+	w.must(err)
+	got.row("after it, the sibling's", next(plain))
 	_, again := one.tls("a.example.com", serverAddr, 443)
 	got.row("after it, connected again", again)
 	got.row("after it, the name", one.ask("169.254.1.1:53", "a.example.com.", dns.TypeA))
@@ -325,8 +333,11 @@ func namesLease(w *world, one *sandbox) {
 	got.compare(w.t, `
 leased                             203.0.113.2
 leased, connected                  hello from a.example.com
+leased to the sibling              203.0.113.2
+leased to the sibling, connected   hello from a.example.com
 not leased                         NXDOMAIN
 after it, the connection           reset
+after it, the sibling's            reset
 after it, connected again          refused
 after it, the name                 NXDOMAIN
 after it, the name before          203.0.113.130
