@@ -23,13 +23,13 @@ func TestFlowsUnderFlood(t *testing.T) {
 	w.serveNames(upstream)
 	w.awaitResolver(s)
 	for range 3 {
-		s.change(byName("a.example.com:8443"))
+		s.changeTo(byName("a.example.com:8443"))
 		if got := s.ask("169.254.1.1:53", "a.example.com.", dns.TypeA); got != "203.0.113.2" {
 			t.Fatal(got)
 		}
-		flood := s.flood(netip.AddrPortFrom(serverAddr, 8443))
+		flood := s.floodConnections(netip.AddrPortFrom(serverAddr, 8443))
 		time.Sleep(50 * time.Millisecond)
-		s.change(byName("b.example.com"))
+		s.changeTo(byName("b.example.com"))
 		conns := flood()
 		alive := 0
 		for _, c := range conns {
@@ -43,8 +43,8 @@ func TestFlowsUnderFlood(t *testing.T) {
 	}
 }
 
-// flood connects until the function that it returns is called, for what was connected.
-func (s *sandbox) flood(to netip.AddrPort) func() []net.Conn {
+// floodConnections connects until the function that it returns is called, for what was connected.
+func (s *sandbox) floodConnections(to netip.AddrPort) func() []net.Conn {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	var mu sync.Mutex
