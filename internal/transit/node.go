@@ -149,7 +149,9 @@ func (n Node) Verify(link string) error {
 func (n Node) Addresses() []netip.Addr { return slices.Clone(n.base.Node) }
 
 // Pin admits connections of a link's sandbox to the addresses of a name.
-func (n Node) Pin(link string, pins []nft.Pin) error { return n.rules.Pin(link, pins) }
+func (n Node) Pin(link string, generation uint64, pins []nft.Pin) error {
+	return n.rules.Pin(link, generation, pins)
+}
 
 // Check tells what of the node's own part of the network is not as it should be, and
 // repairs nothing.

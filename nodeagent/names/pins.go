@@ -149,5 +149,5 @@ func (r request) pin(rules nft.Rules) error {
 	if grant := seat.InForce(transit.Now()); grant == nil || grant.Generation != r.generation {
 		return errChanged
 	}
-	return rules.Pin(r.link, r.pins)
+	return rules.Pin(r.link, r.generation, r.pins)
 }

@@ -114,7 +114,7 @@ func plain(e expr.Any) expr.Any {
 func (s set) compare(got kernelSet) error {
 	var flags uint32
 	for flag, on := range map[uint32]bool{
-		unix.NFT_SET_INTERVAL: s.interval, unix.NFT_SET_MAP: s.verdict, unix.NFT_SET_TIMEOUT: s.expires, unix.NFT_SET_EVAL: s.dynamic,
+		unix.NFT_SET_INTERVAL: s.interval, unix.NFT_SET_MAP: s.verdict || s.marks, unix.NFT_SET_TIMEOUT: s.expires, unix.NFT_SET_EVAL: s.dynamic,
 	} {
 		if on {
 			flags |= flag
@@ -130,7 +130,7 @@ func (s set) compare(got kernelSet) error {
 func (s set) compareElements(got []kernelElement) error {
 	want := make([]kernelElement, 0, len(s.elements))
 	for _, e := range s.elements {
-		k := kernelElement{key: e.key, goTo: e.goTo, comment: e.comment}
+		k := kernelElement{key: e.key, goTo: e.goTo, mark: e.mark, comment: e.comment}
 		if e.accept || e.goTo != "" {
 			k.verdict = e.kind()
 		}

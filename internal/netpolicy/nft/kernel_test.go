@@ -167,7 +167,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 		t.Fatal("what nobody changed was repaired")
 	}
 	want := withoutTimes(w.listing())
-	out, in := chainNames(testSeats(t)[2].Grant.Policy)
+	out, in := ruleSet{Policy: testSeats(t)[2].Grant.Policy}.chainNames()
 	for _, change := range []string{
 		"flush ruleset",
 		"delete table arp brig",
@@ -211,7 +211,7 @@ func TestAddressesOfTheNodeChange(t *testing.T) {
 	w := newWorld(t)
 	s := testSeats(t)[4]
 	w.seat(s)
-	if err := w.Pin(s.Link, []Pin{{Addr: netip.MustParseAddr("203.0.113.9"), Port: 443, TTL: time.Minute}}); err != nil {
+	if err := w.Pin(s.Link, 1, []Pin{{Addr: netip.MustParseAddr("203.0.113.9"), Port: 443, TTL: time.Minute}}); err != nil {
 		t.Fatal(err)
 	}
 	w.base.Node = append(w.base.Node, netip.MustParseAddr("198.51.100.7"))
@@ -256,7 +256,7 @@ func TestLifeOfASeat(t *testing.T) {
 		live := w.live(b.Link)
 		out := ""
 		if s.Grant != nil {
-			out, _ = chainNames(s.Grant.Policy)
+			out, _ = ruleSet{Policy: s.Grant.Policy}.chainNames()
 		}
 		if live.Chain != out || live.Binding != b || (live.Lease != nil) != (s.Lease != nil) {
 			t.Errorf("%v: the kernel has %+v", s, live)
@@ -328,7 +328,7 @@ func TestPinsGoWithThePolicy(t *testing.T) {
 	w.seat(s, other)
 	pins := []Pin{{netip.MustParseAddr("203.0.113.9"), 443, time.Minute}, {netip.MustParseAddr("203.0.113.9"), 8443, time.Minute}}
 	for range 2 { // again is no error
-		if err := errors.Join(w.Pin(s.Link, pins), w.Pin(other.Link, pins[1:])); err != nil {
+		if err := errors.Join(w.Pin(s.Link, 1, pins), w.Pin(other.Link, 1, pins[1:])); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -336,7 +336,7 @@ func TestPinsGoWithThePolicy(t *testing.T) {
 		t.Errorf("pins %v, %v", got, err)
 	}
 	for _, bad := range []Pin{{netip.MustParseAddr("2001:db8::1"), 443, time.Minute}, {pins[0].Addr, 0, time.Minute}, {pins[0].Addr, 443, 0}} {
-		if err := w.Pin(s.Link, []Pin{bad}); err == nil {
+		if err := w.Pin(s.Link, 1, []Pin{bad}); err == nil {
 			t.Errorf("%v was pinned", bad)
 		}
 	}
@@ -366,7 +366,7 @@ func TestManyRanges(t *testing.T) {
 	if err := errors.Join(w.Identify(s.Binding), w.Replace(Seat{Binding: s.Binding}, s, 0), w.Verify(w.base, s, 0)); err != nil {
 		t.Fatal(err)
 	}
-	w.nft("delete element inet brig "+policySets(s.Grant.Policy)[0].name+" { 11.0.0.0 }", "-f", "-")
+	w.nft("delete element inet brig "+ruleSet{Policy: s.Grant.Policy}.sets()[0].name+" { 11.0.0.0 }", "-f", "-")
 	if err := w.Verify(w.base, s, 0); err == nil {
 		t.Error("one missing range of 100,000 is not noticed")
 	}

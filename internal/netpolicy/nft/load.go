@@ -107,8 +107,11 @@ func (s set) kernel(t table) *nftables.Set {
 	if s.key.Name == linkKey.Name {
 		k.KeyByteOrder = binaryutil.NativeEndian // for those who list it: a name is text
 	}
-	if s.verdict {
+	switch {
+	case s.verdict:
 		k.DataType = nftables.TypeVerdict
+	case s.marks:
+		k.IsMap, k.DataType = true, nftables.TypeMark
 	}
 	return k
 }
@@ -119,6 +122,8 @@ func (s set) encode(elements []element) (encoded []nftables.SetElement) {
 		switch {
 		case e.accept:
 			k.VerdictData = &expr.Verdict{Kind: expr.VerdictAccept}
+		case e.mark != 0:
+			k.Val = native(e.mark)
 		case e.goTo != "":
 			k.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: e.goTo}
 		}

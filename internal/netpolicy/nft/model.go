@@ -23,6 +23,7 @@ type set struct {
 	name     string
 	key      nftables.SetDatatype
 	verdict  bool // elements lead to verdicts
+	marks    bool // elements lead to marks
 	interval bool
 	timeout  time.Duration // of elements that the packet path adds; 0 with expires: each its own
 	expires  bool
@@ -36,7 +37,8 @@ type element struct {
 	key     []byte
 	last    []byte // of an interval
 	goTo    string // of a map: a chain, or
-	accept  bool
+	accept  bool   //
+	mark    uint32 // of a map of marks
 	timeout time.Duration
 	comment string
 	text    string
@@ -99,8 +101,11 @@ func (t table) String() string {
 func (s set) text() string {
 	var b strings.Builder
 	word, kind := "set", s.key.Name
-	if s.verdict {
+	switch {
+	case s.verdict:
 		word, kind = "map", kind+" : verdict"
+	case s.marks:
+		word, kind = "map", kind+" : mark"
 	}
 	fmt.Fprintf(&b, "\t%s %s {\n\t\ttype %s\n", word, s.name, kind)
 	if s.size > 0 {
@@ -146,6 +151,8 @@ func (e element) String() string {
 		text += " : accept"
 	case e.goTo != "":
 		text += " : goto " + e.goTo
+	case e.mark != 0:
+		text += fmt.Sprintf(" : 0x%08x", e.mark)
 	}
 	return text
 }

@@ -20,12 +20,13 @@ const namePort = 443
 // MaxPins of one sandbox at once.
 const MaxPins = 4096
 
-// Pin admits new connections of the link's sandbox to these addresses and ports until
-// their TTL has passed. One that is pinned already lives on with the new TTL.
-func (r Rules) Pin(link string, pins []Pin) error {
+// Pin admits new connections of the link's sandbox to these addresses and ports, until
+// their TTL has passed and as long as the generation is the one in force. One that is
+// pinned already lives on with the new TTL.
+func (r Rules) Pin(link string, generation uint64, pins []Pin) error {
 	elements := map[string][]element{}
 	for _, p := range pins {
-		set, e, err := p.element(link)
+		set, e, err := p.element(link, generation)
 		if err != nil {
 			return err
 		}
@@ -62,11 +63,12 @@ func (r Rules) Pin(link string, pins []Pin) error {
 	return nil
 }
 
-func (p Pin) element(link string) (set, element, error) {
-	if !p.Addr.Is4() || p.Port == 0 || p.TTL < time.Second {
+func (p Pin) element(link string, generation uint64) (set, element, error) {
+	if !p.Addr.Is4() || p.Port == 0 || p.TTL < time.Second || generation == 0 {
 		return set{}, element{}, fmt.Errorf("pin %s port %d for %v: want an IPv4 address, a port and a second or more", p.Addr, p.Port, p.TTL)
 	}
 	at, e := bySandbox[1], pinElement(link, p.Addr, p.Port)
+	e.mark = Grant{Generation: generation}.mark()
 	if p.Port == namePort {
 		at, e = bySandbox[0], sniElement(link, p.Addr)
 	}

@@ -47,7 +47,7 @@ func (b *batch) take(kernel reader, s, but Seat, now time.Duration) error {
 		}
 	}
 	if s.hadNames() {
-		return b.takeOf(kernel, s.Link)
+		return b.takePins(kernel, s.Link)
 	}
 	return nil
 }
@@ -66,6 +66,10 @@ func (s Seat) possible(of set) []element {
 		return []element{bindElement(s.Link, s.MAC, s.Addr)}
 	case of.name == "bind6" && s.Addr6.IsValid():
 		return []element{bindElement(s.Link, s.MAC, s.Addr6)}
+	case of.name == "marks" && s.Grant != nil:
+		return []element{markElement(s.Link, s.Grant.mark())}
+	case of.name == "marks_lease" && s.Lease != nil:
+		return []element{markElement(s.Link, s.Lease.mark())}
 	}
 	return nil
 }
@@ -89,12 +93,11 @@ func (s Seat) leased() *Grant {
 // bySandbox are the sets whose keys begin with a link.
 var bySandbox = []set{
 	{name: "sni4", key: linkAddrKey, expires: true},
-	{name: "pins4", key: pinKey, expires: true},
-	{name: "flows4", key: flowKey, expires: true},
+	{name: "pins4", key: pinKey, expires: true, marks: true},
 }
 
-// takeOf removes a link's pins, and connections that were made by them.
-func (b *batch) takeOf(r reader, link string) error {
+// takePins removes a link's pins.
+func (b *batch) takePins(r reader, link string) error {
 	for _, set := range bySandbox {
 		all, err := r.elements(transitTable, set.name)
 		if err != nil {
@@ -113,23 +116,22 @@ func (b *batch) takeOf(r reader, link string) error {
 	return nil
 }
 
-// addPolicy, unless the kernel has it.
-func (b *batch) addPolicy(kernel reader, p netpolicy.Policy) (added bool, err error) {
-	out, _ := chainNames(p)
+// addRuleSet, unless the kernel has it.
+func (b *batch) addRuleSet(kernel reader, r ruleSet) (added bool, err error) {
+	out, _ := r.chainNames()
 	if there, err := kernel.chainHead(transitTable, out); err != nil || there != nil {
 		return false, err
 	}
 	t := transitTable
-	t.sets, t.chains = policySets(p), policyChains(p)
+	t.sets, t.chains = r.sets(), r.chains()
 	if err := b.add(t); err != nil {
-		return false, fmt.Errorf("policy %s: %w", p, err)
+		return false, fmt.Errorf("policy %s: %w", r.Policy, err)
 	}
 	return true, nil
 }
 
-func (b *batch) deletePolicy(p netpolicy.Policy) { b.deleteHash(p.Hash()) }
-
-func (b *batch) deleteHash(hash string) {
+// deleteRuleSet of that hash.
+func (b *batch) deleteRuleSet(hash string) {
 	b.empty = false
 	for _, name := range []string{"out_", "in_"} {
 		b.DelChain(chain{name: name + hash}.kernel(transitTable))

@@ -238,6 +238,17 @@ func decodeExpr(family byte, data []byte) (e expr.Any, err error) {
 	if err := expr.Unmarshal(family, body, e); err != nil {
 		return nil, fmt.Errorf("expression %s: %w", name, err)
 	}
+	if ct, ok := e.(*expr.Ct); ok { // of which the library reads the destination alone
+		err := each(body, func(ad *netlink.AttributeDecoder) error {
+			if ad.Type() == unix.NFTA_CT_SREG {
+				ct.Register, ct.SourceRegister = ad.Uint32(), true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("expression %s: %w", name, err)
+		}
+	}
 	if i, ok := e.(*expr.Immediate); ok && i.Register == unix.NFT_REG_VERDICT {
 		e = &expr.Verdict{}
 		if err := expr.Unmarshal(family, body, e); err != nil {
@@ -293,6 +304,7 @@ type kernelElement struct {
 	end     bool
 	goTo    string
 	verdict int32
+	mark    uint32
 	expires time.Duration
 	comment string
 }
@@ -372,8 +384,12 @@ func decodeElement(data []byte) (e kernelElement, err error) {
 			e.comment, _ = userdata.GetString(ad.Bytes(), userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
 		case unix.NFTA_SET_ELEM_DATA:
 			return each(ad.Bytes(), func(ad *netlink.AttributeDecoder) error {
+				if b := ad.Bytes(); ad.Type() == unix.NFTA_DATA_VALUE && len(b) == 4 {
+					e.mark = binary.NativeEndian.Uint32(b)
+					return nil
+				}
 				if ad.Type() != unix.NFTA_DATA_VERDICT {
-					return errors.New("an element that leads to no verdict")
+					return errors.New("an element that leads to neither a verdict nor a mark")
 				}
 				return each(ad.Bytes(), func(ad *netlink.AttributeDecoder) error {
 					switch ad.Type() {

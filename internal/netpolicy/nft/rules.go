@@ -9,7 +9,6 @@ import (
 	"github.com/google/nftables"
 
 	"brig/internal/netns"
-	"brig/internal/netpolicy"
 )
 
 // Rules of a transit namespace.
@@ -210,7 +209,7 @@ func (r Rules) Identify(b Binding) error {
 // What only the old one's policies needed is removed; what the packet path remembers of
 // connections by name is forgotten.
 func (r Rules) Replace(old, s Seat, now time.Duration) error {
-	made := []netpolicy.Policy{} // the others were compared when they were loaded
+	made := []ruleSet{} // the others were compared when they were loaded
 	err := r.change(
 		func(back bool) error {
 			if back {
@@ -222,8 +221,8 @@ func (r Rules) Replace(old, s Seat, now time.Duration) error {
 			if err := batch.take(kernel, old, s, now); err != nil {
 				return err
 			}
-			for _, p := range policiesOf(s) {
-				added, err := batch.addPolicy(kernel, p)
+			for _, p := range ruleSetsOf(s) {
+				added, err := batch.addRuleSet(kernel, p)
 				if err != nil {
 					return err
 				}
@@ -235,7 +234,7 @@ func (r Rules) Replace(old, s Seat, now time.Duration) error {
 		},
 		func(kernel reader) error {
 			for _, p := range made {
-				if err := kernel.verifyPolicy(p); err != nil {
+				if err := kernel.verifyRuleSet(p); err != nil {
 					return err
 				}
 			}
@@ -244,7 +243,7 @@ func (r Rules) Replace(old, s Seat, now time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("bind %s: %w", s.Link, err)
 	}
-	return r.sweep(policiesOf(old))
+	return r.sweep(ruleSetsOf(old))
 }
 
 // Remove takes away all that a seat has in the rules, whatever of it is there, and
@@ -262,11 +261,11 @@ func (r Rules) Remove(s Seat) error {
 	if err != nil {
 		return fmt.Errorf("unbind %s: %w", s.Link, err)
 	}
-	return r.sweep(policiesOf(s))
+	return r.sweep(ruleSetsOf(s))
 }
 
 // sweep removes those of the policies that nobody has.
-func (r Rules) sweep(policies []netpolicy.Policy) error {
+func (r Rules) sweep(policies []ruleSet) error {
 	kernel, err := openReader(r.path)
 	if err != nil {
 		return err
@@ -275,10 +274,10 @@ func (r Rules) sweep(policies []netpolicy.Policy) error {
 	for _, p := range policies {
 		idle, err := kernel.idle(p)
 		if err == nil && idle {
-			err = r.change(noIntent, func(batch *batch, _ reader) error { batch.deletePolicy(p); return nil }, unverified)
+			err = r.change(noIntent, func(batch *batch, _ reader) error { batch.deleteRuleSet(p.hash()); return nil }, unverified)
 		}
 		if err != nil {
-			return fmt.Errorf("remove policy %s: %w", p, err)
+			return fmt.Errorf("remove policy %s: %w", p.Policy, err)
 		}
 	}
 	return nil
@@ -288,8 +287,8 @@ func unverified(reader) error { return nil }
 
 // idle tells whether the kernel has a policy to which nothing leads any more. Asked to
 // remove another, it would refuse, and take long.
-func (r reader) idle(p netpolicy.Policy) (bool, error) {
-	for _, c := range policyChains(p) {
+func (r reader) idle(p ruleSet) (bool, error) {
+	for _, c := range p.chains() {
 		got, err := r.chainHead(transitTable, c.name)
 		if err != nil || got == nil || got.use != uint32(len(c.rules)) {
 			return false, err
@@ -313,10 +312,10 @@ func (r Rules) Tidy() error {
 	for name, c := range chains {
 		hash, ok := strings.CutPrefix(name, "out_")
 		in := chains["in_"+hash]
-		if !ok || len(hash) != 64 || in == nil || int(c.use) != len(c.rules) || int(in.use) != len(in.rules) {
+		if !ok || len(hash) < 64 || in == nil || int(c.use) != len(c.rules) || int(in.use) != len(in.rules) {
 			continue
 		}
-		if err := r.change(noIntent, func(batch *batch, _ reader) error { batch.deleteHash(hash); return nil }, unverified); err != nil {
+		if err := r.change(noIntent, func(batch *batch, _ reader) error { batch.deleteRuleSet(hash); return nil }, unverified); err != nil {
 			return fmt.Errorf("remove policy %s: %w", hash, err)
 		}
 	}
@@ -334,8 +333,8 @@ func (r Rules) Verify(b Base, s Seat, now time.Duration) error {
 	if err := reader.verifyBase(b); err != nil {
 		return err
 	}
-	for _, p := range policiesOf(s) {
-		if err := reader.verifyPolicy(p); err != nil {
+	for _, p := range ruleSetsOf(s) {
+		if err := reader.verifyRuleSet(p); err != nil {
 			return err
 		}
 	}

@@ -32,7 +32,9 @@ var seatSetsEmpty = []set{
 	{name: "ingress_base", key: linkKey, verdict: true},
 	{name: "ask_base", key: linkKey, verdict: true},
 	{name: "sni4", key: linkAddrKey, expires: true},
-	{name: "pins4", key: pinKey, expires: true},
+	{name: "pins4", key: pinKey, expires: true, marks: true},
+	{name: "marks", key: markKey},
+	{name: "marks_lease", key: markKey, expires: true},
 }
 
 func seatSets(seats []Seat, now time.Duration) []set {
@@ -81,7 +83,7 @@ var verdictSets = []string{"egress", "ingress", "ask"}
 // put the verdicts of a grant for a link. A lease says no, too, where a grant would say
 // nothing: else what it stands in for would decide.
 func (g Grant) put(all map[string][]element, link, suffix string, timeout time.Duration) {
-	verdicts := verdictsOf(g.Policy)
+	verdicts := verdictsOf(g.Policy, suffix == "_lease")
 	nothing := [...]string{denialChain(ReasonPolicy), "in_none", denialChain(ReasonService)}
 	for i, name := range verdictSets {
 		chain := verdicts[i]
@@ -95,65 +97,100 @@ func (g Grant) put(all map[string][]element, link, suffix string, timeout time.D
 		e.goTo, e.timeout, e.comment = chain, timeout, generationComment(g.Generation)
 		all[name+suffix] = append(all[name+suffix], e)
 	}
+	if g.Policy.DNS() == netpolicy.DNSNames {
+		e, name := markElement(link, g.mark()), "marks"
+		if suffix == "_lease" {
+			e.timeout, name = timeout, "marks_lease"
+		}
+		all[name] = append(all[name], e)
+	}
 }
+
+// mark of the connections that a grant admits by name.
+func (g Grant) mark() uint32 { return uint32(g.Generation) }
 
 // verdictsOf a policy: where packets from the sandbox, to it, and to the node go; "" is
 // nowhere.
-func verdictsOf(p netpolicy.Policy) (chains [3]string) {
-	chains[0], chains[1] = chainNames(p)
+func verdictsOf(p netpolicy.Policy, leased bool) (chains [3]string) {
+	chains[0], chains[1] = ruleSet{p, leased}.chainNames()
 	chains[2] = [...]string{netpolicy.DNSOff: "", netpolicy.DNSNames: "ask_names", netpolicy.DNSResolver: "ask_resolver"}[p.DNS()]
 	return chains
 }
 
-// chainNames of a policy: its hash in full, so that two never meet in one name.
-func chainNames(p netpolicy.Policy) (out, in string) {
-	switch {
-	case p.Blocked():
-		return "", ""
-	case p.IsOpen():
-		return "out_open", "in_open"
-	}
-	return "out_" + p.Hash(), "in_" + p.Hash()
+// ruleSet is what a policy has of its own in the rules: sets and chains named by its hash
+// in full, so that two never meet in one name. One with names has others for leases,
+// whose connections are marked otherwise.
+type ruleSet struct {
+	netpolicy.Policy
+	leased bool
 }
 
-// policiesOf seats that have rules of their own, each once, in the order of their hashes.
-// A lease's stay until it is replaced, though it may have ended.
-func policiesOf(seats ...Seat) []netpolicy.Policy {
-	byHash := map[string]netpolicy.Policy{}
+func (r ruleSet) hash() string {
+	if r.leased && len(r.Names()) > 0 {
+		return "lease_" + r.Hash()
+	}
+	return r.Hash()
+}
+
+// chainNames for packets from a sandbox and to it; "" is nowhere.
+func (r ruleSet) chainNames() (out, in string) {
+	switch {
+	case r.Blocked():
+		return "", ""
+	case r.IsOpen():
+		return "out_open", "in_open"
+	}
+	return "out_" + r.hash(), "in_" + r.hash()
+}
+
+// ruleSetsOf seats, of policies that have rules of their own, each once, in the order of
+// their hashes. A lease's stay until it is replaced, though it may have ended.
+func ruleSetsOf(seats ...Seat) []ruleSet {
+	byHash := map[string]ruleSet{}
 	for _, s := range seats {
-		for _, g := range []*Grant{s.Grant, s.leased()} {
-			if g != nil && hasRules(g.Policy) {
-				byHash[g.Policy.Hash()] = g.Policy
+		for _, r := range s.ruleSets() {
+			if !r.Blocked() && !r.IsOpen() {
+				byHash[r.hash()] = r
 			}
 		}
 	}
-	var policies []netpolicy.Policy
+	var all []ruleSet
 	for _, hash := range slices.Sorted(maps.Keys(byHash)) {
-		policies = append(policies, byHash[hash])
+		all = append(all, byHash[hash])
 	}
-	return policies
+	return all
 }
 
-// hasRules tells whether a policy has chains of its own.
-func hasRules(p netpolicy.Policy) bool { return !p.Blocked() && !p.IsOpen() }
+func (s Seat) ruleSets() (all []ruleSet) {
+	if s.Grant != nil {
+		all = append(all, ruleSet{s.Grant.Policy, false})
+	}
+	if s.Lease != nil {
+		all = append(all, ruleSet{s.Lease.Policy, true})
+	}
+	return all
+}
 
-func policySets(p netpolicy.Policy) []set {
-	v4, v6 := netpolicy.Split(p.Ranges())
+func (r ruleSet) sets() []set {
+	v4, v6 := netpolicy.Split(r.Ranges())
 	return []set{
-		{name: "cidr4_" + p.Hash(), key: nftables.TypeIPAddr, interval: true, elements: ranges(v4)},
-		{name: "cidr6_" + p.Hash(), key: nftables.TypeIP6Addr, interval: true, elements: ranges(v6)},
+		{name: "cidr4_" + r.hash(), key: nftables.TypeIPAddr, interval: true, elements: ranges(v4)},
+		{name: "cidr6_" + r.hash(), key: nftables.TypeIP6Addr, interval: true, elements: ranges(v6)},
 	}
 }
 
-func policyChains(p netpolicy.Policy) []chain {
-	out, in := chainNames(p)
+func (r ruleSet) chains() []chain {
+	out, in := r.chainNames()
 	elseOut, elseIn := goTo(denialChain(ReasonPolicy)), drop
-	if len(p.Names()) > 0 {
+	switch {
+	case len(r.Names()) > 0 && r.leased:
+		elseOut, elseIn = goTo("out_names_lease"), goTo("in_names_lease")
+	case len(r.Names()) > 0:
 		elseOut, elseIn = goTo("out_names"), goTo("in_names")
 	}
-	cidr4, cidr6 := "cidr4_"+p.Hash(), "cidr6_"+p.Hash()
+	cidr4, cidr6 := "cidr4_"+r.hash(), "cidr6_"+r.hash()
 	outRules := []rule{all(daddr4.in(cidr4), accept), all(daddr6.in(cidr6), accept), all(elseOut)}
-	if p.NamesPrivate() {
+	if r.NamesPrivate() {
 		// What the operator permits no more is cut off at once.
 		outRules = append([]rule{
 			all(daddr4.in("never4"), daddr4.notIn("private4"), goTo(denialChain(ReasonNever))),
@@ -184,6 +221,10 @@ func linkElement(link string) element {
 func bindElement(link, mac string, a netip.Addr) element {
 	hardware, _ := net.ParseMAC(mac) // none is an element that no packet is
 	return element{key: key(ifname(link), hardware, a.AsSlice()), text: fmt.Sprintf("%q . %s . %s", link, mac, a)}
+}
+
+func markElement(link string, mark uint32) element {
+	return element{key: key(ifname(link), native(mark)), text: fmt.Sprintf("%q . 0x%08x", link, mark)}
 }
 
 func sniElement(link string, a netip.Addr) element {

@@ -148,7 +148,6 @@ type port struct {
 }
 
 var (
-	sportTCP = port{"tcp sport", unix.IPPROTO_TCP, 0}
 	dportTCP = port{"tcp dport", unix.IPPROTO_TCP, 2}
 	dportUDP = port{"udp dport", unix.IPPROTO_UDP, 2}
 )
@@ -173,17 +172,19 @@ func concatenation(link expr.MetaKey, a address, ports ...port) (text string, ex
 	return text, exprs
 }
 
-// flowIn is a TCP packet whose concatenation is in the set.
-func flowIn(name string, link expr.MetaKey, a address, ports ...port) statement {
+// markedBy sets the connection's mark to what the map has for the concatenation; without
+// that the rule ends.
+func markedBy(name string, link expr.MetaKey, a address, ports ...port) statement {
 	text, exprs := concatenation(link, a, ports...)
-	return say(text+" @"+name, append(exprs, lookup(name))...)
+	return say(fmt.Sprintf("ct mark set %s map @%s", text, name), append(exprs,
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, IsDestRegSet: true, SetName: name},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: unix.NFT_REG_1, SourceRegister: true})...)
 }
 
-// remember puts the concatenation into the set, or makes it young again.
-func remember(name string, link expr.MetaKey, a address, ports ...port) statement {
-	text, exprs := concatenation(link, a, ports...)
-	add := &expr.Dynset{SrcRegKey: unix.NFT_REG_1, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE}
-	return say(fmt.Sprintf("update @%s { %s }", name, text), append(exprs, add)...)
+// markIn is a packet whose connection has a mark that is the link's.
+func markIn(name string, link expr.MetaKey) statement {
+	word := map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "iifname", expr.MetaKeyOIFNAME: "oifname"}[link]
+	return say(word+" . ct mark @"+name, meta(link, 0), &expr.Ct{Key: expr.CtKeyMARK, Register: register(4)}, lookup(name))
 }
 
 // perLink evaluates e for the packet's link alone, in a set of the links that had any.

@@ -26,11 +26,7 @@ type Base struct {
 const (
 	// rememberTime is how long a quiet link's limits are remembered.
 	rememberTime = time.Minute
-	// flowTime is how long a quiet connection to a named host and port lives, after the
-	// name's pin is gone.
-	flowTime = time.Hour
-	maxLinks = 65535
-	maxFlows = 65535
+	maxLinks     = 65535
 )
 
 var (
@@ -39,7 +35,7 @@ var (
 	bindKey6    = nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIP6Addr)
 	linkAddrKey = nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)
 	pinKey      = nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr, nftables.TypeInetService)
-	flowKey     = nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeInetService)
+	markKey     = nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeMark)
 )
 
 // extensionHeaders of IPv6 that may come first. A packet with any of them is refused:
@@ -60,9 +56,9 @@ func transit(b Base, seats []Seat, now time.Duration) table {
 	t := table{family: nftables.TableFamilyINet, name: tableName}
 	t.sets = append(baseSets(b), seatSets(seats, now)...)
 	t.chains = baseChains(b)
-	for _, p := range policiesOf(seats...) {
-		t.sets = append(t.sets, policySets(p)...)
-		t.chains = append(t.chains, policyChains(p)...)
+	for _, r := range ruleSetsOf(seats...) {
+		t.sets = append(t.sets, r.sets()...)
+		t.chains = append(t.chains, r.chains()...)
 	}
 	return t
 }
@@ -116,7 +112,6 @@ func baseSets(b Base) []set {
 		{name: "node4", key: v4, elements: node4},
 		{name: "node6", key: v6, elements: node6},
 		{name: "headers6", key: nftables.TypeInetProto, elements: headers},
-		{name: "flows4", key: flowKey, dynamic: true, expires: true, timeout: flowTime, size: maxFlows},
 		{name: "denials", key: linkKey, dynamic: true, expires: true, timeout: rememberTime, size: maxLinks},
 		{name: "fresh", key: linkKey, dynamic: true, expires: true, timeout: rememberTime, size: maxLinks},
 		{name: "busy", key: linkKey, dynamic: true, size: maxLinks},
@@ -175,15 +170,13 @@ func baseChains(b Base) []chain {
 		}},
 		{name: "in_open", rules: []rule{all(saddr4.in("never4"), drop), all(saddr6.in("never6"), drop), all(accept)}},
 		{name: "in_none", rules: []rule{all(drop)}},
-		{name: "out_names", rules: []rule{
-			all(flowIn("flows4", expr.MetaKeyIIFNAME, daddr4, dportTCP, sportTCP), remember("flows4", expr.MetaKeyIIFNAME, daddr4, dportTCP, sportTCP), accept),
-			all(isNew, flowIn("pins4", expr.MetaKeyIIFNAME, daddr4, dportTCP), remember("flows4", expr.MetaKeyIIFNAME, daddr4, dportTCP, sportTCP), accept),
-			all(no(ReasonPolicy)),
-		}},
-		{name: "in_names", rules: []rule{
-			all(flowIn("flows4", expr.MetaKeyOIFNAME, saddr4, sportTCP, dportTCP), accept),
-			all(drop),
-		}},
+		// A connection to a name and port is marked at its beginning, if the address is
+		// pinned, with the generation that pinned it; it lives as long as that is the one in
+		// force. So it outlives the name's record, and never the policy.
+		{name: "out_names", rules: namesOut("marks", no(ReasonPolicy))},
+		{name: "in_names", rules: []rule{all(markIn("marks", expr.MetaKeyOIFNAME), accept), all(drop)}},
+		{name: "out_names_lease", rules: namesOut("marks_lease", no(ReasonPolicy))},
+		{name: "in_names_lease", rules: []rule{all(markIn("marks_lease", expr.MetaKeyOIFNAME), accept), all(drop)}},
 		{name: "limits", rules: limits(b)},
 		{name: "from_sandbox", rules: append(append([]rule{
 			// An error about somebody's connection is never a sandbox's to send: it may be
@@ -281,6 +274,14 @@ var manyPieces = &expr.Limit{Type: expr.LimitTypePkts, Rate: 50, Unit: expr.Limi
 // pinned is a packet to an address that its link's sandbox knows by a name.
 func pinned(name string) statement {
 	return say("iifname . ip daddr @"+name, append(nfproto(unix.NFPROTO_IPV4), meta(expr.MetaKeyIIFNAME, 0), daddr4.load(4), lookup(name))...)
+}
+
+func namesOut(marks string, otherwise statement) []rule {
+	return []rule{
+		all(isNew, markedBy("pins4", expr.MetaKeyIIFNAME, daddr4, dportTCP)),
+		all(markIn(marks, expr.MetaKeyIIFNAME), accept),
+		all(otherwise),
+	}
 }
 
 // limits of new connections; what a sandbox refuses itself, it cannot take from others.

@@ -10,8 +10,6 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-
-	"brig/internal/netpolicy"
 )
 
 // verifySeat reads the seat's elements and tells what is missing, more or changed.
@@ -53,7 +51,7 @@ func (r reader) verifyEnding(of set, key []byte, want []element, slack time.Dura
 		return fmt.Errorf("leads to %q and should not be there", got.goTo)
 	}
 	w := want[0]
-	if !bytes.Equal(got.key, w.key) || got.goTo != w.goTo || w.goTo != "" && got.verdict != w.kind() || got.comment != w.comment {
+	if !bytes.Equal(got.key, w.key) || got.goTo != w.goTo || got.mark != w.mark || w.goTo != "" && got.verdict != w.kind() || got.comment != w.comment {
 		return fmt.Errorf("leads to %q of %s, not to %q of %s", got.goTo, got.comment, w.goTo, w.comment)
 	}
 	if w.timeout > 0 && (got.expires <= 0 || got.expires > w.timeout+slack) {
@@ -73,9 +71,9 @@ func (r reader) verifyGone(s Seat) error {
 	return nil
 }
 
-// verifyPolicy compares a policy's chains and sets, rule by rule and range by range.
-func (r reader) verifyPolicy(p netpolicy.Policy) error {
-	for _, c := range policyChains(p) {
+// verifyRuleSet compares a policy's chains and sets, rule by rule and range by range.
+func (r reader) verifyRuleSet(p ruleSet) error {
+	for _, c := range p.chains() {
 		got, err := r.chain(transitTable, c.name)
 		if err != nil {
 			return err
@@ -84,7 +82,7 @@ func (r reader) verifyPolicy(p netpolicy.Policy) error {
 			return fmt.Errorf("chain %s %w", c.name, err)
 		}
 	}
-	for _, s := range policySets(p) {
+	for _, s := range p.sets() {
 		elements, err := r.elements(transitTable, s.name)
 		if err != nil {
 			return err
