@@ -254,6 +254,7 @@ func TestLivePolicy(t *testing.T) {
 	w.explains(t, id, internet.Public, 1, "deny: block_network (generation 3)")
 	w.Brig(t, "policy", "set", "--open", id)
 	w.wantReach(t, id, map[string]string{internet.Public + ":80": internet.HostAddress, internet.PublicToo + ":80": internet.HostAddress}, "10.99.0.1:80")
+	w.follow(t, "exec", id, "--", "python3", "-c", knock, "10.99.0.1") // until it is told: the kernel tells a few a second
 	await(t, events, "a denial of the never-list", func(e *brigv1.Event) bool {
 		return e.GetDenied().GetReason() == "never" && e.GetDenied().GetDestination() == "10.99.0.1" && e.GetDenied().GetGeneration() == 4
 	})
