@@ -145,7 +145,7 @@ func hear(from netip.AddrPort, greeting string) error {
 		case err == nil && said == greeting:
 			return nil
 		case time.Now().After(end):
-			return fmt.Errorf("%s was to greet, and said %q (%v)", from, said, err)
+			return errors.Join(fmt.Errorf("%s was to greet, and said %q", from, said), err)
 		}
 	}
 }
