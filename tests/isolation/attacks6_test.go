@@ -236,3 +236,14 @@ func neighbours() []attack {
 	}
 	return all
 }
+
+// TestFirstSandboxHasIPv6: the pool's first address is nobody else's.
+func TestFirstSandboxHasIPv6(t *testing.T) {
+	w := newWorld(t, "")
+	w.wire6()
+	first := w.sandbox("first")
+	w.has6(first)
+	w.must(first.start(nil))
+	w.listen(w.internet, ":80")
+	w.dial(first.ns, serverAddr6, 80)
+}
