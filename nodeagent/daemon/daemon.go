@@ -173,7 +173,7 @@ func (d *daemon) watch() {
 		Log: d.Log.With("component", "denials"),
 	})
 	d.names = names.New(names.Options{
-		Config: d.Config, Upstreams: resolver.Upstreams(d.Config.Network.DNS, "/etc/resolv.conf"), Denials: d.denials, Log: d.Log,
+		Config: d.Config, Upstreams: resolver.Upstreams(d.Config.Network.DNS, "/etc/resolv.conf"), Denials: d.denials, Learn: d.denials.Learn, Log: d.Log,
 	})
 }
 
@@ -182,7 +182,7 @@ func (d *daemon) work(ctx context.Context) {
 	d.goWork(func() { d.names.Keep(ctx) })
 	d.goWork(func() { d.denials.Keep(ctx, network.Transit{Config: d.Config}) })
 	d.goWork(func() { d.keepNetwork(ctx) })
-	d.goWork(func() { d.keepIsolation(ctx, unmeasured{}) })
+	d.goWork(func() { d.keepIsolation(ctx, d.metrics) })
 	if d.own != nil {
 		d.goWork(func() { d.own.Keep(ctx) })
 	}

@@ -65,10 +65,3 @@ func (d *daemon) checkIsolation(ctx context.Context, metrics isolationMetrics) {
 	metrics.IsolationChecked(time.Now(), report.Took, len(report.Results), report.Count(doctor.Escaped))
 	log.Info("isolation tried", "cases", len(report.Results), "escaped", report.Count(doctor.Escaped), "took", report.Took)
 }
-
-// unmeasured is for a brigd without figures.
-type unmeasured struct{}
-
-func (unmeasured) IsolationEnabled()                                   {}
-func (unmeasured) IsolationChecked(time.Time, time.Duration, int, int) {}
-func (unmeasured) IsolationFailed()                                    {}

@@ -21,7 +21,7 @@ import (
 	"brig/nodeagent/sni"
 )
 
-// Options of a node. Dial, Addresses, Repair and Denials may be nil, everything else is
+// Options of a node. Dial, Addresses, Repair, Denials and Learn may be nil, everything else is
 // needed.
 type Options struct {
 	Config *config.Config
@@ -34,7 +34,9 @@ type Options struct {
 	// Repair brings the node's network in order; nil: transit.Ensure does, from here.
 	Repair  func(context.Context) error
 	Denials resolver.Denials
-	Log     *slog.Logger
+	// Learn is told which address a sandbox was given for a name; nil: nobody is.
+	Learn func(link string, addr netip.Addr, name string)
+	Log   *slog.Logger
 }
 
 // Names of a node. Safe for concurrent use.
@@ -60,7 +62,7 @@ func New(o Options) *Names {
 	policies := seats{transit.Records(o.Config), transit.Now}
 	n.resolver = resolver.New(resolver.Config{
 		Upstreams: o.Upstreams, Policies: policies, Pins: n.pins, Node: newOwn(o).has, Denials: o.Denials,
-		Log: o.Log.With("component", "resolver"),
+		Learn: o.Learn, Log: o.Log.With("component", "resolver"),
 	})
 	n.proxy = sni.New(sni.Config{
 		Policies: policies, Names: n.resolver, Dial: o.Dial, Denials: o.Denials, Log: o.Log.With("component", "sni"),

@@ -103,6 +103,9 @@ func (r *Resolver) resolve(ctx context.Context, s Sandbox, host string, e entry,
 	if !r.accounts.tell(s, host, f.addrs, time.Now().Add(f.ttl+grace)) {
 		return found{}, fmt.Errorf("the sandbox, or the node, has no room for more than %d addresses of names", maxTold)
 	}
+	for _, addr := range f.addrs {
+		r.cfg.Learn(s.Link, addr, host)
+	}
 	return f, nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -51,7 +52,10 @@ type Config struct {
 	// Node tells the node's own addresses.
 	Node    func(netip.Addr) bool
 	Denials Denials
-	Log     *slog.Logger
+	// Learn is told, for people to read, which address a sandbox was given for a name. It
+	// must not block; nil: nobody is.
+	Learn func(link string, addr netip.Addr, name string)
+	Log   *slog.Logger
 }
 
 // Resolver answers. Safe for concurrent use.
@@ -65,6 +69,9 @@ type Resolver struct {
 func New(cfg Config) *Resolver {
 	if cfg.Denials == nil {
 		cfg.Denials = Nobody{}
+	}
+	if cfg.Learn == nil {
+		cfg.Learn = func(string, netip.Addr, string) {}
 	}
 	return &Resolver{cfg: cfg, gate: newGate(maxAtOnce, maxOfSource), accounts: newAccounts()}
 }
@@ -145,8 +152,16 @@ func (r *Resolver) any(ctx context.Context, s Sandbox, q *dns.Msg, overTCP bool)
 	if stripped && !slices.ContainsFunc(answer.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == q.Question[0].Qtype }) {
 		return r.deny(s, q, removed, "the name leads to a private address")
 	}
+	if f := follow(answer, hostOf(q), q.Question[0].Qtype); f.code == dns.RcodeSuccess {
+		for _, addr := range f.addrs[:min(len(f.addrs), maxAddresses)] {
+			r.cfg.Learn(s.Link, addr, hostOf(q))
+		}
+	}
 	return answer
 }
+
+// hostOf a question, as people write it.
+func hostOf(q *dns.Msg) string { return strings.ToLower(strings.TrimSuffix(q.Question[0].Name, ".")) }
 
 func (r *Resolver) reply(w dns.ResponseWriter, q, m *dns.Msg) {
 	size := dns.MaxMsgSize
