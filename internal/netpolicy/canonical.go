@@ -69,7 +69,7 @@ func ParseCanonical(data []byte) (Policy, error) {
 	if p.egress != egressList && len(p.ranges)+len(p.names) > 0 || len(p.names) > 0 && p.dns != dnsUnsaid || !bytes.Equal(p.Canonical(), data) {
 		return Policy{}, fmt.Errorf("parse network policy: not in canonical form")
 	}
-	return p, nil
+	return p.sealed(), nil
 }
 
 // MarshalText is Canonical.

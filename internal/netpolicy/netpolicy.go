@@ -29,6 +29,22 @@ type Policy struct {
 	names   []Name   // sorted; for egressList alone
 	dns     dnsWish  //
 	inbound *[]Range // nil: any source
+	*digest          // nil: of policies without lists
+}
+
+// digest is what takes long to find out of a long list, found out once.
+type digest struct {
+	sum, hash string
+	private   bool
+}
+
+// sealed is p with its digest.
+func (p Policy) sealed() Policy {
+	if len(p.ranges)+len(p.names) == 0 {
+		return p
+	}
+	p.digest = &digest{sum: p.Sum(), hash: p.Hash(), private: p.NamesPrivate()}
+	return p
 }
 
 type egress string
@@ -81,6 +97,9 @@ func (p Policy) Names() []Name { return slices.Clone(p.names) }
 
 // NamesPrivate tells whether a range of the never-list is among the ranges.
 func (p Policy) NamesPrivate() bool {
+	if p.digest != nil {
+		return p.private
+	}
 	return slices.ContainsFunc(p.ranges, func(r Range) bool { return len(intersect(r, never)) > 0 })
 }
 
@@ -112,12 +131,20 @@ func (p Policy) AdmitsInbound(src netip.Addr) bool {
 }
 
 // Sum names the whole policy, in hex: equal policies have equal sums.
-func (p Policy) Sum() string { return sum(p.Canonical()) }
+func (p Policy) Sum() string {
+	if p.digest != nil {
+		return p.digest.sum
+	}
+	return sum(p.Canonical())
+}
 
 // Hash of what the kernel's chains enforce, in hex: policies with equal hashes share
 // them. Inbound is not part of it, because tunnels enforce that; nor are the names,
 // whose addresses are pinned for each sandbox, nor DNS, which is too.
 func (p Policy) Hash() string {
+	if p.digest != nil {
+		return p.hash
+	}
 	rules := Policy{egress: p.egress, ranges: p.ranges}.Canonical()
 	if len(p.names) > 0 {
 		rules = append(rules, "names"...)

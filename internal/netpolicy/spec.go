@@ -56,7 +56,7 @@ func Compile(s Spec, ceiling Ceiling) (Policy, error) {
 	if beyond := p.beyond(*ceiling.Max); beyond != "" {
 		return Policy{}, refuse("%s is more than this node permits (%s): ask for less, or the operator for more (network.ceiling in the node's configuration)", beyond, ceiling.Max.described())
 	}
-	return p, nil
+	return p.sealed(), nil
 }
 
 // or is s with what the default says where s says nothing: of outbound, which is one

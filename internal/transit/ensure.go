@@ -184,8 +184,8 @@ func ensureInside(cfg *config.Config, pool6 netip.Prefix) error {
 		settings = append(settings, quiet6("all")...)
 		settings = append(settings, quiet6("default")...)
 		settings = append(settings, setting{"net/ipv6/conf/all/forwarding", "1"})
-		// What the kernel answers to sandboxes comes from here.
-		addrs = append(addrs, ipNet(netip.PrefixFrom(pool6.Addr().Next(), 128)))
+		// What the kernel answers to sandboxes comes from here; they begin at the other end.
+		addrs = append(addrs, ipNet(netip.PrefixFrom(netpolicy.RangeOf(pool6).To, 128)))
 	} else {
 		settings = append(settings, setting{"net/ipv6/conf/all/disable_ipv6", "1"}, setting{"net/ipv6/conf/default/disable_ipv6", "1"})
 	}
@@ -204,7 +204,7 @@ func ensureInside(cfg *config.Config, pool6 netip.Prefix) error {
 				return err
 			}
 		}
-		return ensureAddresses(h, lo, addrs)
+		return replaceAddresses(h, lo, addrs)
 	})
 }
 
@@ -218,7 +218,19 @@ func quiet6(link string) []setting {
 	}
 }
 
-// ensureAddresses adds what the link lacks.
+// replaceAddresses puts them on a link of the transit namespace, whether it has them or
+// not: to list them is to list those of every sandbox's link.
+func replaceAddresses(h *netlink.Handle, link netlink.Link, want []*net.IPNet) error {
+	for _, w := range want {
+		if err := h.AddrReplace(link, &netlink.Addr{IPNet: w, Flags: unix.IFA_F_NODAD}); err != nil {
+			return fmt.Errorf("address %s: %w", w, err)
+		}
+	}
+	return nil
+}
+
+// ensureAddresses adds what a link of the host lacks. What is there is left alone: whoever
+// watches the host's network would be told.
 func ensureAddresses(h *netlink.Handle, link netlink.Link, want []*net.IPNet) error {
 	have, err := h.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
@@ -235,10 +247,14 @@ func ensureAddresses(h *netlink.Handle, link netlink.Link, want []*net.IPNet) er
 	return nil
 }
 
+// newHandle for links, addresses and routes. One for rules, too, would have its closing
+// wait for all that was deleted of them.
+func newHandle() (*netlink.Handle, error) { return netlink.NewHandle(unix.NETLINK_ROUTE) }
+
 // inside runs fn in the transit namespace, with a handle to its links.
 func inside(cfg *config.Config, fn func(*netlink.Handle) error) error {
 	return netns.Do(Path(cfg), func() error {
-		h, err := netlink.NewHandle()
+		h, err := newHandle()
 		if err != nil {
 			return err
 		}
@@ -270,7 +286,7 @@ func ensureLink(cfg *config.Config, c choice, n Node) error {
 	if err != nil {
 		return fmt.Errorf("link %s in %s: %w", UpLink, cfg.TransitName(), err)
 	}
-	h, err := netlink.NewHandle()
+	h, err := newHandle()
 	if err != nil {
 		return err
 	}
@@ -280,15 +296,66 @@ func ensureLink(cfg *config.Config, c choice, n Node) error {
 	if n.Pool6.IsValid() {
 		settings, addrs = quiet6(cfg.HostLink()), append(addrs, ipNet(hostLocal6))
 	}
-	if err := ensureEnd(h, host, n, settings, addrs, n.hostRoutes(host.Attrs().Index), upLocal6.Addr(), up); err != nil {
+	e := end{host, settings, addrs, n.hostRoutes(host.Attrs().Index), upLocal6.Addr(), up, ensureAddresses, ensureRoutes}
+	if err := e.ensure(h, n); err != nil {
 		return fmt.Errorf("link %s: %w", cfg.HostLink(), err)
 	}
 	return nil
 }
 
-// ensureEnd of the node's link, in its namespace. peer6 and peer are the other end's.
-func ensureEnd(h *netlink.Handle, link netlink.Link, n Node, settings []setting, addrs []*net.IPNet, routes []*netlink.Route, peer6 netip.Addr, peer net.HardwareAddr) error {
-	for _, s := range settings {
+// ensureRoutes adds what the host lacks, and leaves alone what is there.
+func ensureRoutes(h *netlink.Handle, routes []*netlink.Route) error {
+	for _, r := range routes {
+		if there, err := hasRoute(r); err != nil {
+			return err
+		} else if there {
+			continue
+		}
+		if err := h.RouteReplace(r); err != nil {
+			return fmt.Errorf("route to %s: %w", r.Dst, err)
+		}
+	}
+	return nil
+}
+
+// replaceRoutes puts routes into the transit namespace, whether it has them or not: to
+// list them is to list those to every sandbox.
+func replaceRoutes(h *netlink.Handle, routes []*netlink.Route) error {
+	for _, r := range routes {
+		if err := h.RouteReplace(r); err != nil {
+			return fmt.Errorf("route to %s: %w", r.Dst, err)
+		}
+	}
+	return nil
+}
+
+// hasRoute tells whether the calling thread's namespace has the route.
+func hasRoute(r *netlink.Route) (bool, error) {
+	family := netlink.FAMILY_V4
+	if r.Gw.To4() == nil {
+		family = netlink.FAMILY_V6
+	}
+	found, err := netlink.RouteListFiltered(family, r, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST|netlink.RT_FILTER_GW)
+	return len(found) > 0, err
+}
+
+// end of the node's link, in its namespace.
+type end struct {
+	netlink.Link
+	settings []setting
+	addrs    []*net.IPNet
+	routes   []*netlink.Route
+	// peer6 and peer are the other end's.
+	peer6 netip.Addr
+	peer  net.HardwareAddr
+	// addAddresses and addRoutes put them there.
+	addAddresses func(*netlink.Handle, netlink.Link, []*net.IPNet) error
+	addRoutes    func(*netlink.Handle, []*netlink.Route) error
+}
+
+func (e end) ensure(h *netlink.Handle, n Node) error {
+	link := e.Link
+	for _, s := range e.settings {
 		if err := s.ensure(); err != nil {
 			return err
 		}
@@ -298,7 +365,7 @@ func ensureEnd(h *netlink.Handle, link netlink.Link, n Node, settings []setting,
 			return err
 		}
 	}
-	if err := ensureAddresses(h, link, addrs); err != nil {
+	if err := e.addAddresses(h, link, e.addrs); err != nil {
 		return err
 	}
 	if link.Attrs().Flags&net.FlagUp == 0 {
@@ -306,15 +373,13 @@ func ensureEnd(h *netlink.Handle, link netlink.Link, n Node, settings []setting,
 			return err
 		}
 	}
-	for _, r := range routes {
-		if err := h.RouteReplace(r); err != nil {
-			return fmt.Errorf("route to %s: %w", r.Dst, err)
-		}
+	if err := e.addRoutes(h, e.routes); err != nil {
+		return err
 	}
 	if !n.Pool6.IsValid() {
 		return nil
 	}
-	return h.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V6, State: netlink.NUD_PERMANENT, IP: peer6.AsSlice(), HardwareAddr: peer})
+	return h.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V6, State: netlink.NUD_PERMANENT, IP: e.peer6.AsSlice(), HardwareAddr: e.peer})
 }
 
 func makeLink(cfg *config.Config, mtu int) (netlink.Link, error) {
@@ -347,7 +412,8 @@ func ensureUp(cfg *config.Config, c choice, n Node, host net.HardwareAddr) (mac 
 		if n.Pool6.IsValid() {
 			settings, addrs = quiet6(UpLink), append(addrs, ipNet(upLocal6))
 		}
-		return ensureEnd(h, up, n, settings, addrs, n.upRoutes(up.Attrs().Index), hostLocal6.Addr(), host)
+		e := end{up, settings, addrs, n.upRoutes(up.Attrs().Index), hostLocal6.Addr(), host, replaceAddresses, replaceRoutes}
+		return e.ensure(h, n)
 	})
 	return mac, err
 }

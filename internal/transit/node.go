@@ -194,15 +194,11 @@ func checkEnd(link netlink.Link, mtu int, routes []*netlink.Route) error {
 		return fmt.Errorf("has an MTU of %d, not %d: %w", link.Attrs().MTU, mtu, errChanged)
 	}
 	for _, r := range routes {
-		family := netlink.FAMILY_V4
-		if r.Gw.To4() == nil {
-			family = netlink.FAMILY_V6
-		}
-		found, err := netlink.RouteListFiltered(family, r, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST|netlink.RT_FILTER_GW)
+		there, err := hasRoute(r)
 		if err != nil {
 			return err
 		}
-		if len(found) == 0 {
+		if !there {
 			return fmt.Errorf("has no route to %s: %w", r.Dst, errChanged)
 		}
 	}

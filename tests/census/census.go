@@ -28,6 +28,7 @@ var parts = []func(Census) error{
 
 // Take counts everything. It needs root.
 func Take() (Census, error) {
+	awaitReapers()
 	c := Census{}
 	for _, part := range parts {
 		if err := part(c); err != nil {

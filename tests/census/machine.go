@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // classes are the programs that brig consists of or drives.
@@ -33,6 +34,19 @@ func processes(c Census) error {
 		}
 	}
 	return nil
+}
+
+// reapTime is how long what brig-cni removes in the background may take.
+const reapTime = 5 * time.Second
+
+// awaitReapers waits for those that are about to end; one that does not is counted.
+func awaitReapers() {
+	for end := time.Now().Add(reapTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		now := Census{}
+		if processes(now) != nil || !strings.Contains(now.String(), " brig-cni reap ") {
+			return
+		}
+	}
 }
 
 func mounts(c Census) error {
