@@ -133,7 +133,7 @@ func (p Policy) AdmitsInbound(src netip.Addr) bool {
 // Sum names the whole policy, in hex: equal policies have equal sums.
 func (p Policy) Sum() string {
 	if p.digest != nil {
-		return p.digest.sum
+		return p.sum
 	}
 	return sum(p.Canonical())
 }
