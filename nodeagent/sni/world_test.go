@@ -101,10 +101,23 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// bothListen on one port of UDP and TCP. One that is free for the one need not be for the
+// other.
+func bothListen() (p net.PacketConn, l net.Listener, err error) {
+	for range 20 {
+		if p, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		if l, err = net.Listen("tcp", p.LocalAddr().String()); err == nil {
+			return p, l, nil
+		}
+		p.Close()
+	}
+	return nil, nil, err
+}
+
 func (w *world) startProxy() {
-	p, err := net.ListenPacket("udp", "127.0.0.1:0")
-	w.must(err)
-	l, err := net.Listen("tcp", p.LocalAddr().String())
+	p, l, err := bothListen()
 	w.must(err)
 	for _, s := range []*dns.Server{{PacketConn: p, Handler: w.zone}, {Listener: l, Handler: w.zone}} {
 		go func() { _ = s.ActivateAndServe() }()

@@ -51,10 +51,17 @@ func (z zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 
 // upstream serves the zone where the test runs, and returns its address.
 func (w *world) upstream(z zone) string {
-	p, err := net.ListenPacket("udp", "127.0.0.1:0")
-	w.must(err)
-	l, err := net.Listen("tcp", p.LocalAddr().String())
-	w.must(err)
+	var p net.PacketConn
+	var l net.Listener
+	for { // one that is free for the one need not be for the other
+		var err error
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		w.must(err)
+		if p, err = net.ListenPacket("udp", l.Addr().String()); err == nil {
+			break
+		}
+		l.Close()
+	}
 	for _, s := range []*dns.Server{{PacketConn: p, Handler: z}, {Listener: l, Handler: z}} {
 		go func() { _ = s.ActivateAndServe() }()
 	}
