@@ -191,6 +191,30 @@ func TestHashIsOfWhatTheKernelEnforces(t *testing.T) {
 	}
 }
 
+// TestSumsAreFoundOnce, whichever way a policy with a list was made: of a long one they
+// take longer than all else.
+func TestSumsAreFoundOnce(t *testing.T) {
+	p, err := Compile(Spec{CIDRAllowlist: list("8.8.8.8/32")}, Ceiling{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	within, err := Compile(Spec{DomainAllowlist: list("example.com")}, Ceiling{Max: &Policy{egress: egressOpen}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := ParseCanonical(p.Canonical())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []Policy{p, within, parsed} {
+		plain := p
+		plain.digest = nil
+		if p.digest == nil || p.Sum() != plain.Sum() || p.Hash() != plain.Hash() || p.NamesPrivate() != plain.NamesPrivate() {
+			t.Errorf("%s: digest %+v", p, p.digest)
+		}
+	}
+}
+
 func TestAnnotations(t *testing.T) {
 	for _, s := range []Spec{
 		{}, {BlockNetwork: true}, {CIDRAllowlist: list()}, {CIDRAllowlist: list("8.8.8.8/32", "1.1.1.0/24")},

@@ -51,7 +51,7 @@ func Compile(s Spec, ceiling Ceiling) (Policy, error) {
 		return Policy{}, err
 	}
 	if ceiling.Max == nil {
-		return p, nil
+		return p.sealed(), nil
 	}
 	if beyond := p.beyond(*ceiling.Max); beyond != "" {
 		return Policy{}, refuse("%s is more than this node permits (%s): ask for less, or the operator for more (network.ceiling in the node's configuration)", beyond, ceiling.Max.described())
