@@ -156,7 +156,7 @@ func policeable(node transit.Node, r Request) error {
 	switch {
 	case r.Addr6.IsValid() && !node.Pool6.IsValid():
 		return invalid("the IPAM plugin gave %s, but this node's sandboxes have no IPv6: take its IPv6 range out", r.Addr6)
-	case r.Addr6.IsValid() && (!node.Pool6.Contains(r.Addr6) || r.Addr6 == node.Pool6.Addr()):
+	case r.Addr6.IsValid() && (!node.Pool6.Contains(r.Addr6) || r.Addr6 == node.Pool6.Addr() || r.Addr6 == node.Own6()):
 		return invalid("the IPAM plugin gave %s, which is none of this node's sandbox addresses (%s): set network.pool6 of brig's configuration and the plugin's range to the same", r.Addr6, node.Pool6)
 	}
 	return nil

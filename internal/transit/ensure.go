@@ -61,7 +61,7 @@ func ensureWith(ctx context.Context, cfg *config.Config, settled bool) (Node, er
 	if node.MTU, uplinks, err = uplink(cfg); err != nil {
 		return Node{}, err
 	}
-	if err := ensureInside(cfg, node.Pool6); err != nil {
+	if err := ensureInside(cfg, node); err != nil {
 		return Node{}, err
 	}
 	if err := ensureLink(cfg, c, node); err != nil {
@@ -169,7 +169,7 @@ func admissible(dst *net.IPNet, private []netip.Prefix) bool {
 
 // ensureInside sets up what does not touch the host: loopback, the addresses by which the
 // node speaks to sandboxes, forwarding.
-func ensureInside(cfg *config.Config, pool6 netip.Prefix) error {
+func ensureInside(cfg *config.Config, n Node) error {
 	settings := []setting{
 		{"net/ipv4/conf/all/forwarding", "1"}, {"net/ipv4/conf/default/forwarding", "1"},
 		{"net/ipv4/conf/all/rp_filter", "0"}, {"net/ipv4/conf/default/rp_filter", "0"},
@@ -180,12 +180,12 @@ func ensureInside(cfg *config.Config, pool6 netip.Prefix) error {
 		{"net/ipv4/ipfrag_time", "2"},
 	}
 	addrs := []*net.IPNet{{IP: net.ParseIP(nft.Gateway).To4(), Mask: net.CIDRMask(32, 32)}}
-	if pool6.IsValid() {
+	if n.Pool6.IsValid() {
 		settings = append(settings, quiet6("all")...)
 		settings = append(settings, quiet6("default")...)
 		settings = append(settings, setting{"net/ipv6/conf/all/forwarding", "1"})
 		// What the kernel answers to sandboxes comes from here; they begin at the other end.
-		addrs = append(addrs, ipNet(netip.PrefixFrom(netpolicy.RangeOf(pool6).To, 128)))
+		addrs = append(addrs, ipNet(netip.PrefixFrom(n.Own6(), 128)))
 	} else {
 		settings = append(settings, setting{"net/ipv6/conf/all/disable_ipv6", "1"}, setting{"net/ipv6/conf/default/disable_ipv6", "1"})
 	}

@@ -53,6 +53,15 @@ func Now() time.Duration {
 	return time.Duration(t.Nano())
 }
 
+// Own6 is the node's own address among those of its sandboxes, the last one; invalid
+// where there are none of IPv6.
+func (n Node) Own6() netip.Addr {
+	if !n.Pool6.IsValid() {
+		return netip.Addr{}
+	}
+	return netpolicy.RangeOf(n.Pool6).To
+}
+
 // ErrConflict says that a sandbox's policy is not the one that a change was to replace.
 var ErrConflict = errors.New("the policy was changed in between")
 
