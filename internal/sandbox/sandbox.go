@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Runtime is the name by which containerd finds the shim.
@@ -30,7 +31,9 @@ const (
 // also the containerd container id, and every name on the node derives from it.
 type ID string
 
-var idPattern = regexp.MustCompile(`^sb-[a-z2-7]{16}$`)
+// Patterns are compiled by the first who asks: every start of every program loads this
+// package, and few ask.
+var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sb-[a-z2-7]{16}$`) })
 
 // NewID returns a fresh, unpredictable id.
 func NewID() ID {
@@ -41,23 +44,23 @@ func NewID() ID {
 
 // ParseID accepts exactly what NewID makes.
 func ParseID(s string) (ID, error) {
-	if !idPattern.MatchString(s) {
+	if !idPattern().MatchString(s) {
 		return "", fmt.Errorf("invalid sandbox id %q: want sb- and 16 of [a-z2-7]", s)
 	}
 	return ID(s), nil
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+var namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`) })
 
 // CheckName accepts a user's name for a sandbox: 1 to 64 of [A-Za-z0-9_.-], not
 // beginning with a dash, and not of the form of an ID.
 func CheckName(s string) error {
 	switch {
-	case !namePattern.MatchString(s):
+	case !namePattern().MatchString(s):
 		return fmt.Errorf("invalid name %q: use at most 64 of [A-Za-z0-9_.-]", s)
 	case s[0] == '-':
 		return fmt.Errorf("invalid name %q: it must not begin with a dash", s)
-	case idPattern.MatchString(s):
+	case idPattern().MatchString(s):
 		return fmt.Errorf("invalid name %q: it looks like a sandbox id", s)
 	}
 	return nil
