@@ -16,7 +16,7 @@ func TestEveryCaseIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sources strings.Builder
-	for _, pattern := range []string{"*_test.go", "../e2e/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "../e2e/*_test.go", "../../nodeagent/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
