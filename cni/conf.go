@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -134,32 +133,10 @@ func checkCeiling(p netpolicy.Policy, cfg *config.Config) error {
 		permitted = append(permitted, netpolicy.RangeOf(prefix))
 	}
 	permitted = netpolicy.Normalise(permitted)
-	for _, r := range p.Ranges() {
-		for _, n := range netpolicy.Never() {
-			if n.From.Is4() != r.From.Is4() {
-				continue
-			}
-			from, to := maxAddr(r.From, n.From), minAddr(r.To, n.To)
-			if !to.Less(from) && !slices.ContainsFunc(permitted, func(ok netpolicy.Range) bool {
-				return !from.Less(ok.From) && !ok.To.Less(to)
-			}) {
-				return invalid("the policy names %s-%s, which only the operator can permit (allow_private in the node's configuration)", from, to)
-			}
+	for _, part := range p.Private() {
+		if !slices.ContainsFunc(permitted, func(ok netpolicy.Range) bool { return !part.From.Less(ok.From) && !ok.To.Less(part.To) }) {
+			return invalid("the policy names %s, which only the operator can permit (allow_private in the node's configuration)", part)
 		}
 	}
 	return nil
-}
-
-func maxAddr(a, b netip.Addr) netip.Addr {
-	if a.Less(b) {
-		return b
-	}
-	return a
-}
-
-func minAddr(a, b netip.Addr) netip.Addr {
-	if a.Less(b) {
-		return a
-	}
-	return b
 }

@@ -100,7 +100,15 @@ func (p Policy) NamesPrivate() bool {
 	if p.digest != nil {
 		return p.private
 	}
-	return slices.ContainsFunc(p.ranges, func(r Range) bool { return len(intersect(r, never)) > 0 })
+	return len(p.Private()) > 0
+}
+
+// Private are the parts of the never-list that are among the ranges.
+func (p Policy) Private() (parts []Range) {
+	for _, r := range p.ranges {
+		parts = append(parts, intersect(r, never)...)
+	}
+	return parts
 }
 
 // Admits tells whether a connection to the port of host may be made by that name.

@@ -33,7 +33,7 @@ func (r Rules) Pin(link string, generation uint64, pins []Pin) error {
 		elements[set.name] = append(elements[set.name], e)
 	}
 	err := r.change(noIntent, func(b *batch, kernel reader) error {
-		for _, set := range bySandbox[:2] {
+		for _, set := range pinSets {
 			for _, e := range elements[set.name] {
 				// An element's time cannot be changed, so it makes way for itself.
 				if _, err := kernel.element(transitTable, set.name, e.key); err == nil {
@@ -48,7 +48,7 @@ func (r Rules) Pin(link string, generation uint64, pins []Pin) error {
 		}
 		return nil
 	}, func(kernel reader) error {
-		for _, set := range bySandbox[:2] {
+		for _, set := range pinSets {
 			for _, e := range elements[set.name] {
 				if err := kernel.verifyElement(set, e.key, []element{e}); err != nil {
 					return err
@@ -67,10 +67,10 @@ func (p Pin) element(link string, generation uint64) (set, element, error) {
 	if !p.Addr.Is4() || p.Port == 0 || p.TTL < time.Second || generation == 0 {
 		return set{}, element{}, fmt.Errorf("pin %s port %d for %v: want an IPv4 address, a port and a second or more", p.Addr, p.Port, p.TTL)
 	}
-	at, e := bySandbox[1], pinElement(link, p.Addr, p.Port)
+	at, e := pinSet, pinElement(link, p.Addr, p.Port)
 	e.mark = Grant{Generation: generation}.mark()
 	if p.Port == namePort {
-		at, e = bySandbox[0], sniElement(link, p.Addr)
+		at, e = sniSet, sniElement(link, p.Addr)
 	}
 	e.timeout = p.TTL
 	return at, e, nil
@@ -83,7 +83,7 @@ func (r Rules) Pins(link string) (pins []Pin, err error) {
 		return nil, err
 	}
 	defer reader.Close()
-	for i, set := range bySandbox[:2] {
+	for i, set := range pinSets {
 		all, err := reader.elements(transitTable, set.name)
 		if err != nil {
 			return nil, err

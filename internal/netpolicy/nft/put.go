@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -33,12 +32,12 @@ func (b *batch) take(kernel reader, s, but Seat, now time.Duration) error {
 	keep := but.elements(now)
 	for _, set := range seatSetsEmpty {
 		for _, e := range s.possible(set) {
-			switch _, err := kernel.element(transitTable, set.name, e.key); {
+			switch got, err := kernel.element(transitTable, set.name, e.key); {
 			case errors.Is(err, os.ErrNotExist):
 				continue
 			case err != nil:
 				return err
-			case keeps(kernel, set, e, keep[set.name]):
+			case stays(got, keep[set.name]):
 				continue
 			}
 			if err := b.deleteElements(transitTable, set, []element{e}); err != nil {
@@ -52,9 +51,9 @@ func (b *batch) take(kernel reader, s, but Seat, now time.Duration) error {
 	return nil
 }
 
-// keeps tells whether the kernel has for e's key exactly what is to stay.
-func keeps(kernel reader, of set, e element, stay []element) bool {
-	return len(stay) == 1 && stay[0].timeout == 0 && bytes.Equal(stay[0].key, e.key) && kernel.verifyElement(of, e.key, stay) == nil
+// stays tells whether what the kernel has is exactly what is to be there.
+func stays(got kernelElement, wanted []element) bool {
+	return len(wanted) == 1 && wanted[0].timeout == 0 && got.compare(wanted[0], 0) == nil
 }
 
 // possible are the elements that the seat may have in a set.
@@ -90,15 +89,9 @@ func (s Seat) leased() *Grant {
 	return &s.Lease.Grant
 }
 
-// bySandbox are the sets whose keys begin with a link.
-var bySandbox = []set{
-	{name: "sni4", key: linkAddrKey, expires: true},
-	{name: "pins4", key: pinKey, expires: true, marks: true},
-}
-
 // takePins removes a link's pins.
 func (b *batch) takePins(r reader, link string) error {
-	for _, set := range bySandbox {
+	for _, set := range pinSets {
 		all, err := r.elements(transitTable, set.name)
 		if err != nil {
 			return err

@@ -124,20 +124,26 @@ func (r reader) chains(t table) (map[string]*kernelChain, error) {
 			chains[c.name] = c
 		}
 	}
-	replies, err = r.ask(unix.NFT_MSG_GETRULE, dump, t.family, text(unix.NFTA_RULE_TABLE, t.name))
+	return chains, r.rules(t, chains)
+}
+
+// rules of the table's chains, or with attributes that choose among them of some, in the
+// order in which they stand.
+func (r reader) rules(t table, of map[string]*kernelChain, attrs ...netlink.Attribute) error {
+	replies, err := r.ask(unix.NFT_MSG_GETRULE, dump, t.family, append(attrs, text(unix.NFTA_RULE_TABLE, t.name))...)
 	if err != nil {
-		return nil, fmt.Errorf("list rules: %w", err)
+		return fmt.Errorf("list rules: %w", err)
 	}
 	for _, data := range replies {
-		of, exprs, err := decodeRule(byte(t.family), data)
+		at, exprs, err := decodeRule(byte(t.family), data)
 		if err != nil {
-			return nil, fmt.Errorf("read a rule: %w", err)
+			return fmt.Errorf("read a rule: %w", err)
 		}
-		if of.table == t.name && chains[of.chain] != nil {
-			chains[of.chain].rules = append(chains[of.chain].rules, exprs)
+		if c := of[at.chain]; at.table == t.name && c != nil {
+			c.rules = append(c.rules, exprs)
 		}
 	}
-	return chains, nil
+	return nil
 }
 
 type kernelChain struct {

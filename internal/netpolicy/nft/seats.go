@@ -31,11 +31,20 @@ var seatSetsEmpty = []set{
 	{name: "egress_base", key: linkKey, verdict: true},
 	{name: "ingress_base", key: linkKey, verdict: true},
 	{name: "ask_base", key: linkKey, verdict: true},
-	{name: "sni4", key: linkAddrKey, expires: true},
-	{name: "pins4", key: pinKey, expires: true, marks: true},
+	sniSet,
+	pinSet,
 	{name: "marks", key: markKey},
 	{name: "marks_lease", key: markKey, expires: true},
 }
+
+// The sets of pins, whose keys begin with a link: of those that lead to the proxy, and of
+// those that admit as they are.
+var (
+	sniSet = set{name: "sni4", key: linkAddrKey, expires: true}
+	pinSet = set{name: "pins4", key: pinKey, expires: true, marks: true}
+
+	pinSets = []set{sniSet, pinSet}
+)
 
 func seatSets(seats []Seat, now time.Duration) []set {
 	sets := slices.Clone(seatSetsEmpty)

@@ -50,12 +50,16 @@ func (r reader) verifyEnding(of set, key []byte, want []element, slack time.Dura
 	case len(want) == 0:
 		return fmt.Errorf("leads to %q and should not be there", got.goTo)
 	}
-	w := want[0]
-	if !bytes.Equal(got.key, w.key) || got.goTo != w.goTo || got.mark != w.mark || w.goTo != "" && got.verdict != w.kind() || got.comment != w.comment {
-		return fmt.Errorf("leads to %q of %s, not to %q of %s", got.goTo, got.comment, w.goTo, w.comment)
+	return got.compare(want[0], slack)
+}
+
+// compare tells in what the kernel's element is not e, which may end later by slack.
+func (k kernelElement) compare(e element, slack time.Duration) error {
+	if !bytes.Equal(k.key, e.key) || k.goTo != e.goTo || k.mark != e.mark || e.goTo != "" && k.verdict != e.kind() || k.comment != e.comment {
+		return fmt.Errorf("leads to %q of %s, not to %q of %s", k.goTo, k.comment, e.goTo, e.comment)
 	}
-	if w.timeout > 0 && (got.expires <= 0 || got.expires > w.timeout+slack) {
-		return fmt.Errorf("ends in %v, not in %v", got.expires, w.timeout)
+	if e.timeout > 0 && (k.expires <= 0 || k.expires > e.timeout+slack) {
+		return fmt.Errorf("ends in %v, not in %v", k.expires, e.timeout)
 	}
 	return nil
 }
@@ -159,18 +163,8 @@ func (r reader) chain(t table, name string) (*kernelChain, error) {
 	if c == nil || err != nil {
 		return nil, err
 	}
-	rules, err := r.ask(unix.NFT_MSG_GETRULE, dump, t.family, text(unix.NFTA_RULE_TABLE, t.name), text(unix.NFTA_RULE_CHAIN, name))
-	if err != nil {
+	if err := r.rules(t, map[string]*kernelChain{name: c}, text(unix.NFTA_RULE_CHAIN, name)); err != nil {
 		return nil, fmt.Errorf("read chain %s: %w", name, err)
-	}
-	for _, data := range rules {
-		of, exprs, err := decodeRule(byte(t.family), data)
-		if err != nil {
-			return nil, fmt.Errorf("read chain %s: %w", name, err)
-		}
-		if of.table == t.name && of.chain == name {
-			c.rules = append(c.rules, exprs)
-		}
 	}
 	return c, nil
 }
