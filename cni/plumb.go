@@ -139,7 +139,11 @@ func configureSandbox(h *netlink.Handle, l lease.Lease) error {
 		func() error { return ownIPv6(l.IfName, l.Addr6.IsValid()) },
 	}
 	for _, a := range addresses(l) {
-		steps = append(steps, func() error { return h.AddrReplace(link, &netlink.Addr{IPNet: host(a)}) })
+		// An address of IPv6 that is not said to be nobody else's is tentative until the
+		// kernel comes to it, whatever its interface's settings.
+		steps = append(steps, func() error {
+			return h.AddrReplace(link, &netlink.Addr{IPNet: host(a), Flags: unix.IFA_F_NODAD})
+		})
 	}
 	steps = append(steps, func() error { return h.LinkSetUp(link) })
 	for _, a := range addresses(l) {

@@ -122,8 +122,8 @@ func TestBothFamilies(t *testing.T) {
 		if got := inet6(t, transit); len(got) > 0 {
 			t.Errorf("the transit's end has IPv6 addresses %v", got)
 		}
-		if got, want := fmt.Sprint(inet6(t, sandbox)), "[eth0 fd120000000000000000000000000005/80 flags 80]"; got != want {
-			t.Errorf("the sandbox has %s, want %s: permanent, not tentative", got, want)
+		if got, want := fmt.Sprint(inet6(t, sandbox)), "[eth0 fd120000000000000000000000000005/80 flags 82]"; got != want {
+			t.Errorf("the sandbox has %s, want %s: permanent, never tentative", got, want)
 		}
 		fd := packets(t, transit, l.Link)
 		defer unix.Close(fd)
