@@ -47,6 +47,11 @@ type Config struct {
 	Network    Network    `toml:"network"`
 	Tunnels    Tunnels    `toml:"tunnels"`
 	Sandboxes  Sandboxes  `toml:"sandboxes"`
+	Quotas     Quotas     `toml:"quotas"`
+	Mounts     Mounts     `toml:"mounts"`
+	Retention  Retention  `toml:"retention"`
+	Remote     Remote     `toml:"remote"`
+	Tracing    Tracing    `toml:"tracing"`
 	Doctor     Doctor     `toml:"doctor"`
 }
 
@@ -127,6 +132,27 @@ type Tunnels struct {
 	Bind string `toml:"bind"`
 	// Advertise is the host name or address that clients are told.
 	Advertise string `toml:"advertise"`
+	// Certificate and Key are PEM files for Advertise, read again when they change;
+	// empty: leaves of the node's own CA.
+	Certificate string `toml:"certificate"`
+	Key         string `toml:"key"`
+	// ACME gets the certificates instead; off unless Directory is set.
+	ACME ACME `toml:"acme"`
+	// Domain, if set, gives every TLS tunnel a host name of its own below it, led by the
+	// name that the client shows (SNI) through one port, SharedPort.
+	Domain     string `toml:"domain"`
+	SharedPort uint16 `toml:"shared_port"`
+}
+
+// ACME is where certificates of tunnels come from.
+type ACME struct {
+	// Directory of the authority, a URL.
+	Directory string `toml:"directory"`
+	// Email of the account; may be empty.
+	Email string `toml:"email"`
+	// Root is a PEM file with what the authority's own certificate is checked by;
+	// empty: the system's.
+	Root string `toml:"root"`
 }
 
 // Sandboxes are the defaults and ceilings of a create.
@@ -135,8 +161,67 @@ type Sandboxes struct {
 	MaxTimeout Duration `toml:"max_timeout"`
 	// Idle is the binary that idles in a sandbox made without argv.
 	Idle string `toml:"idle"`
-	// JournalBytes bounds each kept output stream of a sandbox.
+	// JournalBytes bounds each kept output stream of a sandbox's program.
 	JournalBytes int64 `toml:"journal_bytes"`
+	// ExecJournalBytes bounds each kept output stream of an exec.
+	ExecJournalBytes int64 `toml:"exec_journal_bytes"`
+	// Resources of a sandbox that does not say; 0: none.
+	CPU       float64 `toml:"cpu"`
+	MemoryMiB uint64  `toml:"memory_mib"`
+	PIDs      uint64  `toml:"pids"`
+	DiskMiB   uint64  `toml:"disk_mib"`
+}
+
+// Quotas are what one uid may have at once; 0: any amount. Root has none.
+type Quotas struct {
+	Sandboxes uint32 `toml:"sandboxes"`
+	// Execs that run, in all sandboxes.
+	Execs uint32 `toml:"execs"`
+	// Tunnels that are open.
+	Tunnels uint32 `toml:"tunnels"`
+	// MemoryMiB and CPU (cores) of the limits of running sandboxes; if set, every
+	// sandbox needs such a limit.
+	MemoryMiB uint64  `toml:"memory_mib"`
+	CPU       float64 `toml:"cpu"`
+	// Images are checkpoints and snapshots that are kept.
+	Images uint32 `toml:"images"`
+	// Connections to the API.
+	Connections uint32 `toml:"connections"`
+}
+
+// Mounts says what of the node sandboxes may be shown.
+type Mounts struct {
+	// Roots that bind mounts may come from; none: no bind mounts.
+	Roots []string `toml:"roots"`
+}
+
+// Retention says how long what has ended is kept.
+type Retention struct {
+	// Ended sandboxes' records and output, from their end on; 0: until they are
+	// removed.
+	Ended Duration `toml:"ended"`
+}
+
+// Remote is the API over TCP, with mutual TLS; off unless Listen is set.
+type Remote struct {
+	// Listen is an address and port.
+	Listen string `toml:"listen"`
+	// Certificate, Key and ClientCA are PEM files, read again when they change. Who has a
+	// certificate of ClientCA's is served.
+	Certificate string `toml:"certificate"`
+	Key         string `toml:"key"`
+	ClientCA    string `toml:"client_ca"`
+	// Principals maps the common name of a client's certificate to the uid whose
+	// sandboxes it has. A name that is not here is refused; 0 is refused.
+	Principals map[string]uint32 `toml:"principals"`
+}
+
+// Tracing sends what OpenTelemetry calls traces.
+type Tracing struct {
+	// Endpoint of an OTLP collector, as http://host:port or https://host:port; empty: none.
+	Endpoint string `toml:"endpoint"`
+	// Ratio of creates and execs that are traced, 0 to 1.
+	Ratio float64 `toml:"ratio"`
 }
 
 // Doctor tries the node's isolation.
@@ -182,8 +267,14 @@ func Defaults() Config {
 			MaxTimeout:   Duration(24 * time.Hour),
 			Idle:         "/usr/local/libexec/brig/brig-idle",
 			JournalBytes: 64 << 20,
+
+			ExecJournalBytes: 16 << 20,
 		},
-		Doctor: Doctor{Every: Duration(time.Hour)},
+		Mounts:    Mounts{Roots: []string{}},
+		Quotas:    Quotas{Sandboxes: 1000, Execs: 1000, Tunnels: 1000, Images: 100, Connections: 1000},
+		Retention: Retention{Ended: Duration(7 * 24 * time.Hour)},
+		Tracing:   Tracing{Ratio: 1},
+		Doctor:    Doctor{Every: Duration(time.Hour)},
 	}
 }
 
@@ -310,22 +401,11 @@ func (c *Config) Validate() error {
 	if c.Network.Unmanaged != "allow" && c.Network.Unmanaged != "refuse" {
 		bad("network.unmanaged %q: want allow or refuse", c.Network.Unmanaged)
 	}
-	if _, err := netip.ParseAddr(c.Tunnels.Bind); err != nil {
-		bad("tunnels.bind %q: want an address", c.Tunnels.Bind)
-	}
-	if c.Tunnels.Advertise == "" {
-		bad("tunnels.advertise: empty")
-	}
-	if c.Sandboxes.Timeout <= 0 || c.Sandboxes.MaxTimeout < c.Sandboxes.Timeout {
-		bad("sandboxes.timeout must be positive and at most max_timeout")
-	}
 	if c.Doctor.Every != 0 && c.Doctor.Every < Duration(time.Minute) {
 		bad("doctor.every %s: want 0, for never, or at least 1m", time.Duration(c.Doctor.Every))
 	}
-	if c.Sandboxes.JournalBytes < 1<<16 {
-		bad("sandboxes.journal_bytes %d: at least 65536", c.Sandboxes.JournalBytes)
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Sandboxes.validate(), c.Tunnels.validate(), c.Remote.validate(), c.Mounts.validate(),
+		c.Retention.validate(), c.Tracing.validate())...)
 }
 
 // ownAnnotations belong to brig, which accounts for cgroups, root filesystems and

@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
+	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/program"
 	"brig/nodeagent/sandboxes"
@@ -24,7 +25,10 @@ const (
 	releaseTimeout = 30 * time.Second
 )
 
-type execService struct{ *Server }
+type execService struct {
+	*Server
+	brigv1connect.UnimplementedExecHandler
+}
 
 // begin runs the program that spec names.
 func (s execService) begin(ctx context.Context, spec *brigv1.ExecSpec, tty, stdin bool) (*engine.Process, time.Duration, error) {
@@ -99,7 +103,7 @@ func (s execService) Stream(ctx context.Context, stream *execStream) error {
 	}
 	defer s.release(ctx, p)
 	out := &sender{stream: stream}
-	if err := out.send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Started_{Started: &brigv1.ExecStreamResponse_Started{}}}); err != nil {
+	if err := out.send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Started{Started: &brigv1.ExecStarted{}}}); err != nil {
 		return err
 	}
 	if size := start.GetSize(); start.GetTty() && size != nil {
@@ -110,9 +114,9 @@ func (s execService) Stream(ctx context.Context, stream *execStream) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { cancel(s.listen(ctx, stream, p)) }()
-	streams := []program.Stream{{From: p.Stdout, To: out.channel(stdoutOf)}}
+	streams := []program.Stream{{From: p.Stdout, To: out.channel(brigv1.Channel_CHANNEL_STDOUT)}}
 	if p.Stderr != nil {
-		streams = append(streams, program.Stream{From: p.Stderr, To: out.channel(stderrOf)})
+		streams = append(streams, program.Stream{From: p.Stderr, To: out.channel(brigv1.Channel_CHANNEL_STDERR)})
 	}
 	exit, err := program.Run(ctx, p, timeout, streams...)
 	if err != nil {
@@ -148,9 +152,8 @@ func obey(ctx context.Context, p *engine.Process, m *brigv1.ExecStreamRequest) e
 		if p.Stdin == nil {
 			return invalid("stdin was sent, but start did not ask for it")
 		}
-		_, _ = p.Stdin.Write(m.Stdin) // a program may close its stdin and live on
-	case *brigv1.ExecStreamRequest_StdinEof:
-		if m.StdinEof {
+		_, _ = p.Stdin.Write(m.Stdin.GetData()) // a program may close its stdin and live on
+		if m.Stdin.GetEof() {
 			return p.CloseStdin(ctx)
 		}
 	case *brigv1.ExecStreamRequest_Resize:
@@ -180,19 +183,14 @@ func (s *sender) send(m *brigv1.ExecStreamResponse) error {
 	return s.stream.Send(m)
 }
 
-func stdoutOf(p []byte) *brigv1.ExecStreamResponse {
-	return &brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Stdout{Stdout: p}}
-}
-
-func stderrOf(p []byte) *brigv1.ExecStreamResponse {
-	return &brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Stderr{Stderr: p}}
-}
-
-func (s *sender) channel(wrap func([]byte) *brigv1.ExecStreamResponse) io.Writer {
+func (s *sender) channel(c brigv1.Channel) io.Writer {
+	var offset uint64
 	return writer(func(p []byte) (int, error) {
-		if err := s.send(wrap(p)); err != nil {
+		output := &brigv1.ExecOutput{Channel: c, Offset: offset, Data: p}
+		if err := s.send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Output{Output: output}}); err != nil {
 			return 0, err
 		}
+		offset += uint64(len(p))
 		return len(p), nil
 	})
 }

@@ -11,9 +11,13 @@ import (
 
 	"brig/internal/version"
 	brigv1 "brig/nodeagent/api/brig/v1"
+	"brig/nodeagent/api/brig/v1/brigv1connect"
 )
 
-type nodeService struct{ *Server }
+type nodeService struct {
+	*Server
+	brigv1connect.UnimplementedNodeHandler
+}
 
 func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoRequest]) (*connect.Response[brigv1.InfoResponse], error) {
 	runsc, err := runscVersion(ctx, s.cfg.Runsc.Path)

@@ -7,12 +7,16 @@ import (
 	"connectrpc.com/connect"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
+	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/output"
 	"brig/nodeagent/record"
 	"brig/nodeagent/socket"
 )
 
-type sandboxService struct{ *Server }
+type sandboxService struct {
+	*Server
+	brigv1connect.UnimplementedSandboxesHandler
+}
 
 // find returns the sandbox that a caller names, if the caller may see it.
 func (s *Server) find(ctx context.Context, ref string) (record.Record, error) {

@@ -69,11 +69,11 @@ func (s *Server) Handler() http.Handler {
 		connect.WithRecover(s.recover),
 	}
 	mux := http.NewServeMux()
-	mux.Handle(brigv1connect.NewSandboxesHandler(sandboxService{s}, opts...))
-	mux.Handle(brigv1connect.NewExecHandler(execService{s}, opts...))
+	mux.Handle(brigv1connect.NewSandboxesHandler(sandboxService{Server: s}, opts...))
+	mux.Handle(brigv1connect.NewExecHandler(execService{Server: s}, opts...))
 	mux.Handle(brigv1connect.NewTunnelsHandler(tunnelService{s}, opts...))
 	mux.Handle(brigv1connect.NewImagesHandler(imageService{s}, opts...))
-	mux.Handle(brigv1connect.NewNodeHandler(nodeService{s}, opts...))
+	mux.Handle(brigv1connect.NewNodeHandler(nodeService{Server: s}, opts...))
 	mux.Handle("GET /metrics", s.metrics)
 	return bounded(mux)
 }

@@ -67,9 +67,32 @@ func requestOf(m *brigv1.CreateRequest) (record.Request, error) {
 		Env:       m.GetEnv(),
 		Workdir:   m.GetWorkdir(),
 		Tags:      m.GetTags(),
-		Resources: record.Resources{CPU: m.GetResources().GetCpu(), MemoryMiB: m.GetResources().GetMemoryMib()},
+		Resources: resourcesOf(m.GetResources()),
 		Network:   policyOf(m.GetNetwork()),
 		Timeout:   timeout,
+
+		Secrets:    m.GetSecrets(),
+		Streams:    record.Streams{Stdin: m.GetStdin(), TTY: m.GetTty()},
+		Checkpoint: m.GetFromCheckpoint(),
+	}
+	if r.IdleTimeout, err = durationOf("idle_timeout", m.GetIdleTimeout()); err != nil {
+		return record.Request{}, err
+	}
+	if r.Ready, err = probeOf(m.GetReady()); err != nil {
+		return record.Request{}, err
+	}
+	if r.Size, err = sizeOf(m.GetSize()); err != nil {
+		return record.Request{}, err
+	}
+	if r.Block, err = blocks(m.GetOverflow(), false); err != nil {
+		return record.Request{}, err
+	}
+	for _, mount := range m.GetMounts() {
+		one, err := mountOf(mount)
+		if err != nil {
+			return record.Request{}, err
+		}
+		r.Mounts = append(r.Mounts, one)
 	}
 	for _, p := range m.GetPorts() {
 		port, err := portOf(p)
@@ -158,10 +181,21 @@ func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
 		OwnerUid:  r.Owner,
 		CreatedAt: timestamppb.New(r.CreatedAt),
 		Network:   policyTo(spec),
-		Resources: &brigv1.Resources{Cpu: r.Request.Resources.CPU, MemoryMib: r.Request.Resources.MemoryMiB},
+		Resources: resourcesTo(r.Request.Resources),
 		Tunnels:   s.tunnelsTo(r.Tunnels),
 
 		PolicyGeneration: generation,
+
+		Secrets:        r.Request.Secrets.Names(),
+		Stdin:          r.Request.Stdin,
+		Tty:            r.Request.TTY,
+		FromCheckpoint: r.Request.Checkpoint,
+	}
+	if r.Request.IdleTimeout > 0 {
+		m.IdleTimeout = durationpb.New(r.Request.IdleTimeout)
+	}
+	for _, mount := range r.Request.Mounts {
+		m.Mounts = append(m.Mounts, mountTo(mount))
 	}
 	if r.Exit != nil {
 		m.Exit = exitTo(*r.Exit)

@@ -113,8 +113,7 @@ func TestGRPC(t *testing.T) {
 	for _, m := range []*brigv1.ExecStreamRequest{
 		{Message: &brigv1.ExecStreamRequest_Start{Start: &brigv1.ExecStart{
 			Exec: &brigv1.ExecSpec{Sandbox: id, Argv: []string{"sh", "-c", "cat; exit 6"}}, Stdin: true}}},
-		{Message: &brigv1.ExecStreamRequest_Stdin{Stdin: []byte("through cat")}},
-		{Message: &brigv1.ExecStreamRequest_StdinEof{StdinEof: true}},
+		{Message: &brigv1.ExecStreamRequest_Stdin{Stdin: &brigv1.ExecInput{Data: []byte("through cat"), Eof: true}}},
 	} {
 		if err := stream.Send(m); err != nil {
 			t.Fatal(err)
@@ -127,7 +126,7 @@ func TestGRPC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stdout.Write(m.GetStdout())
+		stdout.Write(m.GetOutput().GetData())
 		exit = m.GetExit()
 	}
 	if stdout.String() != "through cat" || exit.GetCode() != 6 || exit.GetReason() != brigv1.Reason_REASON_EXITED {

@@ -8,13 +8,17 @@ import (
 	"strings"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
+	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"connectrpc.com/connect"
 )
 
-type fakeExec struct{ *fakeNode }
+type fakeExec struct {
+	brigv1connect.UnimplementedExecHandler
+	node *fakeNode
+}
 
 func (f fakeExec) Run(_ context.Context, req *connect.Request[brigv1.ExecRunRequest]) (*connect.Response[brigv1.ExecRunResponse], error) {
-	if _, err := f.find(req.Msg.Exec.Sandbox); err != nil {
+	if _, err := f.node.find(req.Msg.Exec.Sandbox); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&brigv1.ExecRunResponse{
@@ -32,16 +36,19 @@ func (f fakeExec) Stream(ctx context.Context, stream *connect.BidiStream[brigv1.
 		return err
 	}
 	start := m.GetStart()
-	if _, err := f.find(start.GetExec().GetSandbox()); err != nil {
+	if _, err := f.node.find(start.GetExec().GetSandbox()); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	f.execs = append(f.execs, start)
-	f.mu.Unlock()
-	_ = stream.Send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Started_{}})
-	stdout := func(data []byte) {
-		_ = stream.Send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Stdout{Stdout: data}})
+	f.node.mu.Lock()
+	f.node.execs = append(f.node.execs, start)
+	f.node.mu.Unlock()
+	_ = stream.Send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Started{Started: &brigv1.ExecStarted{}}})
+	output := func(c brigv1.Channel, data []byte) {
+		_ = stream.Send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Output{
+			Output: &brigv1.ExecOutput{Channel: c, Data: data},
+		}})
 	}
+	stdout := func(data []byte) { output(brigv1.Channel_CHANNEL_STDOUT, data) }
 	exit := func(code int32) error {
 		return stream.Send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Exit{
 			Exit: &brigv1.Exit{Code: code, Reason: brigv1.Reason_REASON_EXITED, At: epoch},
@@ -50,7 +57,7 @@ func (f fakeExec) Stream(ctx context.Context, stream *connect.BidiStream[brigv1.
 	argv := start.Exec.Argv
 	if argv[0] == "say" {
 		stdout([]byte(argv[1]))
-		_ = stream.Send(&brigv1.ExecStreamResponse{Message: &brigv1.ExecStreamResponse_Stderr{Stderr: []byte(argv[2])}})
+		output(brigv1.Channel_CHANNEL_STDERR, []byte(argv[2]))
 		return exit(number(argv[3]))
 	}
 	if argv[0] == "await" {
@@ -65,13 +72,14 @@ func (f fakeExec) Stream(ctx context.Context, stream *connect.BidiStream[brigv1.
 			return err
 		}
 		switch m := m.Message.(type) {
-		case *brigv1.ExecStreamRequest_StdinEof:
-			return exit(0)
 		case *brigv1.ExecStreamRequest_Stdin:
-			if argv[0] == "await" && strings.Contains(string(m.Stdin), "q") {
+			if argv[0] == "await" && strings.Contains(string(m.Stdin.Data), "q") {
 				return exit(7)
 			}
-			stdout(m.Stdin)
+			stdout(m.Stdin.Data)
+			if m.Stdin.Eof {
+				return exit(0)
+			}
 		case *brigv1.ExecStreamRequest_Resize:
 			stdout([]byte(fmt.Sprintf("resize %dx%d\n", m.Resize.Columns, m.Resize.Rows)))
 		case *brigv1.ExecStreamRequest_Signal:

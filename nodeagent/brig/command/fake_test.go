@@ -59,7 +59,7 @@ func (n *fakeNode) serve(t *testing.T, socket string) (stop func()) {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(brigv1connect.NewSandboxesHandler(n))
-	mux.Handle(brigv1connect.NewExecHandler(fakeExec{n}))
+	mux.Handle(brigv1connect.NewExecHandler(fakeExec{node: n}))
 	mux.Handle(brigv1connect.NewTunnelsHandler(fakeTunnels{n}))
 	mux.Handle(brigv1connect.NewImagesHandler(fakeImages{n}))
 	mux.Handle(brigv1connect.NewNodeHandler(n))

@@ -72,16 +72,18 @@ func (s *session) forwardSignals(ctx context.Context) {
 // terminal cannot be interrupted, and the process ends soon after.
 func (s *session) forwardStdin(in io.Reader) {
 	buf := make([]byte, 32<<10)
+	var offset uint64
 	for {
 		n, err := in.Read(buf)
 		if n > 0 {
 			// Send marshals at once: buf may be used again.
-			if s.send(&brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Stdin{Stdin: buf[:n]}}) != nil {
+			if s.send(&brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Stdin{Stdin: &brigv1.ExecInput{Offset: offset, Data: buf[:n]}}}) != nil {
 				return
 			}
+			offset += uint64(n)
 		}
 		if err != nil {
-			_ = s.send(&brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_StdinEof{StdinEof: true}})
+			_ = s.send(&brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Stdin{Stdin: &brigv1.ExecInput{Offset: offset, Eof: true}}})
 			return
 		}
 	}
@@ -95,10 +97,12 @@ func (s *session) copyOutput(out, errs io.Writer) (*brigv1.Exit, error) {
 			return nil, ended(err)
 		}
 		switch m := m.GetMessage().(type) {
-		case *brigv1.ExecStreamResponse_Stdout:
-			_, err = out.Write(m.Stdout)
-		case *brigv1.ExecStreamResponse_Stderr:
-			_, err = errs.Write(m.Stderr)
+		case *brigv1.ExecStreamResponse_Output:
+			to := out
+			if m.Output.GetChannel() == brigv1.Channel_CHANNEL_STDERR {
+				to = errs
+			}
+			_, err = to.Write(m.Output.GetData())
 		case *brigv1.ExecStreamResponse_Exit:
 			return m.Exit, nil
 		}
