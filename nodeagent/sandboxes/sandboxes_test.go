@@ -58,7 +58,7 @@ func (n *node) Ensure(ctx context.Context, image string) error {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	cfg := config.Defaults()
-	cfg.StateDir = t.TempDir()
+	cfg.StateDir, cfg.RunDir = t.TempDir(), t.TempDir()
 	authority, err := ca.Open(filepath.Join(cfg.StateDir, "ca"), cfg.Tunnels.Advertise)
 	if err != nil {
 		t.Fatal(err)

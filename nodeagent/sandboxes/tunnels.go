@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"brig/internal/sandbox"
+	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
 	"brig/nodeagent/tunnel"
 )
@@ -113,10 +114,16 @@ func (m *Manager) listen(k *keeper, rec *record.Record, p record.Port) (record.T
 	if k.tunnels[p.Sandbox] != nil {
 		return record.Tunnel{}, errdefs.ErrAlreadyExists
 	}
-	t, port, err := tunnel.OpenRandom(cfg)
+	count, err := m.quota.Take(k.owner, quota.Tunnels, 1)
 	if err != nil {
 		return record.Tunnel{}, err
 	}
+	t, port, err := tunnel.OpenRandom(cfg)
+	if err != nil {
+		count()
+		return record.Tunnel{}, err
+	}
+	k.counted[p.Sandbox] = count
 	k.tunnels[p.Sandbox] = t
 	return record.Tunnel{Port: p, Listen: port}, nil
 }
@@ -152,6 +159,7 @@ func (m *Manager) relistenOne(k *keeper, rec *record.Record, t record.Tunnel) er
 	if err != nil {
 		return err
 	}
+	k.counted[t.Sandbox] = m.quota.Hold(k.owner, quota.Tunnels, 1)
 	k.tunnels[t.Sandbox] = open
 	return nil
 }
@@ -177,6 +185,7 @@ func (m *Manager) unlisten(k *keeper, port uint16) {
 	t := k.tunnels[port]
 	delete(k.tunnels, port)
 	k.mu.Unlock()
+	k.freeTunnel(port)
 	if t != nil {
 		t.Close(0)
 	}

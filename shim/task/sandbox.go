@@ -82,7 +82,7 @@ func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, o runsc.CreateOpt
 	if _, err := b.hold(resources(b.root.spec)); err != nil {
 		return err
 	}
-	return nil
+	return b.root.limitThreads()
 }
 
 // account finds the sandbox's cgroup. Without one an OOM kill looks like any other,
