@@ -7,6 +7,9 @@ import (
 	"brig/nodeagent/record"
 )
 
+// Quota is the node's ledger.
+func (m *Manager) Quota() *quota.Ledger { return m.quota }
+
 // limitsOf a request of the owner's. Of what a quota counts every sandbox needs a limit.
 func (m *Manager) limitsOf(owner uint32) record.Limits {
 	l := m.limits

@@ -258,17 +258,22 @@ func (n *Node) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to.Port()).String())
 }
 
-// Starve ends a sandbox's program as the kernel does at its memory limit.
-func (n *Node) Starve(id string) {
+// Starved kills something in a sandbox, as the kernel does at its memory limit.
+func (n *Node) Starved(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if t := n.tasks[id]; t != nil {
 		t.ooms++
 	}
-	n.end(id, 137)
 }
 
-// OOMKills counts how often that was done.
+// Starve ends a sandbox's program so.
+func (n *Node) Starve(id string) {
+	n.Starved(id)
+	n.Exit(id, 137)
+}
+
+// OOMKills counts how often Starved was called.
 func (n *Node) OOMKills(_ context.Context, id string) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
