@@ -112,14 +112,13 @@ type Tunnel struct {
 	Fault error
 }
 
-// Tunnels of a sandbox, by its ports.
+// Tunnels of a sandbox, in the record's order.
 func (m *Manager) Tunnels(rec record.Record) []Tunnel {
 	k := m.keeper(rec.ID)
 	all := make([]Tunnel, 0, len(rec.Tunnels))
 	for _, t := range rec.Tunnels {
 		all = append(all, m.tunnelOf(k, rec.ID, t))
 	}
-	slices.SortFunc(all, func(a, b Tunnel) int { return int(a.Sandbox) - int(b.Sandbox) })
 	return all
 }
 

@@ -70,7 +70,7 @@ func serve(t *testing.T) *served {
 	manager, err = sandboxes.New(ctx, sandboxes.Parts{
 		Config: &cfg, Store: records, Runtime: node, Network: node, Rules: node, Boot: "b",
 		Tunnels: sandboxes.Tunnels{Pool: pool, Certificates: source},
-		Events: hub, Denials: watcher, Metrics: figures, Quota: quota.New(cfg.Quotas), Log: log,
+		Events:  hub, Denials: watcher, Metrics: figures, Quota: quota.New(cfg.Quotas), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,6 +38,7 @@ func (s tunnelService) List(ctx context.Context, r *connect.Request[brigv1.Tunne
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(rec.Tunnels, func(a, b record.Tunnel) int { return cmp.Compare(a.Sandbox, b.Sandbox) })
 	return connect.NewResponse(&brigv1.TunnelsListResponse{Tunnels: s.tunnelsTo(rec)}), nil
 }
 
