@@ -15,7 +15,7 @@ import (
 
 // stallLook is how often one who cannot write looks whether the one whose bytes they
 // are is still there: nobody reads from that one meanwhile, so nobody would see a reset.
-const stallLook = 10 * time.Second
+const stallLook = 5 * time.Second
 
 // buffers are lent only while there is something to read: a thousand connections that
 // wait hold none.
@@ -34,6 +34,7 @@ type flow struct {
 	spliced     bool // p is lent
 	n           int  // bytes in p
 	waits       bool // to has been full
+	bulk        bool // the last read filled a buffer
 	err         error
 	buffer      *[32 << 10]byte
 }
@@ -73,9 +74,13 @@ func (f *flow) step() error {
 	return stubborn(f.to, f.from, f.buffer[:f.n], f.count)
 }
 
-// filled reads into a pipe or a buffer that it takes for as long as there are bytes.
+// filled reads into a pipe or a buffer that it takes for as long as there are bytes. A
+// buffer is faster for little, a pipe for much.
 func (f *flow) filled(fd uintptr) (done bool) {
-	if f.p, f.spliced = borrow(); f.spliced {
+	if f.bulk {
+		f.p, f.spliced = borrow()
+	}
+	if f.spliced {
 		f.n, f.err = splice(int(fd), f.p.write, pipeSize)
 	} else {
 		f.buffer = buffers.Get().(*[32 << 10]byte)
@@ -85,6 +90,7 @@ func (f *flow) filled(fd uintptr) (done bool) {
 		f.release()
 		return false
 	}
+	f.bulk = f.n >= len(f.buffer)
 	return true
 }
 
