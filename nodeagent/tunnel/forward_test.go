@@ -40,7 +40,6 @@ func TestBytes(t *testing.T) {
 			share := NewPool(roomy).Share()
 			tunnel, conn := connected(t, tc.kind, share, func(sandbox *net.TCPConn) {
 				defer sandbox.Close()
-				time.Sleep(50 * time.Millisecond) // until its buffers are full
 				_, _ = io.Copy(sandbox, sandbox)
 			})
 			go func() {
@@ -112,7 +111,7 @@ func TestResetOfAStalledSender(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			release := make(chan struct{})
-			tunnel, conn := connected(t, kind, NewPool(roomy).Share(), func(*net.TCPConn) { <-release })
+			tunnel, conn := connected(t, kind, NewPool(roomy).Share(), func(sandbox *net.TCPConn) { <-release; sandbox.Close() })
 			defer close(release)
 			if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 				t.Fatal(err)

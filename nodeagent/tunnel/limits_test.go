@@ -16,16 +16,31 @@ import (
 func TestLimits(t *testing.T) {
 	for name, tc := range map[string]struct {
 		limits Limits
-		// opened are from and tunnel of connections; the last one is refused.
+		// opened are from and tunnel of connections; the last one is refused, until leaves
+		// has left.
 		opened []visitor
+		leaves visitor
 	}{
 		"source": {
 			Limits{Node: 9, Sandbox: 9, Tunnel: 9, Source: 2},
 			[]visitor{{"127.0.0.2", 0}, {"127.0.0.2", 0}, {"127.0.0.3", 0}, {"127.0.0.2", 1}, {"127.0.0.2", 0}},
+			visitor{"127.0.0.2", 0},
 		},
-		"tunnel":  {Limits{Node: 9, Sandbox: 9, Tunnel: 2, Source: 9}, []visitor{{"127.0.0.2", 0}, {"127.0.0.3", 0}, {"127.0.0.2", 1}, {"127.0.0.4", 0}}},
-		"sandbox": {Limits{Node: 9, Sandbox: 3, Tunnel: 2, Source: 9}, []visitor{{"127.0.0.2", 0}, {"127.0.0.2", 1}, {"127.0.0.2", 0}, {"127.0.0.2", 2}, {"127.0.0.4", 1}}},
-		"node":    {Limits{Node: 3, Sandbox: 2, Tunnel: 2, Source: 2}, []visitor{{"127.0.0.2", 0}, {"127.0.0.2", 1}, {"127.0.0.2", 2}, {"127.0.0.4", 2}}},
+		"tunnel": {
+			Limits{Node: 9, Sandbox: 9, Tunnel: 2, Source: 9},
+			[]visitor{{"127.0.0.2", 0}, {"127.0.0.3", 0}, {"127.0.0.2", 1}, {"127.0.0.4", 0}},
+			visitor{"127.0.0.3", 0},
+		},
+		"sandbox": {
+			Limits{Node: 9, Sandbox: 3, Tunnel: 2, Source: 9},
+			[]visitor{{"127.0.0.2", 0}, {"127.0.0.2", 1}, {"127.0.0.3", 0}, {"127.0.0.2", 2}, {"127.0.0.4", 1}},
+			visitor{"127.0.0.3", 0},
+		},
+		"node": {
+			Limits{Node: 3, Sandbox: 2, Tunnel: 2, Source: 2},
+			[]visitor{{"127.0.0.2", 0}, {"127.0.0.2", 1}, {"127.0.0.2", 2}, {"127.0.0.4", 2}},
+			visitor{"127.0.0.2", 0},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := NewPool(tc.limits)
@@ -36,17 +51,19 @@ func TestLimits(t *testing.T) {
 				_, address := openWith(t, Config{Kind: record.TCP, Dial: echo, Share: share})
 				addresses = append(addresses, address)
 			}
-			var last net.Conn
+			end := len(tc.opened) - 1
+			places := map[visitor]net.Conn{}
 			for i, v := range tc.opened {
-				conn := v.dial(t, addresses)
-				if err := spoken(conn); (err != nil) != (i == len(tc.opened)-1) {
+				conn, err := v.visit(t, addresses)
+				if (err != nil) != (i == end) {
 					t.Fatalf("connection %d, %+v: %v", i, v, err)
-				} else if err == nil && v.at == tc.opened[len(tc.opened)-1].at && (name != "source" || v == tc.opened[len(tc.opened)-1]) {
-					last = conn
+				}
+				if err == nil {
+					places[v] = conn
 				}
 			}
-			last.Close()
-			await(t, "its place", func() bool { return spoken(tc.opened[len(tc.opened)-1].dial(t, addresses)) == nil })
+			places[tc.leaves].Close()
+			await(t, "its place", func() bool { _, err := tc.opened[end].visit(t, addresses); return err == nil })
 		})
 	}
 }
@@ -56,15 +73,16 @@ type visitor struct {
 	at   int
 }
 
-func (v visitor) dial(t *testing.T, addresses []string) net.Conn {
+// visit opens a connection and is answered, or not.
+func (v visitor) visit(t *testing.T, addresses []string) (net.Conn, error) {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(v.from)}}
 	conn, err := d.DialContext(t.Context(), "tcp", addresses[v.at])
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(func() { conn.Close() })
-	return conn
+	return conn, spoken(conn)
 }
 
 func spoken(conn net.Conn) error {
@@ -101,8 +119,8 @@ func TestBegin(t *testing.T) {
 	var awake, ever atomic.Int32
 	begin := func() func() { awake.Add(1); ever.Add(1); return func() { awake.Add(-1) } }
 	_, address := openWith(t, Config{Kind: record.TCP, Begin: begin, Dial: service(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn); conn.Close() })})
-	conn := visitor{"127.0.0.2", 0}.dial(t, []string{address})
-	if err := spoken(conn); err != nil || awake.Load() != 1 {
+	conn, err := visitor{"127.0.0.2", 0}.visit(t, []string{address})
+	if err != nil || awake.Load() != 1 {
 		t.Errorf("%v; awake %d, want 1", err, awake.Load())
 	}
 	conn.Close()
