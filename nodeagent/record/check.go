@@ -45,12 +45,12 @@ func (r Request) Check(l Limits) (Request, error) {
 		func() error { return CheckWorkdir(r.Workdir) },
 		r.checkTags,
 		func() error { return r.Resources.check(l) },
+		func() error { return r.Streams.check(len(r.Argv) == 0 && r.Checkpoint == "") },
 		func() error { return checkPorts(r.Ports) },
 		r.checkNetwork(l.Ceiling),
 		func() error { return checkTimeout(r.Timeout, l.MaxTimeout) },
 		r.checkIdleTimeout,
 		r.checkReady,
-		r.checkStreams,
 		func() error { return checkMounts(r.Mounts) },
 		r.checkText,
 	} {

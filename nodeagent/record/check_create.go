@@ -67,6 +67,17 @@ func (r Request) checkEnvironment() error {
 	return nil
 }
 
+// CheckExecEnv accepts additions to the environment of a program in the sandbox. A secret
+// stands in place of what has its name, so that name is refused.
+func (r *Record) CheckExecEnv(env map[string]string) error {
+	for _, name := range r.Request.Secrets.Names() {
+		if _, both := env[name]; both {
+			return invalid("env %s is a secret of the sandbox's: choose another name", name)
+		}
+	}
+	return CheckEnv(env)
+}
+
 func (r Request) checkIdleTimeout() error {
 	if r.IdleTimeout != 0 && r.IdleTimeout < MinIdleTimeout {
 		return invalid("invalid idle_timeout %v: want at least %v", r.IdleTimeout, MinIdleTimeout)
@@ -89,13 +100,6 @@ func (r Request) checkReady() error {
 		return invalid("invalid ready.interval %v: want %v to ready.timeout, which is %v", p.Interval, MinReadyInterval, p.Timeout)
 	}
 	return CheckArgv(p.Argv, p.Port == 0)
-}
-
-func (r Request) checkStreams() error {
-	if r.Size != (Size{}) && !r.TTY {
-		return invalid("size is that of a terminal: set tty, or leave it out")
-	}
-	return nil
 }
 
 // checkCheckpoint: programs that run already have all this.

@@ -32,7 +32,7 @@ func TestCheckOfWhatACreateMaySay(t *testing.T) {
 			Mounts:    append(tmpfs("/tmp", "/tmp/a"), bind("/srv/data", "/data")...),
 			Secrets:   Secrets{"TOKEN": "x"},
 			Resources: Resources{CPU: 1, CPURequest: 1, MemoryMiB: 64, MemoryRequestMiB: 64, PIDs: 8, DiskMiB: 16},
-			Streams:   Streams{Stdin: true, TTY: true, Size: Size{80, 24}},
+			Argv:      []string{"sh"}, Streams: Streams{Stdin: true, TTY: true, Size: Size{80, 24}},
 		}, ""},
 		{"requests without limits", Request{Resources: Resources{CPURequest: 2, MemoryRequestMiB: 64}}, ""},
 		{"short idle timeout", Request{IdleTimeout: time.Second - 1}, "invalid idle_timeout 999.999999ms: want at least 1s"},
@@ -83,7 +83,7 @@ func TestCheckOfWhatACreateMaySay(t *testing.T) {
 			"invalid resources.memory_request_mib 65: at most the limit, memory_mib, which is 64"},
 		{"few pids", Request{Resources: Resources{PIDs: 7}}, "invalid resources.pids 7: want at least 8"},
 		{"little disk", Request{Resources: Resources{DiskMiB: 15}}, "invalid resources.disk_mib 15: want at least 16"},
-		{"size without a terminal", Request{Streams: Streams{Size: Size{Columns: 80}}}, "size is that of a terminal: set tty, or leave it out"},
+		{"size without a terminal", Request{Streams: Streams{Size: Size{Columns: 80}}}, "size is given without tty: only a terminal has one"},
 		{"no UTF-8", Request{Argv: []string{"sh", "\xff"}}, `argv contains a NUL byte or is no UTF-8: "\xff"`},
 		{"tag with NUL", Request{Tags: map[string]string{"a": "\x00"}}, `tags contains a NUL byte or is no UTF-8: "\x00"`},
 	} {
@@ -166,6 +166,16 @@ func TestCheckOfWhatIsCounted(t *testing.T) {
 	r.Resources.MemoryMiB = 64
 	if _, err := r.Check(l); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestExecEnv(t *testing.T) {
+	r := Record{Request: Request{Secrets: Secrets{"TOKEN": ""}}}
+	if err := r.CheckExecEnv(map[string]string{"TOKENS": "1"}); err != nil {
+		t.Error(err)
+	}
+	if err := r.CheckExecEnv(map[string]string{"TOKEN": "1"}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a secret's name: %v", err)
 	}
 }
 

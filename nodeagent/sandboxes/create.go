@@ -43,7 +43,8 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 		return record.Record{}, err
 	}
 	rec := record.Record{
-		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(), SecretsSum: sum,
+		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
+		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
 	}
 	release, err := m.take(rec)
 	if err != nil {

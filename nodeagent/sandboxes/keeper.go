@@ -2,8 +2,6 @@ package sandboxes
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 
 	"brig/internal/sandbox"
@@ -37,14 +35,15 @@ type keeper struct {
 	exit     chan struct{}
 	exitOnce sync.Once
 
+	share *tunnel.Share // of the limits of tunnels
+
 	// changing holds one token while the policy is being changed.
 	changing chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	closed  bool       // no tunnel is opened any more
-	tunnels map[uint16]*tunnel.Tunnel
-	counted map[uint16]func() // releases of the quota of tunnels, by port
-	ooms    int               // kills for want of memory that it has survived
+	tunnels map[uint16]*door
+	ooms    int // kills for want of memory that it has survived
 	stands  standing.Standing
 	// superseded is closed when something else stands.
 	superseded chan struct{}
@@ -65,8 +64,7 @@ func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 		clean: make(chan struct{}),
 		exit:  make(chan struct{}),
 
-		tunnels: map[uint16]*tunnel.Tunnel{},
-		counted: map[uint16]func(){},
+		tunnels: map[uint16]*door{},
 	}
 }
 
@@ -78,7 +76,7 @@ func (m *Manager) keeper(id sandbox.ID) *keeper {
 
 func (m *Manager) addKeeper(rec record.Record, abort context.CancelCauseFunc) *keeper {
 	k := newKeeper(rec.ID, abort)
-	k.owner, k.link = rec.Owner, m.rules.Link(string(rec.ID))
+	k.owner, k.link, k.share = rec.Owner, m.rules.Link(string(rec.ID)), m.tunnels.Pool.Share()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.keepers[k.id] = k
@@ -93,7 +91,6 @@ func (m *Manager) dropKeeper(k *keeper) {
 	m.mu.Unlock()
 	m.denials.Forget(k.link)
 	k.release()
-	k.freeTunnels()
 	if err := k.activity.Close(); err != nil {
 		m.log.Warn("the mark of a sandbox's activity was not kept", "sandbox", k.id, "err", err)
 	}
@@ -106,13 +103,6 @@ func (m *Manager) Activity(id sandbox.ID) *activity.Tracker {
 		return k.activity
 	}
 	return activity.New()
-}
-
-// openTunnels are those of now.
-func (k *keeper) openTunnels() []*tunnel.Tunnel {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return slices.Collect(maps.Values(k.tunnels))
 }
 
 func isClosed(c <-chan struct{}) bool {

@@ -71,24 +71,3 @@ func (m *Manager) repeatOr(ctx context.Context, rec record.Record, refusal error
 	}
 	return m.repeat(ctx, earlier, rec)
 }
-
-// freeTunnel gives back what one tunnel counts.
-func (k *keeper) freeTunnel(port uint16) {
-	k.mu.Lock()
-	release := k.counted[port]
-	delete(k.counted, port)
-	k.mu.Unlock()
-	if release != nil {
-		release()
-	}
-}
-
-func (k *keeper) freeTunnels() {
-	k.mu.Lock()
-	all := k.counted
-	k.counted = map[uint16]func(){}
-	k.mu.Unlock()
-	for _, release := range all {
-		release()
-	}
-}

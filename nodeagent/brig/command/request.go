@@ -12,9 +12,10 @@ type createFlags struct {
 	ports         []string
 	policy        policyFlags
 	limits        limitFlags
+	streams       streamFlags
 }
 
-func (f *createFlags) register(cmd *cobra.Command) {
+func (f *createFlags) register(cmd *cobra.Command, overflow string) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "`NAME`, unique among your running sandboxes: at most 64 of [A-Za-z0-9_.-]")
 	fs.StringArrayVar(&f.env, "env", nil, "`KEY=VALUE` added to the image's environment (repeatable)")
@@ -23,6 +24,7 @@ func (f *createFlags) register(cmd *cobra.Command) {
 	f.policy.register(fs)
 	fs.StringArrayVar(&f.ports, "port", nil, "open a tunnel to `PORT`: 8080 (TLS), 8080/h2 or 8080/tcp (repeatable)")
 	f.limits.register(fs)
+	f.streams.register(cmd, overflow)
 }
 
 // request builds the message for IMAGE [-- ARGV…].
@@ -47,7 +49,7 @@ func (f *createFlags) request(cmd *cobra.Command, args []string) (*brigv1.Create
 	if err := f.limits.apply(cmd.Flags(), req); err != nil {
 		return nil, err
 	}
-	return req, nil
+	return req, f.streams.apply(req, cmd.InOrStdin())
 }
 
 // imageAndArgv splits IMAGE [-- ARGV…]; the two dashes may be left out if ARGV
