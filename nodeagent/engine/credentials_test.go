@@ -150,8 +150,12 @@ func TestRequireTLS(t *testing.T) {
 		{"http://127.0.0.1:5000/token", "registry.example"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, tc.url, nil)
-		if res, err := requireTLS(r, tc.registry); !errdefs.IsFailedPrecondition(err) {
+		res, err := requireTLS(r, tc.registry)
+		if !errdefs.IsFailedPrecondition(err) {
 			t.Errorf("%+v: %v, %v", tc, res, err)
+		}
+		if err == nil {
+			res.Body.Close()
 		}
 	}
 }
