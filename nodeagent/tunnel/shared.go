@@ -19,10 +19,12 @@ import (
 const challengeProtocol = "acme-tls/1"
 
 // Of the node's connections one in pendingPart may be in a handshake at the shared port,
-// where they are nobody's yet, and of these one in sourcePart from one source.
+// where they are nobody's yet, and of these one in sourcePart from one source, but a few
+// in any case: an ACME authority looks several times at once.
 const (
 	pendingPart = 8
 	sourcePart  = 16
+	sourceLeast = 16
 )
 
 // relistenWait is the pause between tries to get the shared port.
@@ -49,7 +51,7 @@ type Shared struct {
 // certificates that answer an ACME authority.
 func NewShared(listen netip.AddrPort, l Limits, challenge func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) *Shared {
 	most := max(l.Node/pendingPart, 1)
-	pool := NewPool(Limits{Node: most, Sandbox: most, Tunnel: most, Source: max(most/sourcePart, 1)})
+	pool := NewPool(Limits{Node: most, Sandbox: most, Tunnel: most, Source: max(most/sourcePart, sourceLeast)})
 	return &Shared{
 		listen: listen, challenge: challenge, log: log,
 		pending: pool.Share(), sources: sources{}, routes: map[string]*Tunnel{},

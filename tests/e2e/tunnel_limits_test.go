@@ -221,8 +221,8 @@ while True:
     threading.Thread(target=serve, args=(s.accept()[0],)).start()
 `
 
-// counted is the part of a tunnel under --json that changes.
-type counted struct {
+// tunnelCount is the part of a tunnel under --json that changes.
+type tunnelCount struct {
 	SandboxPort int `json:"sandbox_port"`
 	Port        int
 	Connections int
@@ -231,9 +231,9 @@ type counted struct {
 	Fault       string
 }
 
-func counters(t *testing.T, n *fixture, id string, port int) counted {
+func counters(t *testing.T, n *fixture, id string, port int) tunnelCount {
 	t.Helper()
-	var list []counted
+	var list []tunnelCount
 	if err := json.Unmarshal([]byte(n.Brig(t, "tunnels", "--json", id)), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func counters(t *testing.T, n *fixture, id string, port int) counted {
 		}
 	}
 	t.Fatalf("no tunnel to port %d: %+v", port, list)
-	return counted{}
+	return tunnelCount{}
 }
 
 // served returns when the raw tunnel has led a client to the program and back, and
