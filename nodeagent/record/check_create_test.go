@@ -82,6 +82,7 @@ func TestCheckOfWhatACreateMaySay(t *testing.T) {
 		{"memory request above the limit", Request{Resources: Resources{MemoryMiB: 64, MemoryRequestMiB: 65}},
 			"invalid resources.memory_request_mib 65: at most the limit, memory_mib, which is 64"},
 		{"few pids", Request{Resources: Resources{PIDs: 7}}, "invalid resources.pids 7: want at least 8"},
+		{"memory in bytes", Request{Resources: Resources{MemoryMiB: 1 << 40}}, "invalid resources.memory_mib 1099511627776: want at most 4294967296"},
 		{"little disk", Request{Resources: Resources{DiskMiB: 15}}, "invalid resources.disk_mib 15: want at least 16"},
 		{"size without a terminal", Request{Streams: Streams{Size: Size{Columns: 80}}}, "size is given without tty: only a terminal has one"},
 		{"no UTF-8", Request{Argv: []string{"sh", "\xff"}}, `argv contains a NUL byte or is no UTF-8: "\xff"`},

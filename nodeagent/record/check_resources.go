@@ -50,8 +50,11 @@ func (r Resources) check(l Limits) error {
 		{"pids", r.PIDs, MinPIDs, MaxPIDs},
 		{"disk_mib", r.DiskMiB, MinDisk, MaxDisk},
 	} {
-		if n.n != 0 && (n.n < n.min || n.n > n.max) {
+		if n.n != 0 && n.n < n.min {
 			return invalid("invalid resources.%s %d: want at least %d", n.field, n.n, n.min)
+		}
+		if n.n > n.max {
+			return invalid("invalid resources.%s %d: want at most %d", n.field, n.n, n.max)
 		}
 	}
 	if r.MemoryMiB != 0 && r.MemoryRequestMiB > r.MemoryMiB {
