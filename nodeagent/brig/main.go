@@ -5,10 +5,14 @@ package main
 import (
 	"context"
 	"os"
+	"runtime/debug"
 
 	"brig/nodeagent/brig/command"
 )
 
 func main() {
+	// Little is alive and every piece of a program's output is garbage: collecting at each
+	// few megabytes of it would cost more than passing it on.
+	debug.SetGCPercent(1000)
 	os.Exit(command.Main(context.Background(), command.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:]))
 }

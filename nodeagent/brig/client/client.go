@@ -44,6 +44,8 @@ func transport(socket string) *http.Transport {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Transport{
 		Protocols: &protocols,
+		// A piece of output is one frame, not sixteen.
+		HTTP2: &http.HTTP2Config{MaxReadFrameSize: 1 << 20},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, "unix", socket)
