@@ -113,7 +113,7 @@ func (i *Input) try(offset int64, p []byte, eof bool) (size int64, full bool, er
 func (i *Input) flock(how int) error {
 	return control(i.file, func(fd int) error {
 		for {
-			if err := unix.Flock(fd, how); err != unix.EINTR {
+			if err := unix.Flock(fd, how); !errors.Is(err, unix.EINTR) {
 				return err
 			}
 		}

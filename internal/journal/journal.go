@@ -26,6 +26,7 @@
 package journal
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +47,7 @@ const (
 // from is a start known from before: looking goes on there.
 func startOf(f *os.File, from int64) (int64, error) {
 	start, err := seekData(f, from)
-	if err != unix.ENXIO {
+	if !errors.Is(err, unix.ENXIO) {
 		return start, err
 	}
 	// There was no data. The size is asked for before looking once more: what is written
@@ -55,7 +56,7 @@ func startOf(f *os.File, from int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if start, err = seekData(f, from); err == unix.ENXIO {
+	if start, err = seekData(f, from); errors.Is(err, unix.ENXIO) {
 		return fi.Size(), nil
 	}
 	return start, err
@@ -78,7 +79,7 @@ func writeAt(f *os.File, p []byte, off int64) (n int, err error) {
 	for n < len(p) {
 		var wrote int
 		err := control(f, func(fd int) (err error) { wrote, err = unix.Pwrite(fd, p[n:], off+int64(n)); return err })
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
