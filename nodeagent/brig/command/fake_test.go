@@ -35,6 +35,7 @@ type fakeNode struct {
 	sets      []*brigv1.SetNetworkPolicyRequest
 	asked     []*brigv1.ExplainNetworkRequest
 	events    []*brigv1.Event // sent to whoever listens, who then loses the stream
+	broken    bool            // see WriteInput
 }
 
 type fakeSandbox struct {
