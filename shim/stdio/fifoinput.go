@@ -55,7 +55,7 @@ func (i *fifoInput) start(interrupt func(unix.Signal)) (err error) {
 // copy ends with an error of either side; there is nobody to tell which.
 func (i *fifoInput) copy(from *os.File, interrupt func(unix.Signal)) {
 	defer i.close()
-	buf := make([]byte, bufferBytes)
+	buf := make([]byte, inputBytes)
 	for {
 		n, err := from.Read(buf)
 		if errDeliver := i.deliver(buf[:n], interrupt); err != nil || errDeliver != nil {

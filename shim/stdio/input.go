@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// inputBytes is how much of an input is copied at once.
+const inputBytes = 64 << 10
+
 // input copies a process's stdin from where its task says it comes from.
 type input interface {
 	// start begins to copy, the first time it is called and unless it was closed.

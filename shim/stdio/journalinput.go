@@ -57,7 +57,7 @@ func (j *journalInput) follow(interrupt func(unix.Signal)) {
 // copy returns nil at the end of the input. What a process does not take that has closed
 // its stdin, or has ended, is dropped: its writers are not kept waiting for it.
 func (j *journalInput) copy(interrupt func(unix.Signal)) error {
-	buf := make([]byte, bufferBytes)
+	buf := make([]byte, inputBytes)
 	taking := true
 	for offset := int64(0); j.ctx.Err() == nil; {
 		complete, err := j.isComplete() // before reading: then what is read is all

@@ -3,6 +3,7 @@ package stdio
 import (
 	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,9 @@ import (
 // bufferBytes is how much is copied at once, and fits into the pipe of an output: large
 // enough that the cost of a call does not show, and small enough for a processor's cache.
 const bufferBytes = 256 << 10
+
+// buffers are used again: most execs write little and are many.
+var buffers = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
 
 // output copies from a process to a sink until the process's end is closed. When the
 // sink fails or has ended, it goes on reading: a program is not stopped because its
@@ -58,7 +62,9 @@ func (o *output) copy() {
 	defer close(o.done)
 	defer o.to.end()
 	defer o.from.Close()
-	buf := make([]byte, bufferBytes)
+	whole := buffers.Get().(*[bufferBytes]byte)
+	defer buffers.Put(whole)
+	buf := whole[:]
 	for {
 		o.reading.Store(true)
 		n, err := o.from.Read(buf)
