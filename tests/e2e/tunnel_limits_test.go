@@ -135,7 +135,7 @@ func TestTunnelStorm(t *testing.T) {
 	dialEcho(t, at, nil)
 }
 
-// TestTunnelCounters: what is counted is what was sent, and connections while they are
+// TestTunnelCounters: what is tunnelCount is what was sent, and connections while they are
 // open.
 func TestTunnelCounters(t *testing.T) {
 	t.Parallel()
