@@ -63,7 +63,7 @@ type Tunnel struct {
 	// front begins handshakes, tls goes on with those that are meant for the tunnel. Both
 	// are nil for raw TCP.
 	front, tls *tls.Config
-	traffic  traffic
+	traffic    traffic
 
 	// Of the limits; guarded by the pool's mu.
 	sources sources

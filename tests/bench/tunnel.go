@@ -108,8 +108,12 @@ func dialFrom(namespace string, to netip.AddrPort) (socket, error) {
 		return -1, err
 	}
 	err = unix.SetsockoptInt(int(s), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if err == nil {
-		err = unix.Connect(int(s), sockaddr(to))
+	for err == nil {
+		// Again after a signal it goes on waiting.
+		if err = unix.Connect(int(s), sockaddr(to)); !errors.Is(err, unix.EINTR) {
+			break
+		}
+		err = nil
 	}
 	if err != nil {
 		return -1, errors.Join(err, s.close())
