@@ -8,7 +8,6 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
-	"github.com/containerd/errdefs"
 )
 
 // ExecAdded tells that a program is known and was not started, or that its start is
@@ -50,24 +49,12 @@ func (e *Engine) ResizeExec(ctx context.Context, sandbox, exec string, columns, 
 	return nil
 }
 
-// RemoveExec ends a program if it runs and has it forgotten. What is not there is no
-// error.
-func (e *Engine) RemoveExec(ctx context.Context, sandbox, exec string) error {
-	ctx = e.in(ctx)
-	remove := &tasks.DeleteProcessRequest{ContainerID: sandbox, ExecID: exec}
-	_, err := e.client.TaskService().DeleteProcess(ctx, remove)
-	if gone(err) == nil {
-		return nil
-	}
-	_, errKill := e.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: sandbox, ExecID: exec, Signal: uint32(syscall.SIGKILL)})
-	if gone(errKill) == nil {
-		waiting, cancel := context.WithTimeout(ctx, killWait)
-		defer cancel()
-		_, _ = e.client.TaskService().Wait(waiting, &tasks.WaitRequest{ContainerID: sandbox, ExecID: exec}) // Delete tells
-	}
-	_, err = e.client.TaskService().DeleteProcess(ctx, remove)
-	if err := gone(err); err != nil && !errdefs.IsUnavailable(err) {
-		return fmt.Errorf("remove exec %s: %w", exec, err)
+// ForgetExec removes a program that has ended, or was not started. One that runs is an
+// ErrFailedPrecondition.
+func (e *Engine) ForgetExec(ctx context.Context, sandbox, exec string) error {
+	_, err := e.client.TaskService().DeleteProcess(e.in(ctx), &tasks.DeleteProcessRequest{ContainerID: sandbox, ExecID: exec})
+	if err != nil {
+		return fmt.Errorf("forget exec %s: %w", exec, native(err))
 	}
 	return nil
 }

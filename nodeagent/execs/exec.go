@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -28,22 +29,24 @@ type Exec struct {
 	// ended is closed when its exit is known.
 	ended chan struct{}
 	exit  record.Exit // read after ended
+	// done is closed when nothing is written to its folder any more, unless it is removed.
+	done chan struct{}
 
 	// writing holds one token while stdin is written to.
 	writing chan struct{}
 	input   *journal.Input // of whoever writes
 
-	mu      sync.Mutex // guards what follows
-	holders int        // calls that an exec that is not kept lives for
-	killed  bool       // a client sent SIGKILL
-	timeout *clockTimer
-	awake   func() // tells that it runs no more
+	mu      sync.Mutex  // guards what follows
+	holders int         // calls that an exec that is not kept lives for
+	killed  bool        // a client sent SIGKILL
+	timeout *time.Timer // nil: no deadline
+	awake   func()      // tells that it runs no more
 }
 
 func (m *Manager) newExec(sb Sandbox, id string) *Exec {
 	return &Exec{
 		m: m, sb: sb, id: id, folder: m.folder(sb.ID, id),
-		settled: make(chan struct{}), ended: make(chan struct{}), writing: make(chan struct{}, 1),
+		settled: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}), writing: make(chan struct{}, 1),
 		awake: func() {},
 	}
 }
@@ -51,11 +54,8 @@ func (m *Manager) newExec(sb Sandbox, id string) *Exec {
 // ID of the exec in its sandbox.
 func (x *Exec) ID() string { return x.id }
 
-// Kept tells that it outlives the calls that hold it.
-func (x *Exec) Kept() bool { return x.note.Kept }
-
-// Ended is closed when the exit is known. All output can be read then.
-func (x *Exec) Ended() <-chan struct{} { return x.ended }
+// HasEnded tells that the exit is known. All output can be read then.
+func (x *Exec) HasEnded() bool { return isClosed(x.ended) }
 
 // inRuntime is the exec's name for the runtime, which takes fewer names than clients may
 // give.
@@ -72,11 +72,12 @@ func (x *Exec) Wait(ctx context.Context) (record.Exit, error) {
 	case <-ctx.Done():
 		return record.Exit{}, context.Cause(ctx)
 	case <-x.m.ctx.Done():
-		return record.Exit{}, errEnding
+		return record.Exit{}, ErrEnding
 	}
 }
 
-var errEnding = errdefs.ErrUnavailable.WithMessage("brigd is ending: ask again")
+// ErrEnding is why the calls of a brigd that ends are cancelled.
+var ErrEnding = errdefs.ErrUnavailable.WithMessage("brigd is ending: ask again")
 
 // Signal sends a signal, 1 to 64. To a program that has ended it does nothing.
 func (x *Exec) Signal(ctx context.Context, signal syscall.Signal) error {

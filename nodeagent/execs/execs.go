@@ -23,6 +23,8 @@ package execs
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -127,9 +129,26 @@ func (m *Manager) box(id sandbox.ID) *box {
 	return b
 }
 
-// Forget drops what is in memory of a sandbox that is removed, with its folder.
+// forgetWait bounds how long a removal waits for the last words of execs.
+const forgetWait = 5 * time.Second
+
+// Forget drops what is in memory of a sandbox that has ended, before its folder is
+// removed, and sees to it that nothing is written there any more.
 func (m *Manager) Forget(id sandbox.ID) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	b := m.boxes[id]
 	delete(m.boxes, id)
+	var live []*Exec
+	if b != nil {
+		live = slices.Collect(maps.Values(b.live))
+	}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(m.ctx, forgetWait)
+	defer cancel()
+	for _, x := range live {
+		select {
+		case <-x.done:
+		case <-ctx.Done():
+		}
+	}
 }

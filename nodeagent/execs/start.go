@@ -181,6 +181,9 @@ func (x *Exec) program(s Spec) (engine.Program, error) {
 	}
 	if s.Stdin {
 		path := x.folder.path(stdinFile)
+		if err := journal.CreateInput(path); err != nil {
+			return p, disk("make the stdin of an exec", err)
+		}
 		input, err := journal.OpenInput(path)
 		if err != nil {
 			return p, err

@@ -1,5 +1,5 @@
-// Package output reads back what a sandbox's program has written: its two journals,
-// from any offset, while it runs and after.
+// Package output reads back what a program has written: its journals, from any offset,
+// while it runs and after.
 package output
 
 import (
@@ -14,8 +14,12 @@ import (
 	"brig/internal/journal"
 )
 
-// chunk is the most that is sent at once.
-const chunk = 64 << 10
+// chunk is the most that is sent at once: enough that what every piece costs does not
+// matter.
+const chunk = 256 << 10
+
+// buffers of a chunk. Most streams have nothing to say, and need none.
+var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // Piece of a stream. A jump of Offset means that older bytes were dropped.
 type Piece struct {
@@ -30,40 +34,56 @@ type Request struct {
 	Offsets map[string]int64 // by journal
 	// Ended is closed once no byte will follow; nil: what is there now is all.
 	Ended <-chan struct{}
+	// Read tells what may be released once all up to an offset was sent; nil: nothing.
+	Read func(sent int64) (upTo int64)
 }
 
 // Send reads the journals and hands every piece to send, one at a time, until all
 // was sent or ctx ends.
 func Send(ctx context.Context, r Request, send func(Piece) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// waiting ends with the stream, too: it is what readers wait with.
+	waiting, ended := context.WithCancel(ctx)
+	defer ended()
+	if r.Ended != nil {
+		go func() {
+			select {
+			case <-r.Ended:
+				ended()
+			case <-waiting.Done():
+			}
+		}()
+	}
 	var mu sync.Mutex // one piece at a time
 	serial := func(p Piece) error {
 		mu.Lock()
 		defer mu.Unlock()
 		return send(p)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var wg sync.WaitGroup
-	errs := make([]error, 0, len(r.Offsets))
 	for name, offset := range r.Offsets {
+		s := stream{Request: r, name: name, offset: offset, send: serial}
 		wg.Go(func() {
-			if err := follow(ctx, r, name, offset, serial); err != nil {
+			if err := s.follow(ctx, waiting); err != nil {
 				cancel(err)
-				mu.Lock()
-				errs = append(errs, err)
-				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	if len(errs) > 0 {
-		return errs[0]
-	}
-	return nil
+	return context.Cause(ctx)
 }
 
-func follow(ctx context.Context, r Request, name string, offset int64, send func(Piece) error) error {
-	j, err := journal.Open(filepath.Join(r.Dir, name))
+// stream that is read.
+type stream struct {
+	Request
+	name   string
+	offset int64
+	send   func(Piece) error
+}
+
+func (s *stream) follow(ctx, waiting context.Context) error {
+	j, err := journal.Open(filepath.Join(s.Dir, s.name))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it never came to write anything
 	}
@@ -73,57 +93,46 @@ func follow(ctx context.Context, r Request, name string, offset int64, send func
 	defer j.Close()
 	for {
 		// Looked at before reading: what was written before the end is then read.
-		last := r.Ended == nil || isClosed(r.Ended)
-		if offset, err = drain(ctx, j, name, offset, send); err != nil {
+		last := s.Ended == nil || isClosed(s.Ended)
+		if err = s.drain(ctx, j); err != nil || last {
 			return err
 		}
-		if last {
-			return nil
-		}
-		if err := await(ctx, j, offset, r.Ended); err != nil {
+		err := j.Wait(waiting, s.offset)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && waiting.Err() == nil:
 			return err
 		}
 	}
 }
 
 // drain sends what there is.
-func drain(ctx context.Context, j *journal.Reader, name string, offset int64, send func(Piece) error) (int64, error) {
-	buf := make([]byte, chunk)
+func (s *stream) drain(ctx context.Context, j *journal.Reader) error {
+	if size, err := j.Size(); err != nil || size <= s.offset {
+		return err
+	}
+	buf := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buf)
 	for ctx.Err() == nil {
-		n, at, err := j.ReadAt(buf, offset)
+		n, at, err := j.ReadAt(buf[:], s.offset)
 		if errors.Is(err, io.EOF) {
-			return offset, nil
+			return nil
 		}
 		if err != nil {
-			return offset, err
+			return err
 		}
-		if err := send(Piece{Stream: name, Offset: at, Data: buf[:n]}); err != nil {
-			return offset, fmt.Errorf("send output: %w", err)
+		if err := s.send(Piece{Stream: s.name, Offset: at, Data: buf[:n]}); err != nil {
+			return fmt.Errorf("send output: %w", err)
 		}
-		offset = at + int64(n)
-	}
-	return offset, context.Cause(ctx)
-}
-
-// await returns when there is more, or no more will come.
-func await(ctx context.Context, j *journal.Reader, offset int64, ended <-chan struct{}) error {
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-ended:
-			cancel()
-		case <-waiting.Done():
+		s.offset = at + int64(n)
+		if s.Read != nil {
+			if err := j.Release(s.Read(s.offset)); err != nil {
+				return err
+			}
 		}
-	}()
-	err := j.Wait(waiting, offset)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
 	}
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return context.Cause(ctx)
 }
 
 func isClosed(c <-chan struct{}) bool {

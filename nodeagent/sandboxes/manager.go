@@ -29,6 +29,7 @@ import (
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
+	"brig/nodeagent/execs"
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
@@ -45,7 +46,7 @@ type Runtime interface {
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
-	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
+	execs.Runtime
 }
 
 // Network gives a sandbox its network namespace and address.
@@ -78,6 +79,7 @@ type Manager struct {
 	cfg     *config.Config
 	store   *store.Store
 	runtime Runtime
+	execs   *execs.Manager
 	network Network
 	rules   Rules
 	ca      *ca.CA
@@ -129,6 +131,10 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		return nil, err
 	}
 	return &Manager{
+		execs: execs.New(ctx, execs.Parts{
+			Runtime: p.Runtime, Folder: p.Config.JournalDir, JournalBytes: p.Config.Sandboxes.ExecJournalBytes,
+			Quota: p.Quota, Boot: p.Boot, Log: p.Log,
+		}),
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, ca: p.CA, boot: p.Boot,
 		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
 		limits: record.Limits{
@@ -146,7 +152,10 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 }
 
 // Close waits for the keepers after ctx has ended. Sandboxes go on.
-func (m *Manager) Close() { m.wg.Wait() }
+func (m *Manager) Close() {
+	m.wg.Wait()
+	m.execs.Close()
+}
 
 // Running counts the sandboxes that run or are being made.
 func (m *Manager) Running() int {

@@ -75,6 +75,7 @@ func (m *Manager) adopt(rec record.Record) {
 		}
 	}
 	m.relisten(k, rec)
+	m.execs.Adopt(m.inside(k, nil))
 	if rec.Ending != "" {
 		m.wg.Go(func() { m.end(m.ctx, k, rec.Ending, 0) })
 	}

@@ -65,6 +65,15 @@ func (protoCodec) Marshal(v any) ([]byte, error) {
 	return proto.Marshal(m)
 }
 
+// MarshalAppend lets connect keep its buffers.
+func (protoCodec) MarshalAppend(to []byte, v any) ([]byte, error) {
+	m, err := message(v)
+	if err != nil {
+		return nil, err
+	}
+	return proto.MarshalOptions{}.MarshalAppend(to, m)
+}
+
 func (protoCodec) Unmarshal(data []byte, v any) error {
 	m, err := message(v)
 	if err != nil {

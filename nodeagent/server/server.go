@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"brig/nodeagent/ca"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
+	"brig/nodeagent/execs"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/socket"
 )
@@ -65,6 +67,8 @@ func (s *Server) Handler() http.Handler {
 		connect.WithCodec(jsonCodec{name: "json; charset=utf-8"}),
 		connect.WithCodec(protoCodec{}),
 		connect.WithReadMaxBytes(maxMessage),
+		// What goes through a socket of this machine is not worth compressing.
+		connect.WithCompressMinBytes(math.MaxInt),
 		connect.WithInterceptors(edge{log: s.log}),
 		connect.WithRecover(s.recover),
 	}
@@ -83,8 +87,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	calls, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	calls, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	srv := &http.Server{
 		Handler:           s.Handler(),
 		Protocols:         &protocols,
@@ -103,7 +107,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	cancel()
+	cancel(execs.ErrEnding)
 	closing, done := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer done()
 	if err := srv.Shutdown(closing); err != nil {
