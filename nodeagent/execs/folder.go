@@ -34,6 +34,7 @@ type note struct {
 	TTY    bool          `json:"tty,omitempty"`
 	Stdin  bool          `json:"stdin,omitempty"`
 	Block  bool          `json:"block,omitempty"`
+	Max    int64         `json:"max"`  // of an output journal, whatever the configuration says by now
 	Boot   string        `json:"boot"` // id of the boot that Deadline counts from
 	Due    time.Duration `json:"due,omitempty"`
 }

@@ -3,6 +3,7 @@ package execs
 import (
 	"context"
 
+	"brig/internal/journal"
 	"brig/nodeagent/output"
 )
 
@@ -13,21 +14,20 @@ type Offsets struct{ Stdout, Stderr int64 }
 // it goes on until the program has ended; else what is there now is all. Of an exec that
 // blocks, what was sent counts as read.
 func (x *Exec) Read(ctx context.Context, from Offsets, follow bool, send func(output.Piece) error) error {
-	r := output.Request{
-		Dir:     string(x.folder),
-		Offsets: map[string]int64{stdoutFile: from.Stdout},
-	}
+	streams := []output.Stream{{Name: stdoutFile, Journal: x.journal(stdoutFile), Offset: from.Stdout}}
 	if !x.note.TTY {
-		r.Offsets[stderrFile] = from.Stderr
+		streams = append(streams, output.Stream{Name: stderrFile, Journal: x.journal(stderrFile), Offset: from.Stderr})
 	}
-	if x.note.Block {
-		r.Read = x.journal(stdoutFile).Read // but for the path, that of stderr is the same
-	}
+	var ended <-chan struct{}
 	if follow {
-		r.Ended = x.ended
+		ended = x.ended
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(x.m.ctx, func() { cancel(ErrEnding) })()
-	return output.Send(ctx, r, send)
+	return output.Send(ctx, streams, ended, send)
+}
+
+func (x *Exec) journal(name string) journal.Spec {
+	return journal.Spec{Path: x.folder.path(name), Max: x.note.Max, Block: x.note.Block}
 }

@@ -129,7 +129,7 @@ func (x *Exec) claim(s Spec) error {
 func (x *Exec) launch(ctx context.Context, s Spec, digest string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Boot: x.m.Boot}
+	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.m.JournalBytes, Boot: x.m.Boot}
 	if s.Timeout > 0 {
 		now, err := clock.Now()
 		if err != nil {
@@ -191,10 +191,6 @@ func (x *Exec) program(s Spec) (engine.Program, error) {
 		x.input, p.Stdin = input, journal.InputURI(path)
 	}
 	return p, nil
-}
-
-func (x *Exec) journal(name string) journal.Spec {
-	return journal.Spec{Path: x.folder.path(name), Max: x.m.JournalBytes, Block: x.note.Block}
 }
 
 // noSandbox says so if a program did not start because its sandbox has ended.

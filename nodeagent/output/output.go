@@ -8,82 +8,64 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"brig/internal/journal"
 )
 
-// chunk is the most that is sent at once: enough that what every piece costs does not
-// matter.
+// chunk is the most that is sent at once: large enough that the cost of a message does not
+// show, small against what is kept for a reader that comes again.
 const chunk = 256 << 10
 
-// buffers of a chunk. Most streams have nothing to say, and need none.
-var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+// Stream is one journal, from an offset on.
+type Stream struct {
+	Name    string // of its pieces
+	Journal journal.Spec
+	Offset  int64
+}
 
-// Piece of a stream. A jump of Offset means that older bytes were dropped.
+// Piece of a stream. A jump of Offset means that older bytes were dropped; at the end of
+// what is there such a piece may be empty.
 type Piece struct {
-	Stream string // the journal's file name
+	Stream string
 	Offset int64
 	Data   []byte
 }
 
-// Request says what to read.
-type Request struct {
-	Dir     string
-	Offsets map[string]int64 // by journal
-	// Ended is closed once no byte will follow; nil: what is there now is all.
-	Ended <-chan struct{}
-	// Read tells what may be released once all up to an offset was sent; nil: nothing.
-	Read func(sent int64) (upTo int64)
-}
-
-// Send reads the journals and hands every piece to send, one at a time, until all
-// was sent or ctx ends.
-func Send(ctx context.Context, r Request, send func(Piece) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	// waiting ends with the stream, too: it is what readers wait with.
-	waiting, ended := context.WithCancel(ctx)
-	defer ended()
-	if r.Ended != nil {
-		go func() {
-			select {
-			case <-r.Ended:
-				ended()
-			case <-waiting.Done():
-			}
-		}()
-	}
+// Send reads journals and hands every piece to send, one at a time, until all was sent or
+// ctx ends. What was sent of a journal that blocks is released. A journal that is not
+// there has no bytes. Once ended is closed no byte will follow; nil: what is there now is
+// all.
+func Send(ctx context.Context, streams []Stream, ended <-chan struct{}, send func(Piece) error) error {
 	var mu sync.Mutex // one piece at a time
 	serial := func(p Piece) error {
 		mu.Lock()
 		defer mu.Unlock()
 		return send(p)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
-	for name, offset := range r.Offsets {
-		s := stream{Request: r, name: name, offset: offset, send: serial}
+	errs := make([]error, 0, len(streams))
+	for _, s := range streams {
 		wg.Go(func() {
-			if err := s.follow(ctx, waiting); err != nil {
+			if err := follow(ctx, s, ended, serial); err != nil {
 				cancel(err)
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	return context.Cause(ctx)
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	return nil
 }
 
-// stream that is read.
-type stream struct {
-	Request
-	name   string
-	offset int64
-	send   func(Piece) error
-}
-
-func (s *stream) follow(ctx, waiting context.Context) error {
-	j, err := journal.Open(filepath.Join(s.Dir, s.name))
+func follow(ctx context.Context, s Stream, ended <-chan struct{}, send func(Piece) error) error {
+	j, err := journal.Open(s.Journal.Path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it never came to write anything
 	}
@@ -91,45 +73,50 @@ func (s *stream) follow(ctx, waiting context.Context) error {
 		return err
 	}
 	defer j.Close()
+	growing, cancel := context.WithCancel(ctx) // until no more will come
+	defer cancel()
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-growing.Done():
+		}
+	}()
+	buf := make([]byte, chunk)
 	for {
 		// Looked at before reading: what was written before the end is then read.
-		last := s.Ended == nil || isClosed(s.Ended)
-		if err = s.drain(ctx, j); err != nil || last {
+		last := ended == nil || isClosed(ended)
+		if err = s.drain(ctx, j, buf, send); err != nil {
 			return err
 		}
-		err := j.Wait(waiting, s.offset)
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case err != nil && waiting.Err() == nil:
+		if last {
+			return nil
+		}
+		if err := j.Wait(growing, s.Offset); growing.Err() == nil && err != nil {
 			return err
 		}
 	}
 }
 
 // drain sends what there is.
-func (s *stream) drain(ctx context.Context, j *journal.Reader) error {
-	if size, err := j.Size(); err != nil || size <= s.offset {
-		return err
-	}
-	buf := buffers.Get().(*[chunk]byte)
-	defer buffers.Put(buf)
+func (s *Stream) drain(ctx context.Context, j *journal.Reader, buf []byte, send func(Piece) error) error {
 	for ctx.Err() == nil {
-		n, at, err := j.ReadAt(buf[:], s.offset)
-		if errors.Is(err, io.EOF) {
+		n, at, err := j.ReadAt(buf, s.Offset)
+		if errors.Is(err, io.EOF) && at == s.Offset {
 			return nil
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if err := s.send(Piece{Stream: s.name, Offset: at, Data: buf[:n]}); err != nil {
+		if err := send(Piece{Stream: s.Name, Offset: at, Data: buf[:n]}); err != nil {
 			return fmt.Errorf("send output: %w", err)
 		}
-		s.offset = at + int64(n)
-		if s.Read != nil {
-			if err := j.Release(s.Read(s.offset)); err != nil {
-				return err
-			}
+		s.Offset = at + int64(n)
+		if !s.Journal.Block {
+			continue
+		}
+		if err := j.Release(s.Journal.Read(s.Offset)); err != nil {
+			return err
 		}
 	}
 	return context.Cause(ctx)

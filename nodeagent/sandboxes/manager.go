@@ -47,6 +47,7 @@ type Runtime interface {
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
 	execs.Runtime
+	Resize(ctx context.Context, id string, columns, rows uint16) error
 }
 
 // Network gives a sandbox its network namespace and address.
