@@ -95,7 +95,17 @@ func (f folder) write(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	return disk("write an exec's "+name, os.WriteFile(f.path(name), data, 0o600))
+	// Without package os, which would have the file polled first: this is on the path of
+	// every exec.
+	fd, err := unix.Open(f.path(name), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return disk("write an exec's "+name, err)
+	}
+	n, err := unix.Write(fd, data)
+	if err == nil && n < len(data) {
+		err = unix.ENOSPC
+	}
+	return disk("write an exec's "+name, errors.Join(err, unix.Close(fd)))
 }
 
 // read is strict, as everything that brigd reads back.
@@ -134,4 +144,13 @@ func (f folder) timedOut() bool {
 	return err == nil
 }
 
-func (f folder) remove() error { return os.RemoveAll(string(f)) }
+// remove what is known to be there, and then, if that was not all, whatever is.
+func (f folder) remove() error {
+	for _, name := range []string{stdoutFile, stderrFile, noteFile} {
+		_ = unix.Unlink(f.path(name)) // else the folder is not empty
+	}
+	if unix.Rmdir(string(f)) == nil {
+		return nil
+	}
+	return os.RemoveAll(string(f))
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"time"
 
 	"brig/nodeagent/output"
 	"brig/nodeagent/record"
@@ -28,12 +29,26 @@ func (m *Manager) Run(ctx context.Context, sb Sandbox, s Spec, stdin []byte, max
 	if err != nil {
 		return Result{}, err
 	}
+	x.awaitBrief()
 	stdout, stderr := keeper{max: max}, keeper{max: max}
 	exit, err := x.Copy(ctx, bytes.NewReader(stdin), &stdout, &stderr)
 	if !IsEnding(ctx, err) {
 		x.Leave()
 	}
 	return Result{stdout.data, stderr.data, stdout.more || stderr.more, exit}, err
+}
+
+// brief is how long a program may run before its output is looked at. Most that are run
+// for their output alone have ended by then, and it is all there.
+const brief = 20 * time.Millisecond
+
+func (x *Exec) awaitBrief() {
+	timer := time.NewTimer(brief)
+	defer timer.Stop()
+	select {
+	case <-x.ended:
+	case <-timer.C:
+	}
 }
 
 // Copy passes stdin on, if the exec has one, hands on all output as it comes, and returns

@@ -38,12 +38,10 @@ func (m *Manager) Start(ctx context.Context, sb Sandbox, s Spec) (*Exec, error) 
 	x, mine := m.register(sb, id)
 	if mine {
 		// A start that has begun is seen through: half of one is nothing to leave behind.
-		err := x.begin(context.WithoutCancel(ctx), s, digest)
-		if err != nil {
+		if err := x.begin(context.WithoutCancel(ctx), s, digest); err != nil {
 			x.refuse(err)
 			return nil, err
 		}
-		return x, nil
 	}
 	if err := x.await(ctx); err != nil {
 		x.Leave()
