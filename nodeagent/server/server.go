@@ -67,7 +67,8 @@ func (s *Server) Handler() http.Handler {
 		connect.WithCodec(jsonCodec{name: "json; charset=utf-8"}),
 		connect.WithCodec(protoCodec{}),
 		connect.WithReadMaxBytes(maxMessage),
-		// What goes through a socket of this machine is not worth compressing.
+		// Never: a client of this machine gains nothing by it, output would be as slow as
+		// gzip, and a stream that nobody reads could be ahead of its reader without bound.
 		connect.WithCompressMinBytes(math.MaxInt),
 		connect.WithInterceptors(edge{log: s.log}),
 		connect.WithRecover(s.recover),

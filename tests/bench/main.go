@@ -99,6 +99,8 @@ var measures = []nodeMeasure{
 	{"exec: API overhead", measureOverhead},
 	{"exec: stdout throughput", measureOutput},
 	{"idle sandbox", measureIdle},
+	{"tunnel: throughput", measureTunnelThroughput},
+	{"tunnel: round trip, and what it adds", measureTunnelRoundTrip},
 }
 
 // benchmark runs the measures whose names hold o.only: those of a node on a throwaway
