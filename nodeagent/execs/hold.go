@@ -40,10 +40,10 @@ func (x *Exec) vanish() {
 	}
 	x.rest()
 	x.closeInput()
+	x.drop()
 	if err := x.folder.remove(); err != nil {
 		x.m.Log.Error("remove an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
 	}
-	x.drop()
 }
 
 // forget has the runtime forget the program, killed if it runs.

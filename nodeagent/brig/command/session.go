@@ -134,7 +134,7 @@ func (s *session) forwardSignals(ctx context.Context) {
 func (s *session) follow(ctx context.Context, out, errs io.Writer) (*brigv1.Exit, error) {
 	for {
 		exit, err := s.followStream(ctx, out, errs)
-		if err == nil || !away(err) {
+		if err == nil || !broke(err) {
 			return exit, err
 		}
 		if err := s.reconnect(ctx); err != nil {
@@ -153,7 +153,7 @@ func (s *session) reconnect(ctx context.Context) error {
 	}
 	for {
 		err := s.connect(ctx, &brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Attach{Attach: attach}})
-		if err == nil || !away(err) {
+		if err == nil || !broke(err) {
 			return err
 		}
 		select {
@@ -164,9 +164,9 @@ func (s *session) reconnect(ctx context.Context) error {
 	}
 }
 
-// away tells that brigd is not there, or is going. A stream that breaks has any code, but
+// broke tells that brigd is not there, or is going. A stream that breaks has any code, but
 // none that brigd gave it.
-func away(err error) bool {
+func broke(err error) bool {
 	var dial *client.DialError
 	var remote *connect.Error
 	switch {
@@ -200,6 +200,9 @@ func (s *session) followStream(ctx context.Context, out, errs io.Writer) (*brigv
 			}
 			if _, err := to.Write(m.Output.GetData()); err != nil {
 				return nil, err
+			}
+			if gone := m.Output.GetOffset() - s.offsets[m.Output.GetChannel()]; gone > 0 {
+				fmt.Fprintf(errs, "brig: %d bytes of output are gone: the node keeps a bounded amount\n", gone)
 			}
 			s.offsets[m.Output.GetChannel()] = m.Output.GetOffset() + uint64(len(m.Output.GetData()))
 		case *brigv1.ExecStreamResponse_StdinAcknowledged:
