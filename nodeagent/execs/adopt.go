@@ -45,7 +45,7 @@ func (m *Manager) adopt(x *Exec) {
 	}
 	b := m.box(x.sb.ID)
 	m.mu.Lock()
-	b.live[x.id] = x
+	b.live[x.id], x.counted = x, true
 	m.mu.Unlock()
 	if known {
 		x.exit = exit
@@ -93,7 +93,7 @@ func (x *Exec) unstarted() bool {
 // neverRan undoes a start that nobody was told of.
 func (x *Exec) neverRan() {
 	x.rest()
-	x.uncount(true)
+	x.uncount()
 	if err := x.folder.remove(); err != nil {
 		x.m.Log.Error("remove an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
 	}

@@ -14,17 +14,18 @@ func (x *Exec) count(keep bool) bool {
 		return false
 	}
 	b.kept++
+	x.counted = true
 	return true
 }
 
-func (x *Exec) uncount(keep bool) {
-	if !keep {
-		return
-	}
-	b := x.m.box(x.sb.ID)
+// uncount what is not on disk any more.
+func (x *Exec) uncount() {
 	x.m.mu.Lock()
 	defer x.m.mu.Unlock()
-	b.kept--
+	if b := x.m.boxes[x.sb.ID]; b != nil && x.counted {
+		b.kept--
+	}
+	x.counted = false
 }
 
 // wake marks that it runs, for its owner's quota, which release ends, and for the sandbox.

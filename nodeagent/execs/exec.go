@@ -23,6 +23,8 @@ type Exec struct {
 	folder folder
 	note   note // read after settled
 
+	counted bool // among those that are kept; guarded by Manager.mu
+
 	// settled is closed when it is known to run, to have run, or not to.
 	settled chan struct{}
 	fault   error // why it does not; read after settled

@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{Node: fake.New("x"), dir: t.TempDir(), id: sandbox.NewID(), ended: make(chan struct{})}
 	s := engine.Sandbox{ID: string(w.id)}
-	if err := errors.Join(w.Create(t.Context(), s), w.Node.Start(t.Context(), s)); err != nil {
+	if err := errors.Join(w.Create(t.Context(), s), w.Start(t.Context(), s)); err != nil {
 		t.Fatal(err)
 	}
 	return w

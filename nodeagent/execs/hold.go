@@ -40,6 +40,7 @@ func (x *Exec) vanish() {
 	}
 	x.rest()
 	x.closeInput()
+	x.uncount()
 	x.drop()
 	if err := x.folder.remove(); err != nil {
 		x.m.Log.Error("remove an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)

@@ -3,6 +3,7 @@ package execs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -82,7 +83,7 @@ func (x *Exec) feed(ctx context.Context, stdin io.Reader) error {
 	buf := make([]byte, 256<<10)
 	for offset := int64(0); ; {
 		n, err := io.ReadFull(stdin, buf)
-		eof := err == io.EOF || err == io.ErrUnexpectedEOF
+		eof := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !eof {
 			return err
 		}

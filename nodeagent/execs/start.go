@@ -96,7 +96,7 @@ func (x *Exec) begin(ctx context.Context, s Spec, digest string) error {
 		return err
 	}
 	if err = x.launch(ctx, s, digest); err != nil {
-		x.uncount(s.Keep)
+		x.uncount()
 		return errors.Join(err, x.folder.remove())
 	}
 	close(x.settled)
@@ -117,7 +117,7 @@ func (x *Exec) claim(s Spec) error {
 	}
 	err := x.folder.claim()
 	if err != nil {
-		x.uncount(s.Keep)
+		x.uncount()
 	}
 	return err
 }
