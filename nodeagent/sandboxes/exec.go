@@ -11,6 +11,9 @@ import (
 // StartExec runs a program in a sandbox, or finds the one that has its id. The caller
 // holds it, and must leave it.
 func (m *Manager) StartExec(ctx context.Context, rec record.Record, s execs.Spec) (*execs.Exec, error) {
+	if err := rec.CheckExecEnv(s.Env); err != nil {
+		return nil, err
+	}
 	return m.execs.Start(ctx, m.around(rec), s)
 }
 
@@ -21,6 +24,9 @@ func (m *Manager) FindExec(ctx context.Context, rec record.Record, id string) (*
 
 // RunExec runs a program to its end, with at most max bytes of each output.
 func (m *Manager) RunExec(ctx context.Context, rec record.Record, s execs.Spec, stdin []byte, max int) (execs.Result, error) {
+	if err := rec.CheckExecEnv(s.Env); err != nil {
+		return execs.Result{}, err
+	}
 	return m.execs.Run(ctx, m.around(rec), s, stdin, max)
 }
 

@@ -108,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	cancel(execs.ErrEnding)
+	cancel(errEnding)
 	closing, done := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer done()
 	if err := srv.Shutdown(closing); err != nil {
@@ -116,6 +116,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	return nil
 }
+
+// errEnding is what a call is told that brigd's end cut off: a client that can go on where
+// it was asks again.
+var errEnding = execs.ErrEnding
 
 // shutdownTimeout is how long calls may take to notice that they are cancelled.
 const shutdownTimeout = 10 * time.Second
