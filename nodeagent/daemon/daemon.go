@@ -154,9 +154,6 @@ func (d *daemon) openManager(ctx context.Context) error {
 	d.manager.Watch(d.engine.Events)
 	recovering, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
-	if err := d.engine.RemoveExecs(recovering); err != nil {
-		d.Log.Warn("remove left execs", "err", err)
-	}
 	if err := d.manager.Recover(recovering); errors.Is(err, sandboxes.ErrRecords) {
 		return err
 	} else if err != nil {

@@ -13,14 +13,15 @@ package engine
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/log"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"brig/internal/config"
 )
@@ -36,7 +37,9 @@ type Engine struct {
 	client    *containerd.Client
 	namespace string
 	cgroup    string
-	execDir   string
+
+	mu        sync.Mutex                // guards what follows
+	processes map[string]*specs.Process // of sandboxes that ran an exec; never changed
 }
 
 // Connect prepares to talk to the containerd of cfg; that one need not run yet.
@@ -52,16 +55,12 @@ func Connect(cfg *config.Config) (*Engine, error) {
 	if err := tempMounts(filepath.Join(cfg.RunDir, "tmp")); err != nil {
 		return nil, err
 	}
-	e := &Engine{
+	return &Engine{
 		client:    client,
 		namespace: cfg.Containerd.Namespace,
 		cgroup:    cfg.CgroupParent(),
-		execDir:   filepath.Join(cfg.RunDir, "x"),
-	}
-	if err := os.MkdirAll(e.execDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of exec streams: %w", err)
-	}
-	return e, nil
+		processes: map[string]*specs.Process{},
+	}, nil
 }
 
 // Close ends the connection.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -24,6 +22,7 @@ const killWait = 15 * time.Second
 // runs. What is not there is no error.
 func (e *Engine) Remove(ctx context.Context, id string) error {
 	ctx = e.in(ctx)
+	e.forgetProcess(id)
 	if err := e.removeTask(ctx, id); err != nil {
 		return err // what the task may still use stays
 	}
@@ -31,7 +30,6 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 		join(e.client.ContainerService().Delete(ctx, id)),
 		join(e.client.SnapshotService(snapshotter).Remove(ctx, id)),
 		join(e.client.LeasesService().Delete(ctx, leases.Lease{ID: id})),
-		os.RemoveAll(filepath.Join(e.execDir, id)),
 	)
 }
 

@@ -3,6 +3,7 @@
 package output
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,15 +14,25 @@ import (
 	"brig/internal/journal"
 )
 
-// chunk is the most that is sent at once: large enough that the cost of a message does not
-// show, small against what is kept for a reader that comes again.
-const chunk = 256 << 10
+const (
+	// chunk is the most that is sent at once: large enough that the cost of a message does
+	// not show, small against what is kept for a reader that comes again, and with what is
+	// around it less than the largest frame that our clients take.
+	chunk = 15 << 16
+	// step is how much is released at once, of a journal that is large enough.
+	step = 1 << 20
+)
+
+// buffers of a chunk. Most streams have nothing to say, and need none.
+var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // Stream is one journal, from an offset on.
 type Stream struct {
 	Name    string // of its pieces
 	Journal journal.Spec
 	Offset  int64
+
+	released int64
 }
 
 // Piece of a stream. A jump of Offset means that older bytes were dropped; at the end of
@@ -82,11 +93,10 @@ func follow(ctx context.Context, s Stream, ended <-chan struct{}, send func(Piec
 		case <-growing.Done():
 		}
 	}()
-	buf := make([]byte, chunk)
 	for {
 		// Looked at before reading: what was written before the end is then read.
 		last := ended == nil || isClosed(ended)
-		if err = s.drain(ctx, j, buf, send); err != nil {
+		if err = s.drain(ctx, j, send); err != nil {
 			return err
 		}
 		if last {
@@ -99,9 +109,14 @@ func follow(ctx context.Context, s Stream, ended <-chan struct{}, send func(Piec
 }
 
 // drain sends what there is.
-func (s *Stream) drain(ctx context.Context, j *journal.Reader, buf []byte, send func(Piece) error) error {
+func (s *Stream) drain(ctx context.Context, j *journal.Reader, send func(Piece) error) error {
+	if size, err := j.Size(); err != nil || size == s.Offset {
+		return cmp.Or(err, context.Cause(ctx))
+	}
+	buf := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buf)
 	for ctx.Err() == nil {
-		n, at, err := j.ReadAt(buf, s.Offset)
+		n, at, err := j.ReadAt(buf[:], s.Offset)
 		if errors.Is(err, io.EOF) && at == s.Offset {
 			return nil
 		}
@@ -112,14 +127,21 @@ func (s *Stream) drain(ctx context.Context, j *journal.Reader, buf []byte, send 
 			return fmt.Errorf("send output: %w", err)
 		}
 		s.Offset = at + int64(n)
-		if !s.Journal.Block {
-			continue
-		}
-		if err := j.Release(s.Journal.Read(s.Offset)); err != nil {
+		if err := s.release(j); err != nil {
 			return err
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// release what may be, a good deal at a time: for the file system each is work.
+func (s *Stream) release(j *journal.Reader) error {
+	upTo := s.Journal.Read(s.Offset) / journal.Chunk * journal.Chunk // no more is released
+	if !s.Journal.Block || upTo-s.released < min(step, s.Journal.Max/4) {
+		return nil
+	}
+	s.released = upTo
+	return j.Release(upTo)
 }
 
 func isClosed(c <-chan struct{}) bool {

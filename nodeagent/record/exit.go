@@ -41,6 +41,7 @@ var codes = map[sandbox.Reason]int{
 	sandbox.ReasonIdleTimeout:  124,
 	sandbox.ReasonExecTimeout:  124,
 	sandbox.ReasonTerminated:   killed,
+	sandbox.ReasonOOM:          killed,
 	sandbox.ReasonRuntimeCrash: killed,
 	sandbox.ReasonStartFailed:  255,
 	sandbox.ReasonLost:         255,

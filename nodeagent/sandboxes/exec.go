@@ -2,49 +2,59 @@ package sandboxes
 
 import (
 	"context"
-	"crypto/rand"
 
-	"github.com/containerd/errdefs"
-
-	"brig/nodeagent/engine"
+	"brig/internal/sandbox"
+	"brig/nodeagent/execs"
 	"brig/nodeagent/record"
 )
 
-// Program is what to run in a running sandbox.
-type Program struct {
-	Argv    []string
-	Env     map[string]string
-	Workdir string
-	TTY     bool
-	Stdin   bool
+// StartExec runs a program in a sandbox, or finds the one that has its id. The caller
+// holds it, and must leave it.
+func (m *Manager) StartExec(ctx context.Context, rec record.Record, s execs.Spec) (*execs.Exec, error) {
+	if err := rec.CheckExecEnv(s.Env); err != nil {
+		return nil, err
+	}
+	return m.execs.Start(ctx, m.around(rec), s)
 }
 
-// Exec runs a program in a sandbox. The process must be released.
-func (m *Manager) Exec(ctx context.Context, rec record.Record, p Program) (*engine.Process, error) {
-	if err := record.CheckArgv(p.Argv, true); err != nil {
-		return nil, err
+// FindExec finds one that runs, or that is kept. The caller holds it, and must leave it.
+func (m *Manager) FindExec(ctx context.Context, rec record.Record, id string) (*execs.Exec, error) {
+	return m.execs.Find(ctx, m.around(rec), id)
+}
+
+// RunExec runs a program to its end, with at most max bytes of each output.
+func (m *Manager) RunExec(ctx context.Context, rec record.Record, s execs.Spec, stdin []byte, max int) (execs.Result, error) {
+	if err := rec.CheckExecEnv(s.Env); err != nil {
+		return execs.Result{}, err
 	}
-	if err := rec.CheckExecEnv(p.Env); err != nil {
-		return nil, err
-	}
-	if err := record.CheckWorkdir(p.Workdir); err != nil {
-		return nil, err
-	}
+	return m.execs.Run(ctx, m.around(rec), s, stdin, max)
+}
+
+// around is the sandbox of an exec, which may have ended.
+func (m *Manager) around(rec record.Record) execs.Sandbox {
 	k, err := m.running(rec.ID)
-	if err != nil {
-		return nil, err
+	if k == nil {
+		k = m.keeper(rec.ID)
 	}
-	process, err := m.runtime.Exec(ctx, engine.Program{
-		Sandbox: string(rec.ID),
-		ID:      "x-" + rand.Text()[:16],
-		Argv:    p.Argv,
-		Env:     p.Env,
-		Workdir: p.Workdir,
-		TTY:     p.TTY,
-		Stdin:   p.Stdin,
-	})
-	if err != nil && (isClosed(k.ended) || isClosed(k.exit) || errdefs.IsNotFound(err)) {
-		return nil, notRunning(rec.ID)
+	if k != nil {
+		return m.inside(k, err)
 	}
-	return process, err
+	ended := make(chan struct{})
+	close(ended)
+	return execs.Sandbox{ID: rec.ID, Owner: rec.Owner, Refusal: err, Ended: ended, Fate: m.fate(rec.ID)}
+}
+
+// inside is a sandbox that has a keeper. refusal is why nothing can be started in it.
+func (m *Manager) inside(k *keeper, refusal error) execs.Sandbox {
+	return execs.Sandbox{ID: k.id, Owner: k.owner, Refusal: refusal, Ended: k.ended, Fate: m.fate(k.id), Activity: k.activity}
+}
+
+func (m *Manager) fate(id sandbox.ID) func() (sandbox.Reason, *record.Exit) {
+	return func() (sandbox.Reason, *record.Exit) {
+		rec, err := m.store.Get(id)
+		if err != nil {
+			return "", nil
+		}
+		return rec.Ending, rec.Exit
+	}
 }

@@ -29,6 +29,7 @@ import (
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
+	"brig/nodeagent/execs"
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
@@ -45,11 +46,11 @@ type Runtime interface {
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
+	execs.Runtime
 	// OOMKills counts what was killed in the sandbox for want of memory, until it is
 	// removed.
 	OOMKills(ctx context.Context, id string) (int, error)
 	Resize(ctx context.Context, id string, columns, rows uint16) error
-	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
 }
 
 // Network gives a sandbox its network namespace and address.
@@ -82,6 +83,7 @@ type Manager struct {
 	cfg     *config.Config
 	store   *store.Store
 	runtime Runtime
+	execs   *execs.Manager
 	network Network
 	rules   Rules
 	tunnels Tunnels
@@ -134,6 +136,10 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		return nil, err
 	}
 	return &Manager{
+		execs: execs.New(ctx, execs.Parts{
+			Runtime: p.Runtime, Folder: p.Config.JournalDir, JournalBytes: p.Config.Sandboxes.ExecJournalBytes,
+			Quota: p.Quota, Boot: p.Boot, Log: p.Log,
+		}),
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
 		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
 		limits: record.Limits{
@@ -156,7 +162,10 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 }
 
 // Close waits for the keepers after ctx has ended. Sandboxes go on.
-func (m *Manager) Close() { m.wg.Wait() }
+func (m *Manager) Close() {
+	m.wg.Wait()
+	m.execs.Close()
+}
 
 // Running counts the sandboxes that run or are being made.
 func (m *Manager) Running() int {

@@ -3,24 +3,20 @@ package sandboxes
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/containerd/errdefs"
 
-	"brig/nodeagent/engine"
-	"brig/nodeagent/program"
+	"brig/nodeagent/execs"
 	"brig/nodeagent/record"
 )
 
-// What one try may take to be cleared away, and what is told of its output.
+// What is read of a try's output, and what is told of it.
 const (
-	probeRelease = 30 * time.Second
-	probeOutput  = 4 << 10
-	probeTold    = 200
+	probeOutput = 4 << 10
+	probeTold   = 200
 )
 
 // awaitReady returns once the sandbox's probe has succeeded. It fails with an
@@ -83,24 +79,12 @@ func (m *Manager) probe(ctx context.Context, rec *record.Record, p *record.Probe
 }
 
 func (m *Manager) probeExec(ctx context.Context, rec *record.Record, argv []string) error {
-	ps, err := m.runtime.Exec(ctx, engine.Program{Sandbox: string(rec.ID), ID: "r-" + rand.Text()[:16], Argv: argv})
+	r, err := m.execs.Run(ctx, m.inside(m.keeper(rec.ID), nil), execs.Spec{Argv: argv}, nil, probeOutput)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeRelease)
-		defer cancel()
-		if err := ps.Release(ctx); err != nil {
-			m.log.Warn("remove the exec of a probe", "sandbox", rec.ID, "err", err)
-		}
-	}()
-	stdout, stderr := program.NewBuffer(probeOutput), program.NewBuffer(probeOutput)
-	exit, err := program.Run(ctx, ps, 0, program.Stream{From: ps.Stdout, To: stdout}, program.Stream{From: ps.Stderr, To: stderr})
-	if err != nil {
-		return err
-	}
-	if exit.Code != 0 {
-		return fmt.Errorf("%.64q exits with %d: %.*q", argv[0], exit.Code, probeTold, lastLine(stderr.Bytes(), stdout.Bytes()))
+	if r.Exit.Code != 0 {
+		return fmt.Errorf("%.64q exits with %d: %.*q", argv[0], r.Exit.Code, probeTold, lastLine(r.Stderr, r.Stdout))
 	}
 	return nil
 }

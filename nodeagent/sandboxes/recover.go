@@ -79,6 +79,7 @@ func (m *Manager) adopt(rec record.Record) {
 		m.log.Warn("since when a sandbox is idle is not known, and counted anew", "sandbox", rec.ID, "err", err)
 	}
 	m.relisten(k, rec)
+	m.execs.Adopt(m.inside(k, nil))
 	if rec.Ending != "" {
 		m.wg.Go(func() { m.end(m.ctx, k, rec.Ending, 0) })
 	}

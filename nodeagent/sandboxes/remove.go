@@ -88,6 +88,7 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 // forget deletes the output, then the record: without its record nobody would find
 // the output again.
 func (m *Manager) forget(id sandbox.ID) error {
+	m.execs.Forget(id)
 	if err := os.RemoveAll(m.cfg.JournalDir(string(id))); err != nil {
 		return fmt.Errorf("delete the output of %s: %w", id, err)
 	}

@@ -93,11 +93,3 @@ func code(err error) connect.Code {
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
-
-// ignoreEnded drops the errors of a program that has ended meanwhile.
-func ignoreEnded(err error) error {
-	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
-		return nil
-	}
-	return err
-}

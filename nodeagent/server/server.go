@@ -16,13 +16,13 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/containerd/errdefs"
 
 	"brig/internal/config"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/ca"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
+	"brig/nodeagent/execs"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/socket"
 )
@@ -119,7 +119,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // errEnding is what a call is told that brigd's end cut off: a client that can go on where
 // it was asks again.
-var errEnding = errdefs.ErrUnavailable.WithMessage("brigd is ending: ask again")
+var errEnding = execs.ErrEnding
 
 // shutdownTimeout is how long calls may take to notice that they are cancelled.
 const shutdownTimeout = 10 * time.Second

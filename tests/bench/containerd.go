@@ -109,9 +109,9 @@ func (n *testNode) idle(ctx context.Context, r shimRuntime) (client.Task, func()
 
 // execRoundTrip takes the time of one program in a running task, from asking for it
 // to having removed it.
-func (n *testNode) execRoundTrip(task client.Task) func(context.Context) (time.Duration, error) {
+func (n *testNode) execRoundTrip(namespace string, task client.Task) func(context.Context) (time.Duration, error) {
 	return func(ctx context.Context) (time.Duration, error) {
-		ctx = namespaces.WithNamespace(ctx, benchNamespace)
+		ctx = namespaces.WithNamespace(ctx, namespace)
 		spec, err := task.Spec(ctx)
 		if err != nil {
 			return 0, err

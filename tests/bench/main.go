@@ -96,6 +96,8 @@ type nodeMeasure struct {
 var measures = []nodeMeasure{
 	{"create → first output", measureCreate},
 	{"exec round trip", measureExec},
+	{"exec: API overhead", measureOverhead},
+	{"exec: stdout throughput", measureOutput},
 	{"idle sandbox", measureIdle},
 	{"tunnel: throughput", measureTunnelThroughput},
 	{"tunnel: round trip, and what it adds", measureTunnelRoundTrip},
@@ -178,7 +180,7 @@ func measureExec(ctx context.Context, n *testNode, o options, rng *rand.Rand, pr
 			return nil, fmt.Errorf("%s: %w", r.name, err)
 		}
 		defer func() { err = errors.Join(err, remove()) }()
-		m.variants = append(m.variants, variant{name: r.name, ours: r.ours, once: n.execRoundTrip(task)})
+		m.variants = append(m.variants, variant{name: r.name, ours: r.ours, once: n.execRoundTrip(benchNamespace, task)})
 	}
 	id, err := n.agentIdle(ctx)
 	if err != nil {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
 	"brig/nodeagent/api/brig/v1/brigv1connect"
+	agent "brig/nodeagent/brig/client"
 )
 
 // imageName of the image that every variant runs: busybox alone.
@@ -27,6 +26,9 @@ const imageName = "localhost/brig/bench:1"
 // benchNamespace of containerd is the peers' and the plain shim's; brigd's own is
 // left to brigd.
 const benchNamespace = "bench"
+
+// agentNamespace is brigd's own.
+const agentNamespace = "brig"
 
 // testNode is a throwaway node with the image in it.
 type testNode struct {
@@ -47,16 +49,8 @@ func startNode(ctx context.Context, o options) (*testNode, error) {
 	if err := n.startBrigd(ctx); err != nil {
 		return n, err
 	}
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.dir, "brig.sock"))
-		},
-		Protocols: new(http.Protocols),
-	}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	api := &http.Client{Transport: transport}
-	n.sandboxes = brigv1connect.NewSandboxesClient(api, "http://brig")
-	n.exec = brigv1connect.NewExecClient(api, "http://brig")
+	api := agent.New(filepath.Join(n.dir, "brig.sock"))
+	n.sandboxes, n.exec = api.Sandboxes, api.Exec
 
 	var err error
 	if n.containerd, err = client.New(filepath.Join(n.dir, "containerd.sock")); err != nil {
@@ -67,7 +61,7 @@ func startNode(ctx context.Context, o options) (*testNode, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return n, fmt.Errorf("build the image: %w\n%s", err, out)
 	}
-	for _, namespace := range []string{"brig", benchNamespace} {
+	for _, namespace := range []string{agentNamespace, benchNamespace} {
 		if err := n.importImage(namespaces.WithNamespace(ctx, namespace), archive); err != nil {
 			return n, err
 		}

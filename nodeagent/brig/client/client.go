@@ -44,8 +44,12 @@ func transport(socket string) *http.Transport {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Transport{
 		Protocols: &protocols,
-		// A piece of output is one frame, not sixteen.
-		HTTP2: &http.HTTP2Config{MaxReadFrameSize: 1 << 20},
+		HTTP2: &http.HTTP2Config{
+			// A message of output is one frame, not sixteen.
+			MaxReadFrameSize: 1 << 20,
+			// Far less than brigd keeps for a client that comes again.
+			MaxReceiveBufferPerStream: 2 << 20,
+		},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, "unix", socket)

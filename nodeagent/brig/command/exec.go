@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -16,10 +18,11 @@ import (
 )
 
 type execFlags struct {
-	stdin, tty bool
-	timeout    time.Duration
-	workdir    string
-	env        []string
+	stdin, tty, detach bool
+	timeout            time.Duration
+	workdir            string
+	env                []string
+	id, attach         string
 }
 
 func (a *app) execCommand() *cobra.Command {
@@ -28,37 +31,75 @@ func (a *app) execCommand() *cobra.Command {
 		Use:   "exec [-it] [flags] SANDBOX -- ARGV...",
 		Short: "Run a further program in a running sandbox",
 		Long: "Run a further program in a running sandbox and exit with its status (124 if its timeout ended it,\n" +
-			"125 if brig itself failed). Signals that brig gets are passed on; the program ends with brig.",
+			"125 if brig itself failed). Signals that brig gets are passed on. The program ends with brig, but\n" +
+			"not with brigd: brig goes on when that is back.\n\n" +
+			"With --exec-id or --detach the program goes on by itself, and its output and status are kept until\n" +
+			"the sandbox is removed. The same command with the same --exec-id never runs it twice: it shows the\n" +
+			"output from the beginning, as --attach does.",
 		Example: "  brig exec SANDBOX -- uname -a\n" +
-			"  brig exec -it SANDBOX -- /bin/sh",
+			"  brig exec -it SANDBOX -- /bin/sh\n" +
+			"  brig exec --detach --exec-id build SANDBOX -- make\n" +
+			"  brig exec --attach build SANDBOX",
 		ValidArgsFunction: a.completeSandbox,
 		Annotations:       map[string]string{exitsAsProgram: "yes"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec, err := flags.spec(cmd, args)
-			if err != nil {
+			if err := flags.check(a, cmd); err != nil {
 				return err
 			}
-			if a.json {
-				if flags.stdin || flags.tty {
-					return usagef("--json collects the output and takes no -i or -t; leave one out")
+			if flags.attach != "" {
+				if len(args) != 1 {
+					return usagef("--attach takes SANDBOX alone: %s", cmd.UseLine())
 				}
-				return a.execUnary(cmd.Context(), spec)
+				return a.execAttach(cmd.Context(), args[0], flags)
 			}
-			if flags.tty && !terminal.Is(a.In) {
-				return usagef("-t needs a terminal on stdin; leave it out")
+			spec, err := flags.spec(cmd, args)
+			switch {
+			case err != nil:
+				return err
+			case flags.detach:
+				return a.execDetach(cmd.Context(), spec, flags)
+			case a.json:
+				return a.execUnary(cmd.Context(), spec, flags)
 			}
 			return a.execStream(cmd.Context(), spec, flags)
 		},
 	}
+	flags.register(cmd)
+	return cmd
+}
+
+func (f *execFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	// Whatever follows SANDBOX is the program's, dashes and all.
 	fs.SetInterspersed(false)
-	fs.BoolVarP(&flags.stdin, "interactive", "i", false, "pass stdin on")
-	fs.BoolVarP(&flags.tty, "tty", "t", false, "give the program a terminal")
-	fs.DurationVar(&flags.timeout, "timeout", 0, "end the program after this `DURATION` with status 124")
-	fs.StringVar(&flags.workdir, "workdir", "", "working `DIRECTORY`, absolute (default: the sandbox's)")
-	fs.StringArrayVar(&flags.env, "env", nil, "`KEY=VALUE` added to the sandbox's environment (repeatable)")
-	return cmd
+	fs.BoolVarP(&f.stdin, "interactive", "i", false, "pass stdin on")
+	fs.BoolVarP(&f.tty, "tty", "t", false, "give the program a terminal")
+	fs.BoolVarP(&f.detach, "detach", "d", false, "print the exec's id and let the program go on by itself")
+	fs.StringVar(&f.id, "exec-id", "", "`ID` of the exec, which is kept: at most 64 of [A-Za-z0-9_.-]")
+	fs.StringVar(&f.attach, "attach", "", "go on with the exec of that `ID` instead of running a program")
+	fs.DurationVar(&f.timeout, "timeout", 0, "end the program after this `DURATION` with status 124")
+	fs.StringVar(&f.workdir, "workdir", "", "working `DIRECTORY`, absolute (default: the sandbox's)")
+	fs.StringArrayVar(&f.env, "env", nil, "`KEY=VALUE` added to the sandbox's environment (repeatable)")
+}
+
+// check refuses what contradicts.
+func (f *execFlags) check(a *app, cmd *cobra.Command) error {
+	if f.attach != "" {
+		for _, name := range []string{"detach", "exec-id", "timeout", "workdir", "env"} {
+			if cmd.Flags().Changed(name) {
+				return usagef("--attach goes on with what was started before; leave out --%s", name)
+			}
+		}
+	}
+	switch {
+	case a.json && f.attach != "":
+		return usagef("--json and --attach exclude each other; leave one out")
+	case a.json && !f.detach && (f.stdin || f.tty):
+		return usagef("--json collects the output and takes no -i or -t; leave one out")
+	case f.tty && !f.detach && !terminal.Is(a.In):
+		return usagef("-t needs a terminal on stdin; leave it out")
+	}
+	return nil
 }
 
 // spec builds the message for SANDBOX [--] ARGV…
@@ -95,8 +136,8 @@ type execResult struct {
 	Exit      view.Exit `json:"exit"`
 }
 
-func (a *app) execUnary(ctx context.Context, spec *brigv1.ExecSpec) error {
-	res, err := a.client().Exec.Run(ctx, connect.NewRequest(&brigv1.ExecRunRequest{Exec: spec}))
+func (a *app) execUnary(ctx context.Context, spec *brigv1.ExecSpec, flags execFlags) error {
+	res, err := a.client().Exec.Run(ctx, connect.NewRequest(&brigv1.ExecRunRequest{Exec: spec, ExecId: flags.id}))
 	if err != nil {
 		return err
 	}
@@ -110,39 +151,69 @@ func (a *app) execUnary(ctx context.Context, spec *brigv1.ExecSpec) error {
 	return exitWith(res.Msg.GetExit().GetCode())
 }
 
-// execStream runs the program with this process' streams in its place.
-func (a *app) execStream(ctx context.Context, spec *brigv1.ExecSpec, flags execFlags) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	start := &brigv1.ExecStart{Exec: spec, Tty: flags.tty, Stdin: flags.stdin}
-	var tty *os.File
-	if flags.tty {
-		tty = a.In.(*os.File) // a terminal, checked
-		start.Size = window(terminal.SizeOf(tty))
-	}
-	s := &session{stream: a.client().Exec.Stream(ctx)}
-	if err := s.begin(start); err != nil {
+// execDetach starts the program and leaves it.
+func (a *app) execDetach(ctx context.Context, spec *brigv1.ExecSpec, flags execFlags) error {
+	res, err := a.client().Exec.Start(ctx, connect.NewRequest(flags.start(spec)))
+	if err != nil {
 		return err
 	}
-	if tty != nil {
+	if a.json {
+		return a.printJSON(map[string]string{"exec_id": res.Msg.GetExecId()})
+	}
+	_, err = fmt.Fprintln(a.Out, res.Msg.GetExecId())
+	return err
+}
+
+func (f *execFlags) start(spec *brigv1.ExecSpec) *brigv1.ExecStart {
+	return &brigv1.ExecStart{Exec: spec, Tty: f.tty, Stdin: f.stdin, ExecId: f.id}
+}
+
+func (a *app) execAttach(ctx context.Context, sandbox string, flags execFlags) error {
+	attach := &brigv1.ExecAttach{Sandbox: sandbox, ExecId: flags.attach}
+	return a.converse(ctx, sandbox, flags, &brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Attach{Attach: attach}})
+}
+
+func (a *app) execStream(ctx context.Context, spec *brigv1.ExecSpec, flags execFlags) error {
+	start := flags.start(spec)
+	if flags.tty {
+		start.Size = window(terminal.SizeOf(a.In.(*os.File))) // a terminal, checked
+	}
+	return a.converse(ctx, spec.GetSandbox(), flags, &brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Start{Start: start}})
+}
+
+// converse with a program, with this process' streams in the place of its own.
+func (a *app) converse(ctx context.Context, sandbox string, flags execFlags, first *brigv1.ExecStreamRequest) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var in io.Reader
+	if flags.stdin {
+		in = a.In
+	}
+	s := newSession(a.client().Exec, sandbox, in)
+	if err := s.connect(ctx, first); err != nil {
+		return err
+	}
+	if flags.tty {
+		tty := a.In.(*os.File)
 		restore, err := terminal.Raw(tty)
 		if err != nil {
 			return err
 		}
 		defer restore()
-		go terminal.Resizes(ctx, tty, s.resize)
+		resize := func(size terminal.Size) { s.resize(ctx, size) }
+		go terminal.Resizes(ctx, tty, resize)
 		// The window may have changed before anybody listened.
-		s.resize(terminal.SizeOf(tty))
+		resize(terminal.SizeOf(tty))
 	}
 	go s.forwardSignals(ctx)
-	if flags.stdin {
-		go s.forwardStdin(a.In)
+	if in != nil {
+		go s.stdin.fill(ctx, in)
 	}
-	exit, err := s.copyOutput(a.Out, a.Err)
+	exit, err := s.follow(ctx, a.Out, a.Err)
 	if err != nil {
 		return err
 	}
-	if exit.GetReason() == brigv1.Reason_REASON_EXEC_TIMEOUT {
+	if exit.GetReason() != brigv1.Reason_REASON_EXITED && exit.GetReason() != brigv1.Reason_REASON_SIGNAL {
 		defer a.explain(exit) // after the terminal is itself again
 	}
 	return exitWith(exit.GetCode())

@@ -27,6 +27,7 @@ type Node struct {
 	mu    sync.Mutex // guards what follows
 	fail  map[string]error
 	tasks map[string]*task
+	execs map[string]*program // by sandbox and id
 	nets  map[string]netip.Addr
 	next  netip.Addr
 	rules map[string]*standing.Standing
@@ -49,7 +50,7 @@ type task struct {
 // New returns a node with the images.
 func New(images ...string) *Node {
 	n := &Node{
-		fail: map[string]error{}, tasks: map[string]*task{}, nets: map[string]netip.Addr{},
+		fail: map[string]error{}, tasks: map[string]*task{}, execs: map[string]*program{}, nets: map[string]netip.Addr{},
 		next: netip.MustParseAddr("10.88.0.1"), images: map[string]bool{}, rules: map[string]*standing.Standing{},
 		generations: map[string]uint64{},
 	}
@@ -102,6 +103,7 @@ func (n *Node) end(id string, status int) {
 		default:
 			t.status = status
 			close(t.ended)
+			n.endExecs(id)
 		}
 	}
 }
@@ -190,10 +192,18 @@ func (n *Node) Kill(_ context.Context, id string, signal syscall.Signal) error {
 		return err
 	}
 	defer n.mu.Unlock()
-	if n.tasks[id] == nil {
+	t := n.tasks[id]
+	if t == nil {
 		return errdefs.ErrNotFound
 	}
-	n.end(id, 128+int(signal))
+	select {
+	case <-t.ended:
+		return errdefs.ErrNotFound
+	default:
+	}
+	if signal != 0 {
+		n.end(id, 128+int(signal))
+	}
 	return nil
 }
 
@@ -205,6 +215,7 @@ func (n *Node) Remove(_ context.Context, id string) error {
 	defer n.mu.Unlock()
 	n.end(id, 137)
 	delete(n.tasks, id)
+	n.dropExecs(id)
 	return nil
 }
 
@@ -212,6 +223,8 @@ func (n *Node) Remove(_ context.Context, id string) error {
 func (n *Node) Lose(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.endExecs(id)
+	n.dropExecs(id)
 	delete(n.tasks, id)
 }
 
@@ -224,11 +237,6 @@ func (n *Node) Names(context.Context) (map[string]bool, error) {
 		names[id] = true
 	}
 	return names, nil
-}
-
-// Exec runs nothing.
-func (n *Node) Exec(context.Context, engine.Program) (*engine.Process, error) {
-	return nil, errdefs.ErrNotImplemented
 }
 
 // Attach gives an address.

@@ -116,8 +116,8 @@ type ExecRunRequest struct {
 	MaxOutput uint32 `protobuf:"varint,2,opt,name=max_output,json=maxOutput,proto3" json:"max_output,omitempty"`
 	// The program's whole stdin, at most 4 MiB.
 	Stdin []byte `protobuf:"bytes,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	// Idempotency key, at most 64 of [A-Za-z0-9_.-]: a repeated Run with it returns the
-	// same program's end. Empty: none.
+	// Idempotency key, at most 64 of [A-Za-z0-9_.-], a letter or a digit first: a repeated
+	// Run with it, and the same stdin, returns the same program's end. Empty: none.
 	ExecId        string `protobuf:"bytes,4,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -258,8 +258,8 @@ type ExecStart struct {
 	Size *WindowSize `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
 	// stdin will be sent; without it the program's stdin is empty.
 	Stdin bool `protobuf:"varint,4,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	// Idempotency key, at most 64 of [A-Za-z0-9_.-]. Start makes one up if it is empty;
-	// Stream's program ends with the stream then.
+	// Idempotency key, at most 64 of [A-Za-z0-9_.-], a letter or a digit first. If it is
+	// empty, Start makes one up, and Stream's program ends with the stream.
 	ExecId        string   `protobuf:"bytes,5,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	Overflow      Overflow `protobuf:"varint,6,opt,name=overflow,proto3,enum=brig.v1.Overflow" json:"overflow,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1225,7 +1225,9 @@ type ExecInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the first byte of data. What was acknowledged before is skipped.
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
-	Data   []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// At most 1 MiB. Who keeps no more than that unacknowledged gets resize and signal
+	// through at any time; beyond 2 MiB they wait behind stdin.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Nothing comes after data.
 	Eof           bool `protobuf:"varint,3,opt,name=eof,proto3" json:"eof,omitempty"`
 	unknownFields protoimpl.UnknownFields

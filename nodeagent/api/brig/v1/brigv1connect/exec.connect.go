@@ -62,11 +62,14 @@ type ExecClient interface {
 	// Run executes one program to its end and returns its bounded output.
 	Run(context.Context, *connect.Request[v1.ExecRunRequest]) (*connect.Response[v1.ExecRunResponse], error)
 	// Start begins a program and returns once it runs. It goes on by itself, whoever goes.
-	// already_exists if exec_id was used for another program.
+	// already_exists if exec_id was used for another program: other argv, env, workdir,
+	// timeout, tty, stdin or overflow. resource_exhausted at the owner's quota of execs.
 	Start(context.Context, *connect.Request[v1.ExecStart]) (*connect.Response[v1.ExecStartResponse], error)
 	// Read streams output from byte offsets on, and at last the exit.
 	Read(context.Context, *connect.Request[v1.ExecReadRequest]) (*connect.ServerStreamForClient[v1.ExecReadResponse], error)
-	// Write sends bytes to stdin and returns once they are kept.
+	// Write sends bytes to stdin and returns once they are kept. While more than 1 MiB waits
+	// for the program it waits too. failed_precondition if the program has ended, has no
+	// stdin, or eof was sent before.
 	Write(context.Context, *connect.Request[v1.ExecWriteRequest]) (*connect.Response[v1.ExecWriteResponse], error)
 	// Wait returns when the program has ended, or at once if it has.
 	Wait(context.Context, *connect.Request[v1.ExecWaitRequest]) (*connect.Response[v1.ExecWaitResponse], error)
@@ -76,7 +79,8 @@ type ExecClient interface {
 	Resize(context.Context, *connect.Request[v1.ExecResizeRequest]) (*connect.Response[v1.ExecResizeResponse], error)
 	// Stream executes one program, or attaches to one: the first message is start or
 	// attach, then come stdin, resize and signal; the answer ends with exit. If the client
-	// goes away, a program without an exec_id is killed; one with an exec_id goes on.
+	// goes away, a program without an exec_id is killed; one with an exec_id goes on. A
+	// client that began with start and only has nothing more to say ends stdin.
 	// HTTP/2 only.
 	Stream(context.Context) *connect.BidiStreamForClient[v1.ExecStreamRequest, v1.ExecStreamResponse]
 }
@@ -200,11 +204,14 @@ type ExecHandler interface {
 	// Run executes one program to its end and returns its bounded output.
 	Run(context.Context, *connect.Request[v1.ExecRunRequest]) (*connect.Response[v1.ExecRunResponse], error)
 	// Start begins a program and returns once it runs. It goes on by itself, whoever goes.
-	// already_exists if exec_id was used for another program.
+	// already_exists if exec_id was used for another program: other argv, env, workdir,
+	// timeout, tty, stdin or overflow. resource_exhausted at the owner's quota of execs.
 	Start(context.Context, *connect.Request[v1.ExecStart]) (*connect.Response[v1.ExecStartResponse], error)
 	// Read streams output from byte offsets on, and at last the exit.
 	Read(context.Context, *connect.Request[v1.ExecReadRequest], *connect.ServerStream[v1.ExecReadResponse]) error
-	// Write sends bytes to stdin and returns once they are kept.
+	// Write sends bytes to stdin and returns once they are kept. While more than 1 MiB waits
+	// for the program it waits too. failed_precondition if the program has ended, has no
+	// stdin, or eof was sent before.
 	Write(context.Context, *connect.Request[v1.ExecWriteRequest]) (*connect.Response[v1.ExecWriteResponse], error)
 	// Wait returns when the program has ended, or at once if it has.
 	Wait(context.Context, *connect.Request[v1.ExecWaitRequest]) (*connect.Response[v1.ExecWaitResponse], error)
@@ -214,7 +221,8 @@ type ExecHandler interface {
 	Resize(context.Context, *connect.Request[v1.ExecResizeRequest]) (*connect.Response[v1.ExecResizeResponse], error)
 	// Stream executes one program, or attaches to one: the first message is start or
 	// attach, then come stdin, resize and signal; the answer ends with exit. If the client
-	// goes away, a program without an exec_id is killed; one with an exec_id goes on.
+	// goes away, a program without an exec_id is killed; one with an exec_id goes on. A
+	// client that began with start and only has nothing more to say ends stdin.
 	// HTTP/2 only.
 	Stream(context.Context, *connect.BidiStream[v1.ExecStreamRequest, v1.ExecStreamResponse]) error
 }

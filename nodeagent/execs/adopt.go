@@ -1,0 +1,116 @@
+package execs
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"brig/nodeagent/quota"
+)
+
+const (
+	// orphanWait is how long an exec that is not kept waits for its client after a
+	// restart of brigd.
+	orphanWait = 15 * time.Second
+	// startLook is how often a start is looked at that an earlier brigd did not see
+	// through.
+	startLook = 20 * time.Millisecond
+)
+
+// Adopt takes over what an earlier brigd left of a sandbox that runs. It comes before any
+// other call for it.
+func (m *Manager) Adopt(sb Sandbox) {
+	for _, id := range m.recorded(sb.ID) {
+		x := m.newExec(sb, id)
+		err := x.folder.read(noteFile, &x.note)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.Log.Warn("an exec has no readable note", "sandbox", sb.ID, "exec", id, "err", err)
+		}
+		if err != nil { // brigd died before it began to start it
+			if err := x.folder.remove(); err != nil {
+				m.Log.Error("remove an exec", "sandbox", sb.ID, "exec", id, "err", err)
+			}
+			continue
+		}
+		m.adopt(x)
+	}
+}
+
+func (m *Manager) adopt(x *Exec) {
+	exit, known, lingers := x.folder.exit()
+	if known && !lingers {
+		return
+	}
+	b := m.box(x.sb.ID)
+	m.mu.Lock()
+	b.live[x.id], x.counted = x, true
+	m.mu.Unlock()
+	if known {
+		x.exit = exit
+		close(x.settled)
+		close(x.ended)
+		m.wg.Go(func() { x.settleUp(); close(x.done) })
+		return
+	}
+	x.wake(m.Quota.Hold(x.sb.Owner, quota.Execs, 1))
+	m.wg.Go(x.resume)
+}
+
+// resume finds out whether the program was started, and watches it if so.
+func (x *Exec) resume() {
+	for x.m.ctx.Err() == nil {
+		added, err := x.m.Runtime.ExecAdded(x.m.ctx, string(x.sb.ID), x.inRuntime())
+		switch {
+		case errdefs.IsNotFound(err) && !x.gone(), err == nil && added && x.unstarted():
+			x.neverRan()
+			return
+		case err == nil && !added, errdefs.IsNotFound(err), isClosed(x.sb.Ended):
+			x.takeOver()
+			return
+		case err != nil:
+			x.m.Log.Debug("look for an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
+			sleep(x.m.ctx, retryWait)
+		default:
+			sleep(x.m.ctx, startLook)
+		}
+	}
+}
+
+// gone tells that the sandbox's program has ended: what it took along is not known any
+// more, though it was started.
+func (x *Exec) gone() bool {
+	_, known := x.bySandbox(time.Now().UTC())
+	return known
+}
+
+// unstarted forgets a program whose start has not begun.
+func (x *Exec) unstarted() bool {
+	return x.m.Runtime.ForgetExec(x.m.ctx, string(x.sb.ID), x.inRuntime()) == nil
+}
+
+// neverRan undoes a start that nobody was told of.
+func (x *Exec) neverRan() {
+	x.rest()
+	x.uncount()
+	if err := x.folder.remove(); err != nil {
+		x.m.Log.Error("remove an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
+	}
+	x.refuse(errdefs.ErrNotFound.WithMessage("exec " + x.id + " never ran"))
+}
+
+func (x *Exec) takeOver() {
+	close(x.settled)
+	if x.note.Boot == x.m.Boot {
+		x.arm()
+	}
+	x.m.wg.Go(x.watch)
+	if x.note.Kept {
+		return
+	}
+	sleep(x.m.ctx, orphanWait)
+	if x.m.ctx.Err() == nil && !x.held() {
+		x.vanish()
+	}
+}

@@ -1,0 +1,156 @@
+package execs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"brig/internal/sandbox"
+	"brig/nodeagent/record"
+)
+
+// The files of an exec's folder.
+const (
+	noteFile    = "note"     // what was started, written before the start
+	stdoutFile  = "stdout"   // journals, which the shim makes
+	stderrFile  = "stderr"   //
+	stdinFile   = "stdin"    // what was sent to the program
+	timeoutFile = "timeout"  // there once the program is about to be ended for its timeout
+	endedFile   = "exit.new" // how it ended; the runtime may know it still
+	exitFile    = "exit"     // the same, when the runtime has forgotten it
+)
+
+// note is what brigd has to know again of an exec.
+type note struct {
+	Digest string        `json:"digest"`
+	Kept   bool          `json:"kept,omitempty"`
+	TTY    bool          `json:"tty,omitempty"`
+	Stdin  bool          `json:"stdin,omitempty"`
+	Block  bool          `json:"block,omitempty"`
+	Max    int64         `json:"max"`  // of an output journal, whatever the configuration says by now
+	Boot   string        `json:"boot"` // id of the boot that Deadline counts from
+	Due    time.Duration `json:"due,omitempty"`
+}
+
+// folder of an exec.
+type folder string
+
+// execsDir has a folder for each exec of a sandbox.
+func (m *Manager) execsDir(id sandbox.ID) string { return filepath.Join(m.Folder(string(id)), "execs") }
+
+func (m *Manager) folder(id sandbox.ID, exec string) folder {
+	return folder(filepath.Join(m.execsDir(id), exec))
+}
+
+// recorded lists the execs that have a folder.
+func (m *Manager) recorded(id sandbox.ID) (execs []string) {
+	entries, err := os.ReadDir(m.execsDir(id))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.Log.Error("list the execs of a sandbox", "sandbox", id, "err", err)
+	}
+	for _, e := range entries {
+		execs = append(execs, e.Name())
+	}
+	return execs
+}
+
+func (f folder) path(name string) string { return filepath.Join(string(f), name) }
+
+// claim makes the folder. An error os.ErrExist: somebody has, now or long ago.
+func (f folder) claim() error {
+	err := os.Mkdir(string(f), 0o700)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.Mkdir(filepath.Dir(string(f)), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return disk("make the folder of execs", err)
+		}
+		err = os.Mkdir(string(f), 0o700)
+	}
+	if errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return disk("make the folder of an exec", err)
+}
+
+// disk gives a full disk the class that tells a client that it is not to blame.
+func disk(doing string, err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return errdefs.ErrResourceExhausted.WithMessage(doing + ": the node's disk is full")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// write makes a file of one value. A kill leaves it empty or whole.
+func (f folder) write(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	// Without package os, which would have the file polled first: this is on the path of
+	// every exec.
+	fd, err := unix.Open(f.path(name), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return disk("write an exec's "+name, err)
+	}
+	n, err := unix.Write(fd, data)
+	if err == nil && n < len(data) {
+		err = unix.ENOSPC
+	}
+	return disk("write an exec's "+name, errors.Join(err, unix.Close(fd)))
+}
+
+// read is strict, as everything that brigd reads back.
+func (f folder) read(name string, v any) error {
+	data, err := os.ReadFile(f.path(name))
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return fmt.Errorf("read %s: %w", f.path(name), err)
+	}
+	return nil
+}
+
+// exit returns how the exec ended, if it is on record, and whether the runtime may still
+// know it.
+func (f folder) exit() (exit record.Exit, known, lingers bool) {
+	if f.read(exitFile, &exit) == nil {
+		return exit, true, false
+	}
+	if f.read(endedFile, &exit) == nil {
+		return exit, true, true
+	}
+	return record.Exit{}, false, false
+}
+
+// forgotten records that the runtime knows the program no more.
+func (f folder) forgotten() error {
+	return disk("record that an exec is forgotten", os.Rename(f.path(endedFile), f.path(exitFile)))
+}
+
+func (f folder) timedOut() bool {
+	_, err := os.Lstat(f.path(timeoutFile))
+	return err == nil
+}
+
+// remove what is known to be there, and then, if that was not all, whatever is.
+func (f folder) remove() error {
+	for _, name := range []string{stdoutFile, stderrFile, noteFile} {
+		_ = unix.Unlink(f.path(name)) // else the folder is not empty
+	}
+	if unix.Rmdir(string(f)) == nil {
+		return nil
+	}
+	return os.RemoveAll(string(f))
+}

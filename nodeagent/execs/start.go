@@ -1,0 +1,200 @@
+package execs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"brig/internal/journal"
+	"brig/nodeagent/clock"
+	"brig/nodeagent/engine"
+	"brig/nodeagent/quota"
+)
+
+// startTimeout is how long a program may take to be loaded.
+const startTimeout = 90 * time.Second
+
+// Start runs a program and returns once it runs. With an id that was used before it
+// returns that exec, which may have ended, or an ErrAlreadyExists if it was another
+// program. The caller holds the exec, and must Leave it.
+func (m *Manager) Start(ctx context.Context, sb Sandbox, s Spec) (*Exec, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	digest, err := s.digest()
+	if err != nil {
+		return nil, err
+	}
+	id := s.ID
+	if id == "" {
+		id = strings.ToLower(rand.Text())
+	}
+	x, mine := m.register(sb, id)
+	if mine {
+		// A start that has begun is seen through: half of one is nothing to leave behind.
+		if err := x.begin(context.WithoutCancel(ctx), s, digest); err != nil {
+			x.refuse(err)
+			return nil, err
+		}
+	}
+	if err := x.await(ctx); err != nil {
+		x.Leave()
+		return nil, err
+	}
+	if x.note.Digest != digest {
+		x.Leave()
+		return nil, errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("exec_id %s was used for another program in %s: choose another one", id, sb.ID))
+	}
+	return x, nil
+}
+
+// register returns the exec of that id, held: a new one, or that of an earlier caller.
+func (m *Manager) register(sb Sandbox, id string) (x *Exec, mine bool) {
+	b := m.box(sb.ID)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if x = b.live[id]; x == nil {
+		x, mine = m.newExec(sb, id), true
+		b.live[id] = x
+	}
+	x.mu.Lock()
+	x.holders++
+	x.mu.Unlock()
+	return x, mine
+}
+
+// await the outcome of whoever starts or adopts it.
+func (x *Exec) await(ctx context.Context) error {
+	select {
+	case <-x.settled:
+		return x.fault
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// refuse tells those who wait that there is no such exec.
+func (x *Exec) refuse(fault error) {
+	x.fault = fault
+	x.drop()
+	close(x.settled)
+}
+
+// begin runs the program, or finds that it ran.
+func (x *Exec) begin(ctx context.Context, s Spec, digest string) error {
+	err := x.claim(s)
+	if errors.Is(err, os.ErrExist) {
+		return x.recall()
+	}
+	if err != nil {
+		return err
+	}
+	if err = x.launch(ctx, s, digest); err != nil {
+		x.uncount()
+		return errors.Join(err, x.folder.remove())
+	}
+	close(x.settled)
+	return nil
+}
+
+// claim the id, if the sandbox can run programs and has room for another one.
+func (x *Exec) claim(s Spec) error {
+	if x.sb.Refusal != nil {
+		if _, err := os.Lstat(string(x.folder)); s.ID != "" && err == nil {
+			return os.ErrExist
+		}
+		return x.sb.Refusal
+	}
+	if !x.count(s.Keep) && s.Keep {
+		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf(
+			"sandbox %s has %d execs on record: run others without an exec_id, or in another sandbox", x.sb.ID, MaxKept))
+	}
+	err := x.folder.claim()
+	if err != nil {
+		x.uncount()
+	}
+	return err
+}
+
+// launch does what leaves something behind; the folder is there, and is removed if it
+// fails.
+func (x *Exec) launch(ctx context.Context, s Spec, digest string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.m.JournalBytes, Boot: x.m.Boot}
+	if s.Timeout > 0 {
+		now, err := clock.Now()
+		if err != nil {
+			return err
+		}
+		x.note.Due = now + s.Timeout
+	}
+	release, err := x.m.Quota.Take(x.sb.Owner, quota.Execs, 1)
+	if err != nil {
+		return err
+	}
+	x.wake(release)
+	if err := x.run(ctx, s); err != nil {
+		x.rest()
+		return err
+	}
+	x.arm()
+	return nil
+}
+
+func (x *Exec) run(ctx context.Context, s Spec) error {
+	if err := x.folder.write(noteFile, x.note); err != nil {
+		return err
+	}
+	p, err := x.program(s)
+	if err != nil {
+		return err
+	}
+	if err := x.m.Runtime.AddExec(ctx, p); err != nil {
+		return x.noSandbox(err)
+	}
+	// Its end is asked for before it can come, so that the answer is not one call late.
+	x.m.wg.Go(x.watch)
+	if err := x.m.Runtime.StartExec(ctx, p); err != nil {
+		return errors.Join(x.noSandbox(err), x.m.Runtime.ForgetExec(ctx, p.Sandbox, p.ID))
+	}
+	return nil
+}
+
+// program names the streams; the shim makes the journals of output.
+func (x *Exec) program(s Spec) (engine.Program, error) {
+	p := engine.Program{
+		Sandbox: string(x.sb.ID), ID: x.inRuntime(), Argv: s.Argv, Env: s.Env, Workdir: s.Workdir,
+		TTY: s.TTY, Columns: s.Size.Columns, Rows: s.Size.Rows,
+		Stdout: x.journal(stdoutFile).URI(),
+	}
+	if !s.TTY {
+		p.Stderr = x.journal(stderrFile).URI()
+	}
+	if s.Stdin {
+		path := x.folder.path(stdinFile)
+		if err := journal.CreateInput(path); err != nil {
+			return p, disk("make the stdin of an exec", err)
+		}
+		input, err := journal.OpenInput(path)
+		if err != nil {
+			return p, err
+		}
+		x.input, p.Stdin = input, journal.InputURI(path)
+	}
+	return p, nil
+}
+
+// noSandbox says so if a program did not start because its sandbox has ended.
+func (x *Exec) noSandbox(err error) error {
+	if _, exit := x.sb.Fate(); exit != nil || isClosed(x.sb.Ended) || errdefs.IsNotFound(err) {
+		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("sandbox %s has ended: create another one", x.sb.ID))
+	}
+	return err
+}
