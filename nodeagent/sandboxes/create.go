@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/nodeagent/clock"
@@ -38,6 +39,9 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
 	}
 	rec.Writing(r.Network, policy)
+	if err := m.awaitUndone(ctx, owner, r); err != nil {
+		return record.Record{}, err
+	}
 	making := ctx
 	if r.RequestID != "" {
 		// The client can come back for it, so its going away is no reason to stop.
@@ -56,6 +60,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	case earlier != nil:
 		return m.repeat(ctx, earlier, r)
 	}
+	failpoint.Hit("create.recorded")
 	rec, err = m.create(making, k, rec, policy)
 	if err != nil {
 		if cause := context.Cause(making); errdefs.IsAborted(cause) {
@@ -111,6 +116,7 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err := m.runtime.Ensure(ctx, rec.Request.Image); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.image")
 	// What follows is short, and undone more easily when it has ended than half-way.
 	caller := ctx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
@@ -123,17 +129,21 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 			return rec, err
 		}
 	}
+	failpoint.Hit("create.attached")
 	rec.Address = address
 	if err := m.writeFiles(&rec, policy); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.files")
 	spec := m.spec(&rec, netns)
 	if err := m.runtime.Create(ctx, spec); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.made")
 	if err := m.runtime.Start(ctx, spec); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.started")
 	if address.IsValid() {
 		// What the gate bound is what tunnels are judged by.
 		stands, err := m.rules.Standing(id)
@@ -146,6 +156,7 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.tunnels")
 	if caller.Err() != nil {
 		return rec, context.Cause(caller) // nobody waits for it
 	}
@@ -179,6 +190,7 @@ func (m *Manager) settle(k *keeper, address netip.Addr, tunnels []record.Tunnel)
 	if err != nil {
 		return record.Record{ID: id}, fmt.Errorf("record that the sandbox runs: %w", err)
 	}
+	failpoint.Hit("create.settled")
 	return rec, nil
 }
 

@@ -2,13 +2,13 @@ package sandboxes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/nodeagent/record"
 )
@@ -56,6 +56,7 @@ func (m *Manager) cleanUp(ctx context.Context, id sandbox.ID) error {
 		m.mark(id)
 		return err
 	}
+	failpoint.Hit("teardown.done")
 	m.mu.Lock()
 	delete(m.unclean, id)
 	m.mu.Unlock()
@@ -75,9 +76,11 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 	if k := m.keeper(id); k != nil {
 		m.closeTunnels(k, drain)
 	}
+	failpoint.Hit("teardown.tunnels")
 	if err := m.runtime.Remove(ctx, string(id)); err != nil {
 		return err
 	}
+	failpoint.Hit("teardown.removed")
 	return m.network.Detach(ctx, string(id))
 }
 
@@ -87,6 +90,7 @@ func (m *Manager) forget(id sandbox.ID) error {
 	if err := os.RemoveAll(m.cfg.JournalDir(string(id))); err != nil {
 		return fmt.Errorf("delete the output of %s: %w", id, err)
 	}
+	failpoint.Hit("forget.output")
 	return m.store.Delete(id)
 }
 
@@ -95,50 +99,4 @@ func (m *Manager) mark(id sandbox.ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.unclean[id] = true
-}
-
-// Reconcile finishes, until the manager's context ends, the teardowns that failed.
-func (m *Manager) Reconcile(every time.Duration) {
-	m.wg.Go(func() {
-		for m.ctx.Err() == nil {
-			sleep(m.ctx, every)
-			if err := m.sweep(m.ctx); err != nil && m.ctx.Err() == nil {
-				m.log.Warn("tear down what is left", "err", err)
-			}
-		}
-	})
-}
-
-func (m *Manager) sweep(ctx context.Context) error {
-	m.mu.Lock()
-	var ids []sandbox.ID
-	for id := range m.unclean {
-		if m.keepers[id] == nil {
-			ids = append(ids, id)
-		}
-	}
-	m.mu.Unlock()
-	var errs []error
-	for _, id := range ids {
-		ctx, cancel := context.WithTimeout(ctx, undoTimeout)
-		err := m.cleanUp(ctx, id)
-		cancel()
-		if err == nil {
-			err = m.forgetStillborn(id)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// forgetStillborn drops the record of a sandbox whose create has long failed.
-func (m *Manager) forgetStillborn(id sandbox.ID) error {
-	rec, err := m.store.Get(id)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	if err != nil || rec.Exit == nil || rec.Exit.Reason != sandbox.ReasonStartFailed {
-		return err
-	}
-	return m.forget(id)
 }

@@ -17,6 +17,6 @@ func (n *node) parts() sandboxes.Parts {
 		Config: n.cfg, Runtime: n, Network: n, Rules: n, CA: n.ca, Boot: n.boot, Log: log,
 		Events: events.NewHub(), Metrics: metrics.New(func() int { return 0 }), Quota: quota.New(n.cfg.Quotas),
 		Denials: denials.New(denials.Config{Sink: func(denials.Denial) {}, Log: log}),
-		Changed: n.rulesChanged,
+		Changed: n.rulesChanged, Held: n.Held,
 	}
 }
