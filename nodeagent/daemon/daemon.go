@@ -1,9 +1,9 @@
 // Package daemon puts brigd's parts together in the order in which they need one
 // another, and takes them apart in the reverse order.
 //
-// A node that serves has everything: a containerd that answers, a network in order,
-// every earlier sandbox found again or undone. So a client that reaches the socket
-// never meets half of a node.
+// A node that serves has everything that its answers need: a containerd that answers, a
+// network in order, every earlier sandbox that runs found again. What is left to undo of
+// others is undone behind the calls.
 package daemon
 
 import (
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"brig/internal/config"
+	"brig/internal/sandbox"
 	"brig/internal/transit"
 	"brig/nodeagent/ca"
 	"brig/nodeagent/clock"
@@ -33,6 +34,7 @@ import (
 	"brig/nodeagent/server"
 	"brig/nodeagent/socket"
 	"brig/nodeagent/store"
+	"brig/nodeagent/verify"
 )
 
 const (
@@ -40,6 +42,9 @@ const (
 	reconcileEvery = 3 * time.Second
 	recoverTimeout = 2 * time.Minute
 )
+
+// recordCopy is the name of a record's copy in its sandbox's folder.
+const recordCopy = "record.json"
 
 // Options of a run.
 type Options struct {
@@ -71,6 +76,7 @@ type daemon struct {
 	own     *containerd.Own
 	engine  *engine.Engine
 	manager *sandboxes.Manager
+	network *network.Network
 	ca      *ca.CA
 	names   *names.Names
 	events  *events.Hub
@@ -91,6 +97,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if d.store, err = store.Open(filepath.Join(cfg.StateDir, "brig.db")); err != nil {
 		return err
 	}
+	d.store.Copy(func(id sandbox.ID) string { return filepath.Join(cfg.JournalDir(string(id)), recordCopy) }, d.Log)
 	if err := d.openContainerd(ctx); err != nil {
 		return err
 	}
@@ -132,6 +139,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.network = connected
 	boot, err := clock.Boot()
 	if err != nil {
 		return err
@@ -142,7 +150,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 	d.manager, err = sandboxes.New(living, sandboxes.Parts{
 		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, CA: d.ca, Boot: boot,
 		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota,
-		Changed: d.names.Recheck, Log: d.Log,
+		Changed: d.names.Recheck, Held: connected.Owners, Log: d.Log,
 	})
 	if err != nil {
 		return err
@@ -153,10 +161,8 @@ func (d *daemon) openManager(ctx context.Context) error {
 	if err := d.engine.RemoveExecs(recovering); err != nil {
 		d.Log.Warn("remove left execs", "err", err)
 	}
-	if err := d.manager.Recover(recovering); errors.Is(err, sandboxes.ErrRecords) {
+	if err := d.manager.Recover(); err != nil {
 		return err
-	} else if err != nil {
-		d.Log.Warn("recover", "err", err)
 	}
 	d.manager.Reconcile(reconcileEvery)
 	d.work(living)
@@ -204,7 +210,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	defer l.Close() // and the socket's file with it
 	srv := server.New(server.Parts{
-		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool,
+		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Verify: d.verify,
 		Events: d.events, Metrics: d.metrics.Handler(), Log: d.Log,
 	})
 	ended := make(chan error, 1)
@@ -220,6 +226,16 @@ func (d *daemon) serve(ctx context.Context) error {
 func (d *daemon) pool(ctx context.Context) (string, error) {
 	p, err := transit.Pool(ctx, d.Config)
 	return p.String(), err
+}
+
+// verify compares what the node holds with the records, once it was brought in line.
+func (d *daemon) verify(ctx context.Context) (verify.Result, error) {
+	select {
+	case <-d.manager.Settled():
+	case <-ctx.Done():
+		return verify.Result{}, context.Cause(ctx)
+	}
+	return verify.Run(ctx, verify.Parts{Config: d.Config, Records: d.store.All, Engine: d.engine, Network: d.network, PID: os.Getpid()})
 }
 
 // makeFolders makes the state folder passable, for the CA's certificate; what is
