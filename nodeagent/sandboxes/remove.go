@@ -84,14 +84,17 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 	return m.network.Detach(ctx, string(id))
 }
 
-// forget deletes the output, then the record: without its record nobody would find
-// the output again.
+// forget deletes the record, then the output: an output without a record is an orphan,
+// which Reconcile removes, but a record without its output would be half a sandbox.
 func (m *Manager) forget(id sandbox.ID) error {
+	if err := m.store.Delete(id); err != nil {
+		return err
+	}
+	failpoint.Hit("forget.recorded")
 	if err := os.RemoveAll(m.cfg.JournalDir(string(id))); err != nil {
 		return fmt.Errorf("delete the output of %s: %w", id, err)
 	}
-	failpoint.Hit("forget.output")
-	return m.store.Delete(id)
+	return nil
 }
 
 // mark has teardown tried again later.
