@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +53,27 @@ func Fill(t testing.TB, disk string) (free func()) {
 	}
 	return func() {
 		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Litter takes all the inodes of a disk; the returned function gives them back.
+func Litter(t testing.TB, disk string) (free func()) {
+	t.Helper()
+	dir := filepath.Join(disk, "litter")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for i := 0; err == nil; i++ {
+		err = unix.Mknod(filepath.Join(dir, strconv.Itoa(i)), unix.S_IFREG|0o600, 0)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	}

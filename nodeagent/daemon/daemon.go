@@ -43,9 +43,6 @@ const (
 	recoverTimeout = 2 * time.Minute
 )
 
-// recordCopy is the name of a record's copy in its sandbox's folder.
-const recordCopy = "record.json"
-
 // Options of a run.
 type Options struct {
 	Config     *config.Config
@@ -94,7 +91,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return err
 	}
 	// First, because it is also what keeps a second brigd out.
-	if d.store, err = store.Open(filepath.Join(cfg.StateDir, "brig.db")); err != nil {
+	if d.store, err = store.Open(storePath(cfg)); err != nil {
 		return err
 	}
 	d.store.Copy(func(id sandbox.ID) string { return filepath.Join(cfg.JournalDir(string(id)), recordCopy) }, d.Log)
@@ -218,6 +215,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := errors.Join(d.Ready(), notify.Ready()); err != nil {
 		d.Log.Warn("tell that brigd serves", "err", err)
 	}
+	d.goWork(func() { d.keepAlive(ctx) })
 	err = <-ended
 	d.Log.Info("brigd ends")
 	return errors.Join(err, notify.Stopping())

@@ -42,6 +42,14 @@ func (s *Store) copyNew(r *record.Record) error {
 	return s.writeCopy(r)
 }
 
+// dropCopy takes the folder of a record away that was not added.
+func (s *Store) dropCopy(id sandbox.ID) error {
+	if s.copies == nil {
+		return nil
+	}
+	return os.RemoveAll(filepath.Dir(s.copies(id)))
+}
+
 func (s *Store) copyAgain(r *record.Record) {
 	if s.copies == nil {
 		return

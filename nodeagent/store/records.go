@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -37,6 +38,9 @@ func (s *Store) Add(r record.Record) (earlier *record.Record, err error) {
 		}
 		return s.copyNew(&r)
 	})
+	if err != nil {
+		err = errors.Join(err, s.dropCopy(r.ID))
+	}
 	return earlier, err
 }
 

@@ -50,9 +50,10 @@ func TestBrigdKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
 	a := launchAgent(t, testnode.Options{Failpoints: true})
 	bystander := a.bystander(t)
-	hit := map[string]bool{}
+	hit, ran := map[string]bool{}, 0
 	for _, o := range operations {
 		t.Run(o.name, func(t *testing.T) {
+			ran++
 			steps := a.stepsOf(t, o)
 			t.Logf("%s: %s", o.name, strings.Join(steps, ", "))
 			for _, step := range steps {
@@ -63,7 +64,7 @@ func TestBrigdKilledAtEveryStep(t *testing.T) {
 		})
 	}
 	for _, point := range failpoints(t) {
-		if !hit[point] && !inRecovery(point) {
+		if ran == len(operations) && !hit[point] && !inRecovery(point) {
 			t.Errorf("no operation comes to failpoint %s: have one do, or take it out", point)
 		}
 	}
