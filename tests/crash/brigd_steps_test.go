@@ -3,7 +3,7 @@ package crash
 import (
 	"bufio"
 	"context"
-	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -337,25 +337,32 @@ func TestBrigdKilledInRecovery(t *testing.T) {
 	bystander := a.bystander(t)
 	undo := []string{
 		"recover.standing", "teardown.tunnels", "remove.task", "remove.container", "remove.snapshot", "teardown.removed",
-		"detach.disconnected", "forget.recorded", "recover.undone", "recover.tunnels", "reconcile.swept", "reconcile.orphans",
+		"detach.disconnected", "forget.recorded", "recover.tunnels", "reconcile.swept", "reconcile.orphans",
 		"reconcile.collected", "reconcile.expired",
 	}
-	for name, chain := range map[string][]string{
+	chains := map[string][]string{
 		"of a create": append([]string{"create.started"}, undo...),
+		"undone":      {"create.made", "recover.undone"},
 		"of an end":   {"exit.recorded", "recover.standing", "teardown.tunnels", "remove.task", "remove.snapshot", "teardown.removed", "detach.disconnected", "teardown.done", "reconcile.swept"},
-	} {
+	}
+	for _, point := range failpoints(t) {
+		if inRecovery(point) && !slices.Contains(slices.Concat(slices.Collect(maps.Values(chains))...), point) {
+			t.Errorf("nobody dies at failpoint %s", point)
+		}
+	}
+	for name, chain := range chains {
 		t.Run(name, func(t *testing.T) {
 			s := ending(t, a)
 			if err := a.Arm(chain...); err != nil {
 				t.Fatal(err)
 			}
-			if chain[0] == "create.started" {
+			if strings.HasPrefix(chain[0], "create.") {
 				go func() { _ = doCreate(ask(t), a, nil, "deep") }()
 			}
 			for deep := range chain {
 				if err := a.Died(patience); err != nil {
 					armed, _ := a.Armed()
-					t.Fatalf("%d deep, still armed at %v: %v", deep, armed, errors.Join(err))
+					t.Fatalf("%d deep, still armed at %v: %v", deep, armed, err)
 				}
 				if deep+1 < len(chain) {
 					_ = a.Start() // it may die before it serves
