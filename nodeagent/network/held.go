@@ -46,7 +46,29 @@ func (n *Network) Held(ctx context.Context) ([]Held, error) {
 	for _, id := range attached {
 		l.add("attachment", id, id)
 	}
-	return l.held, errors.Join(err, failed)
+	return l.held, errors.Join(err, failed, n.verifyRules(ctx, &l))
+}
+
+// verifyRules reads the rules of each sandbox back under a lock of its own: for all of
+// them at once it would be held too long.
+func (n *Network) verifyRules(ctx context.Context, l *look) error {
+	for _, h := range l.held {
+		if h.Kind != "policy" {
+			continue
+		}
+		good := false
+		err := transit.Inspect(ctx, n.cfg, func(_ context.Context, node transit.Node) error {
+			good = node.Verify(h.Name) == nil
+			return nil
+		})
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if good {
+			l.add("rules", h.Name, h.Owner)
+		}
+	}
+	return nil
 }
 
 // look at the network of a node, under its lock.
@@ -136,9 +158,6 @@ func (l *look) policies(cfg *config.Config, node transit.Node) error {
 	}
 	for _, s := range seats {
 		l.addOurs("policy", s.Link, s.Link)
-		if _, ours := l.ours(s.Link); ours && node.Verify(s.Link) == nil {
-			l.addOurs("rules", s.Link, s.Link)
-		}
 	}
 	live, err := transit.Rules(cfg).Live()
 	for _, one := range live {
@@ -176,8 +195,12 @@ func (l *look) connections(node transit.Node, leased map[netip.Addr]bool) error 
 
 // Owners lists the sandboxes of which the network holds anything.
 func (n *Network) Owners(ctx context.Context) (ids []string, err error) {
-	held, err := n.Held(ctx)
-	for _, h := range held {
+	var l look
+	err = transit.Inspect(ctx, n.cfg, func(_ context.Context, node transit.Node) error { return l.take(n.cfg, node) })
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, h := range l.held {
 		if h.Owner != "" {
 			ids = append(ids, h.Owner)
 		}

@@ -260,6 +260,7 @@ func TestWhatResistsIsUndoneLater(t *testing.T) {
 			t.Fatal("it stays")
 		}
 	}
+	b.stop() // its output goes after its record
 	mustBeEmpty(t, n)
 }
 

@@ -43,6 +43,7 @@ type Line struct {
 	Detail string
 }
 
+// String is the line as people and scripts read it.
 func (l Line) String() string {
 	text := l.Kind
 	for _, word := range []string{l.Owner, l.Name, l.Detail} {

@@ -55,6 +55,7 @@ func TestSmoke(t *testing.T) {
 		"brigd with 2 idle sandboxes: restart, reconciled / brigd":                               2,
 		"brigd with 2 idle sandboxes: resident memory / RSS":                                     2,
 		"brigd with 2 idle sandboxes: resident memory / PSS":                                     2,
+		"brigd with 2 idle sandboxes: resident memory / RSS of the one that made them":           1,
 		"ADD at 2 attachments / brig-cni, deny":                                                  8,
 		"ADD at 2 attachments / brig-cni with a policy":                                          8,
 		"ADD at 2 attachments / ptp, host-local, firewall":                                       8,

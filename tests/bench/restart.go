@@ -36,6 +36,13 @@ func measureRestart(ctx context.Context, n *testNode, o options, _ *rand.Rand, p
 	settled := series{measure: name + "restart, reconciled", variant: "brigd", unit: "ms", ours: true}
 	rss := series{measure: name + "resident memory", variant: "RSS", unit: "MiB", ours: true}
 	pss := series{measure: name + "resident memory", variant: "PSS", unit: "MiB", ours: true}
+	made := series{measure: name + "resident memory", variant: "RSS of the one that made them", unit: "MiB", ours: true}
+	time.Sleep(settle)
+	resident, _, err := memory(n.brigd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	made.samples = []float64{float64(resident) / (1 << 20)}
 	for round := range o.restarts {
 		fmt.Fprintf(progress, "%sround %d of %d\n", name, round+1, o.restarts)
 		a, s, err := n.restart(ctx)
@@ -52,7 +59,7 @@ func measureRestart(ctx context.Context, n *testNode, o options, _ *rand.Rand, p
 		rss.samples = append(rss.samples, float64(resident)/(1<<20))
 		pss.samples = append(pss.samples, float64(proportional)/(1<<20))
 	}
-	return []series{answers, settled, rss, pss}, nil
+	return []series{answers, settled, rss, pss, made}, nil
 }
 
 func (n *testNode) manyIdle(ctx context.Context, many int, progress io.Writer) ([]string, error) {
