@@ -12,6 +12,7 @@ import (
 	"brig/internal/failpoint"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
+	"brig/internal/secrets"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/events"
 	"brig/nodeagent/record"
@@ -27,7 +28,7 @@ const makeTimeout = 2 * time.Minute
 // and the tunnels listen; or nothing is left of the attempt. With a request id that
 // the owner has used before it returns what that one made.
 func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (record.Record, error) {
-	r, err := r.Check(m.limits)
+	r, err := r.Check(m.limitsOf(owner))
 	if err != nil {
 		return record.Record{}, err
 	}
@@ -35,14 +36,25 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	if err != nil {
 		return record.Record{}, err
 	}
+	if err := mayMount(owner, r); err != nil {
+		return record.Record{}, err
+	}
+	sum, err := secrets.Sum(m.cfg.SecretsDir(), r.Secrets)
+	if err != nil {
+		return record.Record{}, err
+	}
 	rec := record.Record{
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
-		JournalBytes: m.cfg.Sandboxes.JournalBytes,
+		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
 	}
-	rec.Writing(r.Network, policy)
 	if err := m.awaitUndone(ctx, owner, r); err != nil {
 		return record.Record{}, err
 	}
+	release, err := m.take(rec)
+	if err != nil {
+		return m.repeatOr(ctx, rec, err)
+	}
+	rec.Writing(r.Network, policy)
 	making := ctx
 	if r.RequestID != "" {
 		// The client can come back for it, so its going away is no reason to stop.
@@ -51,6 +63,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	making, abort := context.WithCancelCause(making)
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
+	k.release = release
 	earlier, err := m.store.Add(rec)
 	if err != nil || earlier != nil {
 		m.dropKeeper(k)
@@ -59,7 +72,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	case err != nil:
 		return record.Record{}, err
 	case earlier != nil:
-		return m.repeat(ctx, earlier, r)
+		return m.repeat(ctx, earlier, rec)
 	}
 	failpoint.Hit("create.recorded")
 	rec, err = m.create(making, k, rec, policy)
@@ -83,17 +96,19 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 }
 
 // repeat answers a request whose id was used before.
-func (m *Manager) repeat(ctx context.Context, earlier *record.Record, r record.Request) (record.Record, error) {
+func (m *Manager) repeat(ctx context.Context, earlier *record.Record, rec record.Record) (record.Record, error) {
 	was, err := earlier.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	now, err := r.Digest()
+	now, err := rec.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	if was != now {
-		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", r.RequestID, earlier.ID))
+	// One that was made before the machine's restart has ended; its sum says nothing now.
+	comparable := earlier.Deadline.Boot == m.boot || earlier.State == sandbox.Creating
+	if was != now || comparable && earlier.SecretsSum != rec.SecretsSum {
+		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", rec.Request.RequestID, earlier.ID))
 	}
 	k := m.keeper(earlier.ID)
 	if earlier.State != sandbox.Creating || k == nil {
@@ -137,7 +152,11 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	}
 	failpoint.Hit("create.files")
 	spec := m.spec(&rec, netns)
-	if err := m.runtime.Create(ctx, spec); err != nil {
+	var err error
+	if spec.Mounts, err = m.mount(&rec); err != nil {
+		return rec, err
+	}
+	if err := m.handOver(ctx, &rec, spec); err != nil {
 		return rec, err
 	}
 	failpoint.Hit("create.made")
@@ -158,8 +177,15 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	failpoint.Hit("create.tunnels")
+	if err := m.awaitReady(caller, &rec); err != nil {
+		return rec, err
+	}
+	failpoint.Hit("create.ready")
 	if caller.Err() != nil {
 		return rec, context.Cause(caller) // nobody waits for it
+	}
+	if err := m.keepActivity(k, rec); err != nil {
+		return rec, err
 	}
 	return m.settle(k, address, tunnels)
 }

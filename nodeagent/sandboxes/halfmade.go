@@ -24,7 +24,9 @@ type halfMade struct {
 }
 
 func (m *Manager) findHalfMade(rec record.Record) halfMade {
-	return halfMade{rec, m.addKeeper(rec, func(error) {})}
+	k := m.addKeeper(rec, func(error) {})
+	k.release = m.hold(rec)
+	return halfMade{rec, k}
 }
 
 // undoHalfMade undoes all that Recover has found.

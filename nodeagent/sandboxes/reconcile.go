@@ -115,11 +115,15 @@ func (m *Manager) present(ctx context.Context) (map[string]bool, error) {
 	for _, f := range folders {
 		names[f.Name()] = true
 	}
+	staged, errStaged := m.binds.Left()
+	for _, id := range staged {
+		names[id] = true
+	}
 	held, errHeld := m.held(ctx)
 	for _, id := range held {
 		names[id] = true
 	}
-	return names, errors.Join(errAttached, errFolders, errHeld)
+	return names, errors.Join(errAttached, errFolders, errStaged, errHeld)
 }
 
 // attached tells whose attachments stay.

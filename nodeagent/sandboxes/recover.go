@@ -49,6 +49,7 @@ func (m *Manager) takeOver(rec record.Record) error {
 // adopt watches a sandbox that another process made.
 func (m *Manager) adopt(rec record.Record) {
 	k := m.addKeeper(rec, func(error) {})
+	k.release = m.hold(rec)
 	close(k.ready)
 	if rec.Deadline.Boot != m.boot {
 		m.log.Warn("a sandbox was lost with the machine's restart", "sandbox", rec.ID)
@@ -65,6 +66,9 @@ func (m *Manager) adopt(rec record.Record) {
 		} else {
 			rec = again
 		}
+	}
+	if err := m.keepActivity(k, rec); err != nil {
+		m.log.Warn("since when a sandbox is idle is not known, and counted anew", "sandbox", rec.ID, "err", err)
 	}
 	failpoint.Hit("recover.standing")
 	m.relisten(k, rec)

