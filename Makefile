@@ -32,6 +32,14 @@ build: ## brig's own static binaries, in bin/
 	@mkdir -p bin
 	$(STATIC) -o bin/ $(addprefix ./,$(BINARIES))
 
+# brigd that dies where it is told to (internal/failpoint), beside links to all that it
+# needs; never installed.
+.PHONY: failpoints
+failpoints: build ## a brigd for tests/crash, in bin/failpoints/
+	@mkdir -p bin/failpoints
+	$(STATIC) -tags failpoints -o bin/failpoints/ ./nodeagent/brigd
+	@for f in deps $(notdir $(filter-out nodeagent/brigd,$(BINARIES))); do ln -sfn ../$$f bin/failpoints/$$f; done
+
 .PHONY: deps
 deps: bin/deps/.runsc bin/deps/.containerd ## runsc, containerd, ctr, runc, cnitool from pinned source, in bin/deps/
 
@@ -82,10 +90,14 @@ check: lint ## the inner loop: lint, unit tests with the race detector; any user
 	go test -race $(UNITS)
 
 .PHONY: test
-test: root packages build deps lint ## everything, as root; leaves the machine as it was
+test: root packages build failpoints deps lint ## everything, as root; leaves the machine as it was
 	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 $(UNITS)
 	go build ./... # on all cores: the next line has one at a time, for the census
 	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -parallel 4 -timeout 20m $(SUITES)
+
+.PHONY: crash
+crash: root packages build failpoints deps ## brigd killed at every step of everything, and a thousand times at random; as root
+	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -timeout 2h ./tests/crash -run 'Brigd' -long
 
 .PHONY: root
 root:

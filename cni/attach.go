@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"brig/cni/lease"
 	"brig/internal/attachment"
 	"brig/internal/config"
+	"brig/internal/lease"
 	"brig/internal/netns"
 	"brig/internal/netpolicy"
 	"brig/internal/netpolicy/nft"

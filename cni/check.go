@@ -12,9 +12,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"brig/cni/lease"
 	"brig/internal/attachment"
 	"brig/internal/config"
+	"brig/internal/lease"
 	"brig/internal/transit"
 )
 

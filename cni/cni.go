@@ -27,9 +27,9 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"brig/cni/lease"
 	"brig/internal/attachment"
 	"brig/internal/config"
+	"brig/internal/lease"
 	"brig/internal/undo"
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"brig/cni/lease"
 	"brig/internal/attachment"
+	"brig/internal/lease"
 	"brig/internal/netns"
 	"brig/internal/netpolicy/nft"
 	"brig/internal/transit"

@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"brig/cni/lease"
+	"brig/internal/lease"
 	"brig/internal/netns"
 	"brig/internal/require"
 	"brig/internal/transit"

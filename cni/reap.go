@@ -12,12 +12,13 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"brig/internal/attachment"
 	"brig/internal/config"
 	"brig/internal/netns"
 	"brig/internal/transit"
 )
 
-// dead is the group of links that wait to be removed ("brig" in ASCII). The kernel
+// dead is the group of links that wait to be removed. The kernel
 // takes some 20 ms to remove one, and hardly longer for all of a group, so a DEL only
 // moves its link there and leaves the rest to a reaper.
 //
@@ -28,7 +29,7 @@ import (
 // look whether one came while it was at work. A reaper that is done removes the file. One
 // that is killed gives up its lock and leaves the file, and the next ADD, DEL or GC
 // carries on.
-const dead = 0x62726967
+const dead = attachment.DeadGroup
 
 // Starter starts a process of its own that calls Reap. It inherits lock, and the caller
 // does not wait for it.

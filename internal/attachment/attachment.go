@@ -20,6 +20,10 @@ import (
 // LinkPrefix begins the name of every sandbox's link in the transit namespace.
 const LinkPrefix = "brg"
 
+// DeadGroup is the group of links that wait to be removed ("brig" in ASCII): they are
+// nobody's any more.
+const DeadGroup = 0x62726967
+
 // maxAlias is the kernel's IFALIASZ less the terminating zero.
 const maxAlias = 255
 

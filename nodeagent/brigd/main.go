@@ -4,6 +4,7 @@
 //	brigd [--config FILE] [--socket PATH]
 //	brigd --standalone DIR [--socket PATH]
 //	brigd --teardown [--force] [--config FILE]
+//	brigd --rebuild-store [--force] [--config FILE]
 //
 // With --standalone it is a throwaway node that keeps everything under DIR and takes
 // all of it away when it ends in order; after a kill -9 another one in the same DIR
@@ -11,6 +12,11 @@
 //
 // --teardown serves nobody: it removes everything that a node holds on the machine,
 // and refuses while sandboxes live unless --force is given.
+//
+// --rebuild-store serves nobody: it puts a new store in the place of one that is refused,
+// made of the copies of records that lie with the sandboxes, and keeps the old file.
+//
+// A store that brigd refuses is exit status 78: to start it again changes nothing.
 //
 // --containerd-config prints the configuration that a containerd of the node's own
 // wants, for a unit that starts one, and ends.
@@ -32,6 +38,7 @@ import (
 	"brig/nodeagent/containerd"
 	"brig/nodeagent/daemon"
 	"brig/nodeagent/standalone"
+	"brig/nodeagent/store"
 )
 
 func main() {
@@ -40,16 +47,22 @@ func main() {
 	stop()
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, store.ErrRefused):
+		fmt.Fprintln(os.Stderr, "brigd:", err)
+		os.Exit(statusRefused)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "brigd:", err)
 		os.Exit(1)
 	}
 }
 
+// statusRefused is sysexits' EX_CONFIG, which the unit does not restart brigd after.
+const statusRefused = 78
+
 type options struct {
 	config, socket, standalone string
 	containerd, version, debug bool
-	teardown, force            bool
+	teardown, rebuild, force   bool
 }
 
 func run(ctx context.Context, args []string) error {
@@ -81,6 +94,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if o.containerd {
 		return printContainerd(&cfg)
+	}
+	if o.rebuild {
+		return rebuild(&cfg, o.force)
 	}
 	return serve(ctx, o, &cfg, path)
 }
@@ -117,7 +133,8 @@ func parse(args []string) (o options, err error) {
 	fs.BoolVar(&o.containerd, "containerd-config", false, "print the configuration for a containerd of the node's own, and end")
 	fs.BoolVar(&o.debug, "debug", false, "log every call")
 	fs.BoolVar(&o.teardown, "teardown", false, "remove everything that the node holds, and end")
-	fs.BoolVar(&o.force, "force", false, "with --teardown: end the sandboxes that live")
+	fs.BoolVar(&o.rebuild, "rebuild-store", false, "make a new store of what lies with the sandboxes, and end")
+	fs.BoolVar(&o.force, "force", false, "with --teardown: end the sandboxes that live; with --rebuild-store: forget those that have no record left")
 	fs.BoolVar(&o.version, "version", false, "print the version, and end")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -128,13 +145,31 @@ func parse(args []string) (o options, err error) {
 	if o.standalone != "" && o.config != "" {
 		return o, errors.New("--standalone writes a configuration of its own: put changes in DIR/overrides.toml instead of --config")
 	}
-	if o.force && !o.teardown {
-		return o, errors.New("--force belongs to --teardown")
+	if o.force && !o.teardown && !o.rebuild {
+		return o, errors.New("--force belongs to --teardown or --rebuild-store")
+	}
+	if o.teardown && o.rebuild {
+		return o, errors.New("--teardown and --rebuild-store exclude each other: keep one")
 	}
 	if o.teardown && o.standalone != "" {
 		return o, errors.New("a throwaway node needs no --teardown: it goes when its brigd ends")
 	}
 	return o, nil
+}
+
+func rebuild(cfg *config.Config, force bool) error {
+	done, err := daemon.RebuildStore(cfg, force)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("records: %d\n", done.Records)
+	if done.Kept != "" {
+		fmt.Printf("the old store: %s\n", done.Kept)
+	}
+	for _, lost := range done.Lost {
+		fmt.Printf("no record left, brigd will remove it: %s\n", lost)
+	}
+	return nil
 }
 
 func printContainerd(cfg *config.Config) error {

@@ -88,6 +88,7 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("PATH", "/usr/bin")
 	t.Setenv(config.EnvPath, "/elsewhere")
 	t.Setenv("NOTIFY_SOCKET", "/run/notify")
+	t.Setenv("WATCHDOG_USEC", "1")
 	cfg := config.Defaults()
 	cfg.Containerd.Binary = "/opt/brig/deps/containerd"
 	got := strings.Join(New(&cfg, "/etc/brig/config.toml", nil).environment(), "\n")
@@ -96,9 +97,35 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	}
-	for _, foreign := range []string{"/elsewhere", "NOTIFY_SOCKET"} {
+	for _, foreign := range []string{"/elsewhere", "NOTIFY_SOCKET", "WATCHDOG_USEC"} {
 		if strings.Contains(got, foreign) {
 			t.Errorf("%q is in\n%s", foreign, got)
 		}
+	}
+}
+
+// TestBoundLog: a log that containerd still writes to is emptied, and one older is kept.
+func TestBoundLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "containerd.log")
+	log, err := openLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	long := strings.Repeat("x", maxLog+1)
+	for _, text := range []string{long, "after"} {
+		if err := boundLog(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	older, err := os.ReadFile(path + ".1")
+	if err != nil || string(older) != long {
+		t.Errorf("the older log has %d bytes, %v", len(older), err)
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != "after" {
+		t.Errorf("the log has %d bytes, %v; want those of after", len(now), err)
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -75,6 +77,9 @@ func (o *Own) Keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if err := boundLog(o.logFile()); err != nil {
+				o.log.Warn("bound containerd's log", "err", err)
+			}
 			if answers(o.cfg.Containerd.Address) {
 				continue
 			}
@@ -120,6 +125,9 @@ func (o *Own) start() error {
 	return process{pid: cmd.Process.Pid, start: start}.save(o.pidFile())
 }
 
+// ownVariables of brigd are nobody else's.
+var ownVariables = []string{"PATH", config.EnvPath, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+
 // environment lets containerd find the shims beside brigd and beside itself, and the
 // shims find their configuration.
 func (o *Own) environment() []string {
@@ -130,25 +138,54 @@ func (o *Own) environment() []string {
 	env := []string{"PATH=" + strings.Join(path, ":"), config.EnvPath + "=" + o.configPath}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if name != "PATH" && name != config.EnvPath && name != "NOTIFY_SOCKET" {
+		if !slices.Contains(ownVariables, name) {
 			env = append(env, kv)
 		}
 	}
 	return env
 }
 
-// openLog keeps one older log of bounded size.
+// openLog is where containerd writes, at the end of whatever is there.
 func openLog(path string) (*os.File, error) {
-	if fi, err := os.Stat(path); err == nil && fi.Size() > maxLog {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, fmt.Errorf("put containerd's log aside: %w", err)
-		}
+	if err := boundLog(path); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open containerd's log: %w", err)
 	}
 	return f, nil
+}
+
+// boundLog keeps one older log of bounded size. containerd goes on writing to the same
+// file, so its text is copied and the file emptied; what is written in between is lost.
+func boundLog(path string) error {
+	fi, err := os.Stat(path)
+	if err != nil || fi.Size() <= maxLog {
+		return nil
+	}
+	if err := copyFile(path, path+".1"); err != nil {
+		return fmt.Errorf("put containerd's log aside: %w", err)
+	}
+	if err := os.Truncate(path, 0); err != nil {
+		return fmt.Errorf("empty containerd's log: %w", err)
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	// Of a log that grew while nobody looked the rest is enough.
+	_, err = io.Copy(out, io.LimitReader(in, 2*maxLog))
+	return errors.Join(err, out.Close())
 }
 
 // Stop ends containerd. Its shims, and what they hold, go on.

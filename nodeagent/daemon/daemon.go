@@ -1,9 +1,9 @@
 // Package daemon puts brigd's parts together in the order in which they need one
 // another, and takes them apart in the reverse order.
 //
-// A node that serves has everything: a containerd that answers, a network in order,
-// every earlier sandbox found again or undone. So a client that reaches the socket
-// never meets half of a node.
+// A node that serves has everything that its answers need: a containerd that answers, a
+// network in order, every earlier sandbox that runs found again. What is left to undo of
+// others is undone behind the calls.
 package daemon
 
 import (
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"brig/internal/config"
+	"brig/internal/sandbox"
 	"brig/internal/transit"
 	"brig/nodeagent/ca"
 	"brig/nodeagent/clock"
@@ -33,12 +34,12 @@ import (
 	"brig/nodeagent/server"
 	"brig/nodeagent/socket"
 	"brig/nodeagent/store"
+	"brig/nodeagent/verify"
 )
 
 const (
 	readyTimeout   = 30 * time.Second
 	reconcileEvery = 3 * time.Second
-	recoverTimeout = 2 * time.Minute
 )
 
 // Options of a run.
@@ -71,6 +72,7 @@ type daemon struct {
 	own     *containerd.Own
 	engine  *engine.Engine
 	manager *sandboxes.Manager
+	network *network.Network
 	ca      *ca.CA
 	names   *names.Names
 	events  *events.Hub
@@ -88,9 +90,10 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return err
 	}
 	// First, because it is also what keeps a second brigd out.
-	if d.store, err = store.Open(filepath.Join(cfg.StateDir, "brig.db")); err != nil {
+	if d.store, err = store.Open(storePath(cfg)); err != nil {
 		return err
 	}
+	d.store.Copy(func(id sandbox.ID) string { return filepath.Join(cfg.JournalDir(string(id)), recordCopy) }, d.Log)
 	if err := d.openContainerd(ctx); err != nil {
 		return err
 	}
@@ -132,6 +135,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.network = connected
 	boot, err := clock.Boot()
 	if err != nil {
 		return err
@@ -146,18 +150,14 @@ func (d *daemon) openManager(ctx context.Context) error {
 	d.manager, err = sandboxes.New(living, sandboxes.Parts{
 		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, Tunnels: tunnels, Boot: boot,
 		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota,
-		Changed: d.names.Recheck, Log: d.Log,
+		Changed: d.names.Recheck, Held: connected.Owners, Log: d.Log,
 	})
 	if err != nil {
 		return err
 	}
 	d.manager.Watch(d.engine.Events)
-	recovering, cancel := context.WithTimeout(ctx, recoverTimeout)
-	defer cancel()
-	if err := d.manager.Recover(recovering); errors.Is(err, sandboxes.ErrRecords) {
+	if err := d.manager.Recover(); err != nil {
 		return err
-	} else if err != nil {
-		d.Log.Warn("recover", "err", err)
 	}
 	d.manager.Reconcile(reconcileEvery)
 	d.work(living)
@@ -205,7 +205,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	defer l.Close() // and the socket's file with it
 	srv := server.New(server.Parts{
-		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool,
+		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Verify: d.verify,
 		Events: d.events, Metrics: d.metrics.Handler(), Log: d.Log,
 	})
 	ended := make(chan error, 1)
@@ -213,6 +213,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := errors.Join(d.Ready(), notify.Ready()); err != nil {
 		d.Log.Warn("tell that brigd serves", "err", err)
 	}
+	d.goWork(func() { d.keepAlive(ctx) })
 	err = <-ended
 	d.Log.Info("brigd ends")
 	return errors.Join(err, notify.Stopping())
@@ -221,6 +222,16 @@ func (d *daemon) serve(ctx context.Context) error {
 func (d *daemon) pool(ctx context.Context) (string, error) {
 	p, err := transit.Pool(ctx, d.Config)
 	return p.String(), err
+}
+
+// verify compares what the node holds with the records, once it was brought in line.
+func (d *daemon) verify(ctx context.Context) (verify.Result, error) {
+	select {
+	case <-d.manager.Settled():
+	case <-ctx.Done():
+		return verify.Result{}, context.Cause(ctx)
+	}
+	return verify.Run(ctx, verify.Parts{Config: d.Config, Records: d.store.All, Engine: d.engine, Network: d.network, PID: os.Getpid()})
 }
 
 // makeFolders makes the state folder passable, for the CA's certificate; what is

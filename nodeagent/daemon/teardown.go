@@ -58,6 +58,11 @@ func removeState(dir string) error {
 	for _, name := range []string{"brig.db", "ca", "sandboxes", "containerd", "containerd.log", "containerd.log.1"} {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
+	older, err := filepath.Glob(filepath.Join(dir, "brig.db.*")) // what was kept of earlier stores
+	errs = append(errs, err)
+	for _, path := range older {
+		errs = append(errs, os.Remove(path))
+	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) == 0 {
 		errs = append(errs, os.Remove(dir))
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+
+	"brig/internal/failpoint"
 )
 
 // killWait is how long a task may take to die of SIGKILL.
@@ -26,9 +28,14 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	if err := e.removeTask(ctx, id); err != nil {
 		return err // what the task may still use stays
 	}
+	failpoint.Hit("remove.task")
+	errContainer := join(e.client.ContainerService().Delete(ctx, id))
+	failpoint.Hit("remove.container")
+	errSnapshot := join(e.client.SnapshotService(snapshotter).Remove(ctx, id))
+	failpoint.Hit("remove.snapshot")
 	return errors.Join(
-		join(e.client.ContainerService().Delete(ctx, id)),
-		join(e.client.SnapshotService(snapshotter).Remove(ctx, id)),
+		errContainer,
+		errSnapshot,
 		join(e.client.LeasesService().Delete(ctx, leases.Lease{ID: id})),
 	)
 }

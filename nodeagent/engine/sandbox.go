@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/image-spec/identity"
 
+	"brig/internal/failpoint"
 	"brig/internal/journal"
 	"brig/internal/sandbox"
 )
@@ -25,6 +26,7 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	if err != nil && !errdefs.IsAlreadyExists(native(err)) {
 		return fmt.Errorf("take a lease: %w", native(err))
 	}
+	failpoint.Hit("create.lease")
 	lease.ID = s.ID
 	ctx = leases.WithLease(ctx, s.ID)
 	image, err := e.find(ctx, s.Image)
@@ -34,6 +36,7 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	if err := e.snapshot(ctx, s.ID, image); err != nil {
 		return err
 	}
+	failpoint.Hit("create.snapshot")
 	container, err := e.client.NewContainer(ctx, s.ID,
 		containerd.WithRuntime(sandbox.Runtime, nil),
 		onSnapshot(s.ID, image.Name()),
@@ -42,9 +45,11 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return fmt.Errorf("make container: %w", native(err))
 	}
+	failpoint.Hit("create.container")
 	if _, err := container.NewTask(ctx, streams(s)); err != nil {
 		return fmt.Errorf("make task: %w", native(err))
 	}
+	failpoint.Hit("create.task")
 	return gone(e.client.LeasesService().Delete(ctx, lease))
 }
 

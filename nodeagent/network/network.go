@@ -15,11 +15,13 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"brig/internal/config"
+	"brig/internal/failpoint"
 	"brig/internal/netns"
 	"brig/internal/netpolicy"
 	"brig/internal/transit"
@@ -39,6 +41,8 @@ type Network struct {
 	cfg  *config.Config
 	cni  *libcni.CNIConfig
 	list *libcni.NetworkConfigList
+	// attaching is held by Attach, and alone by who removes what nobody has.
+	attaching sync.RWMutex
 }
 
 // Open reads the node's CNI configuration.
@@ -54,9 +58,12 @@ func Open(cfg *config.Config) (*Network, error) {
 // Attach makes the sandbox's namespace and connects it under the policy. What it
 // made before an error is left for Detach.
 func (n *Network) Attach(ctx context.Context, id string, policy netpolicy.Policy) (path string, address netip.Addr, err error) {
+	n.attaching.RLock()
+	defer n.attaching.RUnlock()
 	if err := netns.Create(id); err != nil {
 		return "", netip.Addr{}, err
 	}
+	failpoint.Hit("attach.netns")
 	rt := runtimeConf(id)
 	rt.CapabilityArgs = map[string]any{capability: string(policy.Canonical())}
 	result, err := n.cni.AddNetworkList(ctx, n.list, rt)
@@ -89,6 +96,7 @@ func (n *Network) Detach(ctx context.Context, id string) error {
 	if err := n.cni.DelNetworkList(ctx, n.list, rt); err != nil {
 		return fmt.Errorf("disconnect the sandbox: %w", err)
 	}
+	failpoint.Hit("detach.disconnected")
 	return netns.Delete(id)
 }
 

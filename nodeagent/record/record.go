@@ -22,6 +22,8 @@ type Record struct {
 	State   sandbox.State `json:"state"`
 	// Exit is set once the state is Exited.
 	Exit *Exit `json:"exit,omitempty"`
+	// Ended is when its end was recorded, on a clock that does not jump.
+	Ended Instant `json:"ended,omitzero"`
 	// Ending is why brigd is about to end it, recorded before the deed.
 	Ending sandbox.Reason `json:"ending,omitempty"`
 	// Clean is set once nothing but the record and the output is left of an ended
@@ -47,6 +49,12 @@ type Record struct {
 type Deadline struct {
 	Wall time.Time     `json:"wall"`
 	Boot string        `json:"boot"` // id of the boot that At counts from
+	At   time.Duration `json:"at"`
+}
+
+// Instant of the clock of one boot.
+type Instant struct {
+	Boot string        `json:"boot"`
 	At   time.Duration `json:"at"`
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/nodeagent/clock"
@@ -80,13 +81,16 @@ func (m *Manager) setPolicy(ctx context.Context, rec record.Record, c Change) (P
 	}); err != nil {
 		return Policy{}, err
 	}
+	failpoint.Hit("policy.recorded")
 	stands, err := m.rules.Change(ctx, string(rec.ID), policy, c.Expected, c.Lease)
 	if err != nil {
 		// It may be in force all the same: what stands, the node's record tells.
 		_, again := m.takeStanding(k)
 		return Policy{}, errors.Join(err, again)
 	}
+	failpoint.Hit("policy.changed")
 	rec, err = m.settlePolicy(k, stands)
+	failpoint.Hit("policy.settled")
 	if err != nil {
 		return Policy{}, fmt.Errorf("the policy is in force, but not on brigd's record: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/internal/secrets"
@@ -46,6 +47,9 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
 		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
 	}
+	if err := m.awaitUndone(ctx, owner, r); err != nil {
+		return record.Record{}, err
+	}
 	release, err := m.take(rec)
 	if err != nil {
 		return m.repeatOr(ctx, rec, err)
@@ -70,6 +74,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	case earlier != nil:
 		return m.repeat(ctx, earlier, rec)
 	}
+	failpoint.Hit("create.recorded")
 	rec, err = m.create(making, k, rec, policy)
 	if err != nil {
 		if cause := context.Cause(making); errdefs.IsAborted(cause) {
@@ -127,6 +132,7 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err := m.runtime.Ensure(ctx, rec.Request.Image); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.image")
 	// What follows is short, and undone more easily when it has ended than half-way.
 	caller := ctx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
@@ -139,10 +145,12 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 			return rec, err
 		}
 	}
+	failpoint.Hit("create.attached")
 	rec.Address = address
 	if err := m.writeFiles(&rec, policy); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.files")
 	spec := m.spec(&rec, netns)
 	var err error
 	if spec.Mounts, err = m.mount(&rec); err != nil {
@@ -151,9 +159,11 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err := m.handOver(ctx, &rec, spec); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.made")
 	if err := m.runtime.Start(ctx, spec); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.started")
 	if address.IsValid() {
 		// What the gate bound is what tunnels are judged by.
 		stands, err := m.rules.Standing(id)
@@ -166,9 +176,11 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.tunnels")
 	if err := m.awaitReady(caller, &rec); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("create.ready")
 	if caller.Err() != nil {
 		return rec, context.Cause(caller) // nobody waits for it
 	}
@@ -205,6 +217,7 @@ func (m *Manager) settle(k *keeper, address netip.Addr, tunnels []record.Tunnel)
 	if err != nil {
 		return record.Record{ID: id}, fmt.Errorf("record that the sandbox runs: %w", err)
 	}
+	failpoint.Hit("create.settled")
 	return rec, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/nodeagent/record"
 )
@@ -82,12 +83,14 @@ func (m *Manager) end(ctx context.Context, k *keeper, reason sandbox.Reason, gra
 	if err != nil && !errors.Is(err, errNothingToDo) {
 		m.log.Error("record why a sandbox is ended", "sandbox", k.id, "err", err)
 	}
+	failpoint.Hit("end.recorded")
 	if grace > 0 {
 		m.kill(ctx, k, syscall.SIGTERM)
 		awaitOr(ctx, k.ended, grace)
 	}
 	for ctx.Err() == nil && !isClosed(k.ended) {
 		m.kill(ctx, k, syscall.SIGKILL)
+		failpoint.Hit("end.killed")
 		if awaitOr(ctx, k.ended, forceWait); ctx.Err() != nil || isClosed(k.ended) {
 			return
 		}

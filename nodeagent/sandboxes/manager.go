@@ -5,8 +5,8 @@
 // The order of things is what makes it survive a crash at any instant: the record is
 // on disk before the first deed, every deed's name derives from the record's id, and
 // teardown needs nothing but that id and may be repeated. So a start of brigd only
-// has to look at each record: half-made is undone, running is watched again, ended is
-// cleaned. A sandbox never depends on brigd's process: containerd's shim holds it.
+// has to look at each record: running is watched again at once, and what is half-made or
+// half-removed is undone behind the calls. A sandbox never depends on brigd's process: containerd's shim holds it.
 //
 // A Manager is safe for concurrent use. Every live sandbox has one keeper, whose
 // goroutine alone records its end. Lock order: under a keeper's only those that package
@@ -61,6 +61,8 @@ type Network interface {
 	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	// Attached lists the sandboxes that have, or may have, something.
 	Attached() ([]string, error)
+	// Collect takes away what belongs to no sandbox that live tells of, and to nobody else.
+	Collect(ctx context.Context, live func() (map[string]bool, error)) error
 }
 
 // Rules are the network policies in force on the node. A sandbox has some from its
@@ -95,6 +97,7 @@ type Manager struct {
 	quota   *quota.Ledger
 	binds   binds.Stage
 	changed func(link string)
+	held    func(context.Context) ([]string, error)
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
 	log        *slog.Logger
@@ -102,6 +105,10 @@ type Manager struct {
 	// ctx is the daemon's: keepers outlive the requests that made them.
 	ctx context.Context
 	wg  sync.WaitGroup
+
+	// halfMade is what Recover found; it does not change afterwards.
+	halfMade []halfMade
+	settled  chan struct{} // closed when the node was brought in line once
 
 	mu      sync.Mutex // guards what follows
 	keepers map[sandbox.ID]*keeper
@@ -126,7 +133,9 @@ type Parts struct {
 	// after a lease has ended: whatever was admitted by the policy before is to be judged
 	// anew.
 	Changed func(link string)
-	Log     *slog.Logger
+	// Held lists the sandboxes of which the node holds anything at all.
+	Held func(context.Context) ([]string, error)
+	Log  *slog.Logger
 }
 
 // New returns a Manager whose goroutines end with ctx. Recover comes next.
@@ -141,7 +150,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 			Quota: p.Quota, Boot: p.Boot, Log: p.Log,
 		}),
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
-		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
+		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, held: p.Held, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
@@ -155,6 +164,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		explaining: make(chan struct{}, 1),
 
 		ctx:     ctx,
+		settled: make(chan struct{}),
 		keepers: map[sandbox.ID]*keeper{},
 		links:   map[string]*keeper{},
 		unclean: map[sandbox.ID]bool{},

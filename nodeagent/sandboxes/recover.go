@@ -1,15 +1,11 @@
 package sandboxes
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/nodeagent/record"
 )
@@ -18,30 +14,26 @@ import (
 // end what runs in time nor know what is nobody's.
 var ErrRecords = errors.New("the records of sandboxes cannot be read")
 
-// Recover takes over what an earlier brigd left: it watches what runs, undoes what
-// was half made, cleans what has ended, and removes what no record speaks of.
-func (m *Manager) Recover(ctx context.Context) error {
+// Recover takes over what an earlier brigd left: what runs is watched again and its
+// tunnels listen; of what was half made or half removed it takes note. From then on every
+// answer is right, so it does nothing that takes long: the repair is Reconcile's.
+func (m *Manager) Recover() error {
 	all, err := m.store.All()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRecords, err)
 	}
-	known := map[string]bool{}
-	var group errgroup.Group
-	group.SetLimit(8)
 	for _, rec := range all {
-		known[string(rec.ID)] = true
-		group.Go(func() error { return m.recover(rec) })
+		if err := m.takeOver(rec); err != nil {
+			return err
+		}
 	}
-	return errors.Join(group.Wait(), m.removeOrphans(ctx, known))
+	return nil
 }
 
-func (m *Manager) recover(rec record.Record) error {
+func (m *Manager) takeOver(rec record.Record) error {
 	switch rec.State {
 	case sandbox.Creating:
-		m.log.Info("undoing a half-made sandbox", "sandbox", rec.ID)
-		if err := m.scrap(rec.ID); err != nil {
-			m.log.Error("undo a half-made sandbox", "sandbox", rec.ID, "err", err)
-		}
+		m.halfMade = append(m.halfMade, m.findHalfMade(rec))
 	case sandbox.Running:
 		m.adopt(rec)
 	case sandbox.Exited:
@@ -49,7 +41,7 @@ func (m *Manager) recover(rec record.Record) error {
 			m.mark(rec.ID)
 		}
 	default:
-		return fmt.Errorf("record %s has unknown state %q", rec.ID, rec.State)
+		return fmt.Errorf("%w: %s has unknown state %q", ErrRecords, rec.ID, rec.State)
 	}
 	return nil
 }
@@ -66,7 +58,7 @@ func (m *Manager) adopt(rec record.Record) {
 		})
 		return
 	}
-	m.log.Info("sandbox found again", "sandbox", rec.ID)
+	m.log.Debug("sandbox found again", "sandbox", rec.ID)
 	if rec.Address.IsValid() {
 		// Without it nobody's connection is admitted to its tunnels.
 		if again, err := m.takeStanding(k); err != nil {
@@ -78,44 +70,12 @@ func (m *Manager) adopt(rec record.Record) {
 	if err := m.keepActivity(k, rec); err != nil {
 		m.log.Warn("since when a sandbox is idle is not known, and counted anew", "sandbox", rec.ID, "err", err)
 	}
+	failpoint.Hit("recover.standing")
 	m.relisten(k, rec)
 	m.execs.Adopt(m.inside(k, nil))
+	failpoint.Hit("recover.tunnels")
 	if rec.Ending != "" {
 		m.wg.Go(func() { m.end(m.ctx, k, rec.Ending, 0) })
 	}
 	m.wg.Go(func() { m.keep(k, rec) })
-}
-
-// removeOrphans removes what has the name of a sandbox of this node and no record:
-// there is none unless the store was lost.
-func (m *Manager) removeOrphans(ctx context.Context, known map[string]bool) error {
-	names, err := m.runtime.Names(ctx)
-	if err != nil {
-		return fmt.Errorf("look for orphans: %w", err)
-	}
-	attached, errAttached := m.network.Attached()
-	folders, errFolders := os.ReadDir(filepath.Dir(m.cfg.JournalDir("any")))
-	if errors.Is(errFolders, os.ErrNotExist) {
-		errFolders = nil
-	}
-	for _, id := range attached {
-		names[id] = true
-	}
-	for _, f := range folders {
-		names[f.Name()] = true
-	}
-	staged, errStaged := m.binds.Left()
-	for _, id := range staged {
-		names[id] = true
-	}
-	errs := []error{errAttached, errFolders, errStaged}
-	for name := range names {
-		id, err := sandbox.ParseID(name)
-		if err != nil || known[name] {
-			continue
-		}
-		m.log.Warn("removing what no record speaks of", "sandbox", id)
-		errs = append(errs, m.teardown(ctx, id), os.RemoveAll(m.cfg.JournalDir(name)))
-	}
-	return errors.Join(errs...)
 }

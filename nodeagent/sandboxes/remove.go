@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/internal/secrets"
 	"brig/nodeagent/record"
@@ -57,6 +58,7 @@ func (m *Manager) cleanUp(ctx context.Context, id sandbox.ID) error {
 		m.mark(id)
 		return err
 	}
+	failpoint.Hit("teardown.done")
 	m.mu.Lock()
 	delete(m.unclean, id)
 	m.mu.Unlock()
@@ -76,23 +78,29 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 	if k := m.keeper(id); k != nil {
 		m.closeTunnels(k, drain)
 	}
+	failpoint.Hit("teardown.tunnels")
 	if err := m.runtime.Remove(ctx, string(id)); err != nil {
 		return err
 	}
+	failpoint.Hit("teardown.removed")
 	if err := errors.Join(m.binds.Remove(string(id)), secrets.Remove(m.cfg.SecretsDir(), string(id))); err != nil {
 		return err
 	}
 	return m.network.Detach(ctx, string(id))
 }
 
-// forget deletes the output, then the record: without its record nobody would find
-// the output again.
+// forget deletes the record, then the output: an output without a record is an orphan,
+// which Reconcile removes, but a record without its output would be half a sandbox.
 func (m *Manager) forget(id sandbox.ID) error {
 	m.execs.Forget(id)
+	if err := m.store.Delete(id); err != nil {
+		return err
+	}
+	failpoint.Hit("forget.recorded")
 	if err := os.RemoveAll(m.cfg.JournalDir(string(id))); err != nil {
 		return fmt.Errorf("delete the output of %s: %w", id, err)
 	}
-	return m.store.Delete(id)
+	return nil
 }
 
 // mark has teardown tried again later.
@@ -100,50 +108,4 @@ func (m *Manager) mark(id sandbox.ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.unclean[id] = true
-}
-
-// Reconcile finishes, until the manager's context ends, the teardowns that failed.
-func (m *Manager) Reconcile(every time.Duration) {
-	m.wg.Go(func() {
-		for m.ctx.Err() == nil {
-			sleep(m.ctx, every)
-			if err := m.sweep(m.ctx); err != nil && m.ctx.Err() == nil {
-				m.log.Warn("tear down what is left", "err", err)
-			}
-		}
-	})
-}
-
-func (m *Manager) sweep(ctx context.Context) error {
-	m.mu.Lock()
-	var ids []sandbox.ID
-	for id := range m.unclean {
-		if m.keepers[id] == nil {
-			ids = append(ids, id)
-		}
-	}
-	m.mu.Unlock()
-	var errs []error
-	for _, id := range ids {
-		ctx, cancel := context.WithTimeout(ctx, undoTimeout)
-		err := m.cleanUp(ctx, id)
-		cancel()
-		if err == nil {
-			err = m.forgetStillborn(id)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// forgetStillborn drops the record of a sandbox whose create has long failed.
-func (m *Manager) forgetStillborn(id sandbox.ID) error {
-	rec, err := m.store.Get(id)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	if err != nil || rec.Exit == nil || rec.Exit.Reason != sandbox.ReasonStartFailed {
-		return err
-	}
-	return m.forget(id)
 }

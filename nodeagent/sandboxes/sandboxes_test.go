@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
-	"go.etcd.io/bbolt"
 
 	"brig/internal/config"
 	"brig/internal/netpolicy"
@@ -34,6 +33,8 @@ type node struct {
 	cfg  *config.Config
 	ca   *ca.CA
 	boot string
+	// every is how often a brigd of it reconciles.
+	every time.Duration
 	// pulling gets an image that a registry then never finishes to send; nil: all are there.
 	pulling chan string
 	// creating, if set, is called when the runtime is to make a sandbox.
@@ -90,7 +91,7 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &node{Node: fake.New(image), cfg: &cfg, ca: authority, boot: "boot-1"}
+	return &node{Node: fake.New(image), cfg: &cfg, ca: authority, boot: "boot-1", every: time.Hour}
 }
 
 // brigd is a manager on a node, until stop.
@@ -101,7 +102,27 @@ type brigd struct {
 	stop  func()
 }
 
+// start is a brigd that has brought the node in line.
 func (n *node) start(t *testing.T) *brigd {
+	t.Helper()
+	b := n.recover(t)
+	b.Reconcile(n.every)
+	<-b.Settled()
+	return b
+}
+
+// recover is one that has only taken over.
+func (n *node) recover(t *testing.T) *brigd {
+	t.Helper()
+	b := n.open(t)
+	if err := b.Recover(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// open is one that has done nothing yet.
+func (n *node) open(t *testing.T) *brigd {
 	t.Helper()
 	s, err := store.Open(filepath.Join(n.cfg.StateDir, "brig.db"))
 	if err != nil {
@@ -112,9 +133,6 @@ func (n *node) start(t *testing.T) *brigd {
 	parts.Store = s
 	m, err := sandboxes.New(ctx, parts)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Recover(ctx); err != nil {
 		t.Fatal(err)
 	}
 	stopped := false
@@ -253,6 +271,7 @@ func TestWhateverFailsIsUndone(t *testing.T) {
 
 func TestWhatResistsIsUndoneLater(t *testing.T) {
 	n := newNode(t)
+	n.every = time.Millisecond
 	b := n.start(t)
 	n.Fail("start", errors.New("broken"))
 	n.Fail("remove", errors.New("stuck"))
@@ -260,7 +279,6 @@ func TestWhatResistsIsUndoneLater(t *testing.T) {
 		t.Fatal("a create that failed is no error")
 	}
 	n.Fail("remove", nil)
-	b.Reconcile(time.Millisecond)
 	for {
 		if list, err := b.List(0, nil, true); err != nil || len(list) == 0 {
 			break
@@ -269,6 +287,7 @@ func TestWhatResistsIsUndoneLater(t *testing.T) {
 			t.Fatal("it stays")
 		}
 	}
+	b.stop() // its output goes after its record
 	mustBeEmpty(t, n)
 }
 
@@ -465,26 +484,21 @@ func TestADamagedRecordStopsTheStart(t *testing.T) {
 	rec := create(t, b, record.Request{})
 	b.stop()
 	path := filepath.Join(n.cfg.StateDir, "brig.db")
-	db, err := bbolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	damage := func(tx *bbolt.Tx) error { return tx.Bucket([]byte("sandboxes")).Put([]byte(rec.ID), []byte("{")) }
-	if err := errors.Join(db.Update(damage), db.Close()); err != nil {
-		t.Fatal(err)
-	}
 	s, err := store.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if _, err := s.Update(rec.ID, func(r *record.Record) error { r.State = "asleep"; return nil }); err != nil {
+		t.Fatal(err)
+	}
 	parts := n.parts()
 	parts.Store = s
 	m, err := sandboxes.New(t.Context(), parts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Recover(t.Context()); !errors.Is(err, sandboxes.ErrRecords) {
+	if err := m.Recover(); !errors.Is(err, sandboxes.ErrRecords) {
 		t.Errorf("%v; want an ErrRecords", err)
 	}
 	if left := n.Left(); len(left) != 2 {

@@ -26,6 +26,6 @@ func (n *node) parts() sandboxes.Parts {
 		Tunnels: sandboxes.Tunnels{Pool: tunnel.NewPool(limits), Certificates: source},
 		Events:  events.NewHub(), Metrics: metrics.New(func() int { return 0 }), Quota: quota.New(n.cfg.Quotas),
 		Denials: denials.New(denials.Config{Sink: func(denials.Denial) {}, Log: log}),
-		Changed: n.rulesChanged,
+		Changed: n.rulesChanged, Held: n.Held,
 	}
 }

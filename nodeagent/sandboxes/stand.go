@@ -1,7 +1,9 @@
 package sandboxes
 
 import (
+	"errors"
 	"net/netip"
+	"reflect"
 	"time"
 
 	"brig/nodeagent/clock"
@@ -33,10 +35,13 @@ func (m *Manager) settlePolicy(k *keeper, stands standing.Standing) (record.Reco
 		m.wg.Go(func() { m.awaitLease(k, l, superseded) })
 	}
 	rec, err := m.store.Update(k.id, func(r *record.Record) error {
-		r.Stands(stands, m.boot)
+		was := r.Policies
+		if r.Stands(stands, m.boot); reflect.DeepEqual(was, r.Policies) {
+			return errNothingToDo
+		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errNothingToDo) {
 		return rec, err
 	}
 	grant, _ := stands.InForce(now)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/nodeagent/record"
 )
@@ -47,6 +48,7 @@ func (m *Manager) openTunnel(rec record.Record, p record.Port) (record.Tunnel, e
 	if err != nil {
 		return record.Tunnel{}, err
 	}
+	failpoint.Hit("open.listening")
 	_, err = m.store.Update(rec.ID, func(r *record.Record) error {
 		if r.State != sandbox.Running {
 			return notRunning(r.ID)
@@ -61,6 +63,7 @@ func (m *Manager) openTunnel(rec record.Record, p record.Port) (record.Tunnel, e
 		m.unlisten(k, p.Sandbox)
 		return record.Tunnel{}, err
 	}
+	failpoint.Hit("open.recorded")
 	return t, nil
 }
 
@@ -93,9 +96,11 @@ func (m *Manager) CloseTunnel(rec record.Record, p record.Port) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("close.recorded")
 	if k := m.keeper(rec.ID); k != nil {
 		m.unlisten(k, p.Sandbox)
 	}
+	failpoint.Hit("close.closed")
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/engine"
@@ -78,8 +79,9 @@ func (m *Manager) enforce(ctx context.Context, k *keeper, d record.Deadline) {
 
 // finish records the end, then tears down.
 func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
+	failpoint.Hit("exit.noticed")
 	for {
-		rec, err := m.store.Update(k.id, func(r *record.Record) error { return r.End(exit(r)) })
+		rec, err := m.recordEnd(k.id, exit)
 		if err == nil {
 			m.log.Info("sandbox has ended", "sandbox", k.id, "code", rec.Exit.Code, "reason", rec.Exit.Reason)
 			m.publish(k, events.Event{At: rec.Exit.At, Exited: rec.Exit})
@@ -91,6 +93,7 @@ func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
 			return
 		}
 	}
+	failpoint.Hit("exit.recorded")
 	close(k.ended)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), undoTimeout)
 	defer cancel()
@@ -99,6 +102,17 @@ func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
 	}
 	m.dropKeeper(k)
 	close(k.clean)
+}
+
+func (m *Manager) recordEnd(id sandbox.ID, exit func(*record.Record) record.Exit) (record.Record, error) {
+	now, err := clock.Now()
+	if err != nil {
+		return record.Record{}, err
+	}
+	return m.store.Update(id, func(r *record.Record) error {
+		r.Ended = record.Instant{Boot: m.boot, At: now}
+		return r.End(exit(r))
+	})
 }
 
 // Watch passes the runtime's events on to keepers until the manager's context ends.

@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"brig/nodeagent/socket"
 )
@@ -85,6 +86,11 @@ func code(err error) connect.Code {
 	} {
 		if class.is(err) {
 			return class.code
+		}
+	}
+	for _, short := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, short) {
+			return connect.CodeResourceExhausted // the node is short of it, whoever asks
 		}
 	}
 	return connect.CodeInternal

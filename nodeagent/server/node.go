@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/containerd/errdefs"
 
 	"brig/internal/version"
 	brigv1 "brig/nodeagent/api/brig/v1"
@@ -74,4 +75,15 @@ func runscVersion(ctx context.Context, path string) (string, error) {
 
 func (s nodeService) CA(context.Context, *connect.Request[brigv1.CARequest]) (*connect.Response[brigv1.CAResponse], error) {
 	return connect.NewResponse(&brigv1.CAResponse{Pem: string(s.ca.PEM()), Path: s.ca.Path()}), nil
+}
+
+func (s nodeService) Verify(ctx context.Context, _ *connect.Request[brigv1.VerifyRequest]) (*connect.Response[brigv1.VerifyResponse], error) {
+	if uid, err := socket.Peer(ctx); err != nil || uid != 0 {
+		return nil, errdefs.ErrPermissionDenied.WithMessage("only root may see everything that the node holds")
+	}
+	r, err := s.verify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&brigv1.VerifyResponse{Differences: r.Differences, Census: r.Census}), nil
 }

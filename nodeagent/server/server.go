@@ -25,6 +25,7 @@ import (
 	"brig/nodeagent/execs"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/socket"
+	"brig/nodeagent/verify"
 )
 
 // maxMessage bounds one message, decompressed. A policy of a hundred thousand ranges
@@ -38,6 +39,7 @@ type Server struct {
 	engine  *engine.Engine
 	ca      *ca.CA
 	pool    func(context.Context) (string, error)
+	verify  func(context.Context) (verify.Result, error)
 	events  *events.Hub
 	metrics http.Handler
 	log     *slog.Logger
@@ -50,6 +52,7 @@ type Parts struct {
 	Engine  *engine.Engine
 	CA      *ca.CA
 	Pool    func(context.Context) (string, error) // where addresses come from
+	Verify  func(context.Context) (verify.Result, error)
 	Events  *events.Hub
 	Metrics http.Handler // served at /metrics
 	Log     *slog.Logger
@@ -57,7 +60,7 @@ type Parts struct {
 
 // New returns a Server.
 func New(p Parts) *Server {
-	return &Server{cfg: p.Config, manager: p.Manager, engine: p.Engine, ca: p.CA, pool: p.Pool, events: p.Events, metrics: p.Metrics, log: p.Log}
+	return &Server{cfg: p.Config, manager: p.Manager, engine: p.Engine, ca: p.CA, pool: p.Pool, verify: p.Verify, events: p.Events, metrics: p.Metrics, log: p.Log}
 }
 
 // Handler is the whole protocol, and the metrics.

@@ -45,7 +45,7 @@ type served struct {
 func serve(t *testing.T) *served {
 	t.Helper()
 	cfg := config.Defaults()
-	cfg.StateDir = t.TempDir()
+	cfg.StateDir, cfg.RunDir = t.TempDir(), t.TempDir()
 	cfg.Socket = filepath.Join(cfg.StateDir, "s")
 	authority, err := ca.Open(filepath.Join(cfg.StateDir, "ca"), cfg.Tunnels.Advertise)
 	if err != nil {

@@ -200,6 +200,9 @@ func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
 	if r.Exit != nil {
 		m.Exit = exitTo(*r.Exit)
 	}
+	if at, ok := s.manager.RemovedAt(&r); ok {
+		m.RemovedAt = timestamppb.New(at)
+	}
 	if !r.Deadline.Wall.IsZero() {
 		m.Deadline = timestamppb.New(r.Deadline.Wall)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -17,7 +18,10 @@ import (
 // returned and nothing changes; if its name belongs to a live sandbox of the owner,
 // the error is an ErrAlreadyExists.
 func (s *Store) Add(r record.Record) (earlier *record.Record, err error) {
-	err = s.db.Update(func(tx *bbolt.Tx) error {
+	if err := s.reserve(); err != nil {
+		return nil, err
+	}
+	err = s.update(func(tx *bbolt.Tx) error {
 		if id := tx.Bucket(requestBucket).Get(requestKey(&r)); r.Request.RequestID != "" && id != nil {
 			found, err := get(tx, sandbox.ID(id))
 			earlier = &found
@@ -26,34 +30,50 @@ func (s *Store) Add(r record.Record) (earlier *record.Record, err error) {
 		if id := tx.Bucket(nameBucket).Get(nameKey(&r)); r.Request.Name != "" && id != nil {
 			return errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("the name %s belongs to running sandbox %s: end that one, or choose another name", r.Request.Name, id))
 		}
-		if r.Request.RequestID != "" {
-			if err := tx.Bucket(requestBucket).Put(requestKey(&r), []byte(r.ID)); err != nil {
-				return err
-			}
+		if err := index(tx, &r); err != nil {
+			return err
 		}
-		return put(tx, &r)
+		if err := put(tx, &r); err != nil {
+			return err
+		}
+		return s.copyNew(&r)
 	})
+	if err != nil {
+		err = errors.Join(err, s.dropCopy(r.ID))
+	}
 	return earlier, err
+}
+
+// index a record by its request id.
+func index(tx *bbolt.Tx, r *record.Record) error {
+	if r.Request.RequestID == "" {
+		return nil
+	}
+	return tx.Bucket(requestBucket).Put(requestKey(r), []byte(r.ID))
 }
 
 // Update changes a record by edit, unless edit returns an error, and returns it.
 func (s *Store) Update(id sandbox.ID, edit func(*record.Record) error) (record.Record, error) {
 	var r record.Record
-	err := s.db.Update(func(tx *bbolt.Tx) (err error) {
+	err := s.update(func(tx *bbolt.Tx) (err error) {
 		if r, err = get(tx, id); err != nil {
 			return err
 		}
 		if err := edit(&r); err != nil {
 			return err
 		}
-		return put(tx, &r)
+		if err := put(tx, &r); err != nil {
+			return err
+		}
+		s.copyAgain(&r)
+		return nil
 	})
 	return r, err
 }
 
 // Delete forgets a record. One that is not there is no error.
 func (s *Store) Delete(id sandbox.ID) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	return s.update(func(tx *bbolt.Tx) error {
 		r, err := get(tx, id)
 		if errdefs.IsNotFound(err) {
 			return nil
@@ -114,7 +134,7 @@ func put(tx *bbolt.Tx, r *record.Record) error {
 	} else if err := freeName(tx, r); err != nil {
 		return err
 	}
-	return tx.Bucket(sandboxBucket).Put([]byte(r.ID), data)
+	return tx.Bucket(sandboxBucket).Put([]byte(r.ID), seal(data))
 }
 
 // freeName leaves the name alone if another sandbox has it by now.
@@ -126,7 +146,15 @@ func freeName(tx *bbolt.Tx, r *record.Record) error {
 	return names.Delete(nameKey(r))
 }
 
-func decode(id, data []byte) (r record.Record, err error) {
+func decode(id, data []byte) (record.Record, error) { return decodeAs(version, id, data) }
+
+// decodeAs decodes a value of a file of that version.
+func decodeAs(from int, id, data []byte) (r record.Record, err error) {
+	if from > 1 {
+		if data, err = unseal(data); err != nil {
+			return r, fmt.Errorf("decode record %s: %w", id, err)
+		}
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&r); err != nil {

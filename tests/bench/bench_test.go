@@ -22,7 +22,7 @@ func TestSmoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := options{
-		bin: bin, dir: t.TempDir(), rounds: 2, crowd: 2,
+		bin: bin, dir: t.TempDir(), rounds: 2, crowd: 2, idle: 2, restarts: 2,
 		few: 1, many: 2, full: 3, ranges: 50, batch: 10, bytes: 1 << 20,
 	}
 	r, err := benchmark(t.Context(), o, rand.New(rand.NewPCG(1, 0)), io.Discard)
@@ -56,6 +56,11 @@ func TestSmoke(t *testing.T) {
 		"an idle sandbox of 2: processes / brig shim":                                            2,
 		"an idle sandbox of 2: memory / runc shim":                                               2,
 		"an idle sandbox of 2: memory / brig shim":                                               2,
+		"brigd with 2 idle sandboxes: restart, API answers / brigd":                              2,
+		"brigd with 2 idle sandboxes: restart, reconciled / brigd":                               2,
+		"brigd with 2 idle sandboxes: resident memory / RSS":                                     2,
+		"brigd with 2 idle sandboxes: resident memory / PSS":                                     2,
+		"brigd with 2 idle sandboxes: resident memory / RSS of the one that made them":           1,
 		"tunnel: throughput in / dialled directly":                                               2,
 		"tunnel: throughput in / through the tunnel":                                             2,
 		"tunnel: throughput out / dialled directly":                                              2,

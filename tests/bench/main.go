@@ -30,10 +30,11 @@ func main() {
 
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	o := options{crowd: 10, few: 10, many: 1000, full: 10_000, ranges: 100_000, batch: 200, bytes: 256 << 20}
+	o := options{crowd: 10, idle: 100, restarts: 10, few: 10, many: 1000, full: 10_000, ranges: 100_000, batch: 200, bytes: 256 << 20}
 	flags.IntVar(&o.rounds, "n", 50, "rounds of every variant")
 	flags.StringVar(&o.bin, "bin", "bin", "folder of brig's binaries, with deps/ in it")
 	flags.StringVar(&o.only, "only", "", "the measures whose name holds this; empty: all")
+	flags.IntVar(&o.idle, "idle", o.idle, "sandboxes with which brigd is started again")
 	flags.IntVar(&o.many, "many", o.many, "attachments of a node, where its ADD is measured beside upstream's")
 	flags.IntVar(&o.full, "full", o.full, "attachments of a full node, where the network is measured")
 	gvisor := flags.Bool("gvisor", true, "build gVisor's own shim, and measure it too")
@@ -76,6 +77,8 @@ type options struct {
 	peer   string // gVisor's own shim; empty: without it
 	rounds int
 	crowd  int // how many idle sandboxes at once, where memory is measured
+	// idle sandboxes, with which brigd is started again so many times.
+	idle, restarts int
 	// few, many and full are how many attachments a node has whose network is measured,
 	// ranges how many its longest list has, batch the round trips of a sample, and
 	// bytes what a TCP connection carries.
@@ -99,6 +102,7 @@ var measures = []nodeMeasure{
 	{"exec: API overhead", measureOverhead},
 	{"exec: stdout throughput", measureOutput},
 	{"idle sandbox", measureIdle},
+	{"restart", measureRestart},
 	{"tunnel: throughput", measureTunnelThroughput},
 	{"tunnel: round trip, and what it adds", measureTunnelRoundTrip},
 }

@@ -1,15 +1,15 @@
 package census
 
 import (
-	"bufio"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"brig/internal/census"
 )
 
 // classes are the programs that brig consists of or drives.
@@ -19,21 +19,13 @@ var classes = []string{
 }
 
 func processes(c Census) error {
-	found, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return err
-	}
-	for _, dir := range found {
-		// A process that ends meanwhile has neither; a zombie has no exe.
-		exe, _ := os.Readlink(filepath.Join(dir, "exe"))
-		class := filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
-		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if slices.Contains(classes, class) && len(cmdline) > 0 {
-			args := strings.TrimRight(strings.ReplaceAll(string(cmdline), "\x00", " "), " ")
-			c.add("process", class, filepath.Base(dir), args)
+	all, err := census.Processes()
+	for _, p := range all {
+		if slices.Contains(classes, p.Class()) {
+			c.add("process", p.Class(), strconv.Itoa(p.PID), strings.Join(p.Args, " "))
 		}
 	}
-	return nil
+	return err
 }
 
 // reapTime is how long what brig-cni removes in the background may take.
@@ -50,26 +42,15 @@ func awaitReapers() {
 }
 
 func mounts(c Census) error {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		// 36 35 98:0 /root /mount/point options … - type source options
-		fields := strings.Fields(lines.Text())
-		dash := slices.Index(fields, "-")
-		if dash < 5 || dash+1 >= len(fields) {
-			continue
-		}
+	all, err := census.Mounts()
+	for _, m := range all {
 		// /run/netns is made a mount point by whoever first makes a named
 		// namespace, and stays for the next one: iproute2's convention.
-		if fields[4] != "/run/netns" {
-			c.add("mount", fields[4], fields[dash+1])
+		if m.Path != "/run/netns" {
+			c.add("mount", m.Path, m.Kind)
 		}
 	}
-	return lines.Err()
+	return err
 }
 
 // cgroupOwners begin the names of the cgroups that brig's nodes, and containers in the
@@ -81,25 +62,15 @@ var cgroupOwners = regexp.MustCompile(`/(brig[^/]*(/|$)|(bench|default|e2e|k8s\.
 var namespaceGroups = regexp.MustCompile(`/(bench|default|e2e|k8s\.io)$`)
 
 func cgroups(c Census) error {
-	const root = "/sys/fs/cgroup"
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	return census.Cgroups(func(path string) bool {
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		case !d.IsDir():
-			return nil
+		case cgroupOwners.MatchString(path):
+			c.add("cgroup", path)
+		case namespaceGroups.MatchString(path):
+		case strings.Count(path, "/") > 1:
+			return false // with v1 a hierarchy, with v2 somebody else's
 		}
-		rel := strings.TrimPrefix(path, root)
-		switch {
-		case cgroupOwners.MatchString(rel):
-			c.add("cgroup", rel)
-		case namespaceGroups.MatchString(rel):
-		case strings.Count(rel, "/") > 1:
-			return fs.SkipDir // with v1 a hierarchy, with v2 somebody else's
-		}
-		return nil
+		return true
 	})
 }
 

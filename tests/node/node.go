@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"brig/internal/config"
+	"brig/internal/failpoint"
 	"brig/tests/image/oci"
 )
 
@@ -32,6 +33,8 @@ type Options struct {
 	Netns string
 	// Overrides is TOML merged over the configuration that brigd makes.
 	Overrides string
+	// Failpoints has a brigd that dies where it is told to; `make failpoints` builds it.
+	Failpoints bool
 	// Prepare is called before the first start of a node that Launch makes; nil: nothing.
 	// Mounts that it makes in the node's folder are taken away with the node.
 	Prepare func(*Node) error
@@ -65,9 +68,12 @@ func New(o Options) (*Node, error) {
 		return nil, err
 	}
 	bin := filepath.Join(root, "bin")
+	if o.Failpoints {
+		bin = filepath.Join(bin, "failpoints")
+	}
 	for _, p := range programs {
 		if _, err := os.Stat(filepath.Join(bin, p)); err != nil {
-			return nil, fmt.Errorf("run `make build deps` first: %w", err)
+			return nil, fmt.Errorf("run `make build failpoints deps` first: %w", err)
 		}
 	}
 	// Short: the paths of the sockets below it are bounded.
@@ -136,7 +142,7 @@ func (n *Node) Start() error {
 	n.brigd = n.Command(context.Background(), filepath.Join(n.Bin, "brigd"), "--standalone", n.Dir)
 	n.brigd.Stderr = log
 	// containerd unpacks checkpoints there and leaves them.
-	n.brigd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+n.Dir)
+	n.brigd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+n.Dir, failpoint.EnvDir+"="+n.Dir)
 	stdout, err := n.brigd.StdoutPipe()
 	if err != nil {
 		return err
@@ -168,6 +174,9 @@ func (n *Node) follow(cmd *exec.Cmd, stdout io.Reader, ready, ended chan struct{
 	n.endErr = cmd.Wait()
 	close(ended)
 }
+
+// Ended is closed when brigd, as it was last started, has ended.
+func (n *Node) Ended() <-chan struct{} { return n.ended }
 
 // Command is a command that runs in the node's network namespace.
 func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {

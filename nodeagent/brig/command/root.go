@@ -19,7 +19,7 @@ func New(streams Streams) *cobra.Command {
 		group("tunnel", "Open and close tunnels of a running sandbox", a.tunnelOpenCommand(), a.tunnelCloseCommand()),
 		group("image", "List, fetch and delete images",
 			a.imageLsCommand(), a.imagePullCommand(), a.imageImportCommand(), a.imageRmCommand()),
-		group("node", "Show facts about this node", a.nodeInfoCommand(), a.nodeCACommand()),
+		group("node", "Show facts about this node", a.nodeInfoCommand(), a.nodeVerifyCommand(), a.nodeCACommand()),
 		group("doctor", "Try whether this node's isolation holds", a.doctorNetCommand()),
 		a.checkCommand(), a.versionCommand(),
 	)

@@ -23,8 +23,10 @@ type Sandbox struct {
 	OwnerUID  uint32            `json:"owner_uid"`
 	CreatedAt *time.Time        `json:"created_at,omitempty"`
 	Deadline  *time.Time        `json:"deadline,omitempty"`
-	Address   string            `json:"address,omitempty"`
-	Network   Network           `json:"network"`
+	// RemovedAt is when an ended one is forgotten by itself.
+	RemovedAt *time.Time `json:"removed_at,omitempty"`
+	Address   string     `json:"address,omitempty"`
+	Network   Network    `json:"network"`
 	// Generation of the network policy.
 	Generation uint64    `json:"policy_generation"`
 	Resources  Resources `json:"resources"`
@@ -101,7 +103,7 @@ func OfSandbox(s *brigv1.Sandbox) Sandbox {
 		ID: s.GetId(), Name: s.GetName(), Image: s.GetImage(), Argv: list(s.GetArgv()), Tags: s.GetTags(),
 		State:     word(s.GetState().String(), "STATE_"),
 		OwnerUID:  s.GetOwnerUid(),
-		CreatedAt: moment(s.GetCreatedAt()), Deadline: moment(s.GetDeadline()),
+		CreatedAt: moment(s.GetCreatedAt()), Deadline: moment(s.GetDeadline()), RemovedAt: moment(s.GetRemovedAt()),
 		Address: s.GetAddress(),
 		Network: ofNetwork(s.GetNetwork()), Generation: s.GetPolicyGeneration(),
 		Resources: ofResources(s.GetResources()),

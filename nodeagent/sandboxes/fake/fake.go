@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -270,6 +271,28 @@ func (n *Node) Attached() ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Sorted(maps.Keys(n.nets)), nil
+}
+
+// Collect takes the networks of all others away.
+func (n *Node) Collect(_ context.Context, live func() (map[string]bool, error)) error {
+	keep, err := live()
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.nets, func(id string, _ netip.Addr) bool { return !keep[id] })
+	maps.DeleteFunc(n.rules, func(id string, _ *standing.Standing) bool { return !keep[id] })
+	return nil
+}
+
+// Held lists the sandboxes that have anything.
+func (n *Node) Held(context.Context) (ids []string, err error) {
+	for _, line := range n.Left() {
+		_, id, _ := strings.Cut(line, " ")
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // Dial connects to the host's loopback, whichever sandbox is meant.

@@ -1,0 +1,4 @@
+package sandboxes
+
+// Expired is expired.
+var Expired = expired

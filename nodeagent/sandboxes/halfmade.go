@@ -1,0 +1,71 @@
+package sandboxes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+
+	"brig/internal/failpoint"
+	"brig/nodeagent/record"
+)
+
+// undoAtOnce bounds how many half-made sandboxes are undone at the same time.
+const undoAtOnce = 8
+
+// halfMade is a sandbox that an earlier brigd was making when it died. It is undone in
+// the background; until then it is shown as being made, and it holds its name and its
+// request id.
+type halfMade struct {
+	rec record.Record
+	k   *keeper
+}
+
+func (m *Manager) findHalfMade(rec record.Record) halfMade {
+	k := m.addKeeper(rec, func(error) {})
+	k.release = m.hold(rec)
+	return halfMade{rec, k}
+}
+
+// undoHalfMade undoes all that Recover has found.
+func (m *Manager) undoHalfMade() error {
+	var group errgroup.Group
+	group.SetLimit(undoAtOnce)
+	for _, h := range m.halfMade {
+		group.Go(func() error { return m.undo(h) })
+	}
+	return group.Wait()
+}
+
+func (m *Manager) undo(h halfMade) error {
+	m.log.Info("undoing a half-made sandbox", "sandbox", h.rec.ID)
+	err := m.scrap(h.rec.ID)
+	failpoint.Hit("recover.undone")
+	k := h.k
+	k.fault = errdefs.ErrAborted.WithMessage(fmt.Sprintf("brigd was restarted while it made sandbox %s: create it again", k.id))
+	m.dropKeeper(k)
+	close(k.ready)
+	close(k.ended)
+	close(k.clean)
+	return err
+}
+
+// awaitUndone waits while a half-made sandbox holds what the request asks for: its
+// caller comes back to have it made after all, not to hear that it exists.
+func (m *Manager) awaitUndone(ctx context.Context, owner uint32, r record.Request) error {
+	for _, h := range m.halfMade {
+		was := h.rec.Request
+		same := r.RequestID != "" && r.RequestID == was.RequestID || r.Name != "" && r.Name == was.Name
+		if h.rec.Owner != owner || !same {
+			continue
+		}
+		select {
+		case <-h.k.clean:
+		case <-ctx.Done():
+			return errors.Join(errdefs.ErrUnavailable.WithMessage("what an earlier brigd had half made is being undone: ask again"), context.Cause(ctx))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package verify
+
+import (
+	"fmt"
+	"net/netip"
+
+	"brig/internal/sandbox"
+	"brig/nodeagent/record"
+)
+
+// node is what it should hold whatever the records say.
+func (p *Parts) node() (want []Line) {
+	if p.Config.Remote.Listen != "" {
+		want = append(want, Line{Kind: "listener", Name: p.Config.Remote.Listen})
+	}
+	if p.Config.Tunnels.SharedPort != 0 {
+		want = append(want, Line{Kind: "listener", Name: p.listener(p.Config.Tunnels.SharedPort)})
+	}
+	return want
+}
+
+// expected of one sandbox.
+func (p *Parts) expected(r *record.Record) (want []Line) {
+	id := string(r.ID)
+	add := func(kinds ...string) {
+		for _, k := range kinds {
+			want = append(want, Line{Kind: k, Owner: id})
+		}
+	}
+	add("folder")
+	if r.State != sandbox.Running {
+		return want
+	}
+	add("container", "task", "snapshot", "cgroup", "runsc", "process shim", "process sentry", "process gofer")
+	if p.ownContainerd() {
+		add("bundle", "mount", "socket")
+	}
+	if !r.Address.IsValid() {
+		return want
+	}
+	add("netns", "link", "policy", "rules", "attachment")
+	for _, k := range []string{"lease", "route", "identity"} {
+		want = append(want, Line{Kind: k, Owner: id, Name: r.Address.String()})
+	}
+	for _, t := range r.Tunnels {
+		if t.Listen != 0 && t.Listen != p.Config.Tunnels.SharedPort {
+			want = append(want, Line{Kind: "listener", Name: p.listener(t.Listen)})
+		}
+	}
+	return want
+}
+
+func (p *Parts) listener(port uint16) string {
+	bind, err := netip.ParseAddr(p.Config.Tunnels.Bind)
+	if err != nil {
+		return fmt.Sprintf("%s:%d", p.Config.Tunnels.Bind, port) // such a configuration is refused
+	}
+	return netip.AddrPortFrom(bind, port).String()
+}
+
+// bystander is what is listed and may be there or not: what belongs to no sandbox is
+// containerd's own business (a pull that is under way), and a program that runsc needs
+// for a moment comes and goes.
+func bystander(l Line) bool {
+	switch l.Kind {
+	case "container", "task", "snapshot", "lease of containerd":
+		_, err := sandbox.ParseID(l.Owner)
+		return err != nil
+	case "process runsc", "execs":
+		return true
+	}
+	return false
+}
