@@ -26,11 +26,8 @@ import (
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/names"
 	"brig/nodeagent/network"
-	"brig/nodeagent/notify"
 	"brig/nodeagent/resolver"
 	"brig/nodeagent/sandboxes"
-	"brig/nodeagent/server"
-	"brig/nodeagent/socket"
 	"brig/nodeagent/store"
 )
 
@@ -192,26 +189,6 @@ func (d *daemon) goWork(f func()) {
 	done := make(chan struct{})
 	d.workers = append(d.workers, done)
 	go func() { defer close(done); f() }()
-}
-
-func (d *daemon) serve(ctx context.Context) error {
-	l, err := socket.Listen(d.Config.Socket)
-	if err != nil {
-		return err
-	}
-	defer l.Close() // and the socket's file with it
-	srv := server.New(server.Parts{
-		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool,
-		Events: d.events, Metrics: d.metrics.Handler(), Log: d.Log,
-	})
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(ctx, l) }()
-	if err := errors.Join(d.Ready(), notify.Ready()); err != nil {
-		d.Log.Warn("tell that brigd serves", "err", err)
-	}
-	err = <-ended
-	d.Log.Info("brigd ends")
-	return errors.Join(err, notify.Stopping())
 }
 
 func (d *daemon) pool(ctx context.Context) (string, error) {
