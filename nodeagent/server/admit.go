@@ -40,8 +40,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, writer *connect.
 	if protocol[r.URL.Path] {
 		procedure = r.URL.Path
 	}
-	s.called(procedure, connect.CodeOf(err).String())
-	audit(r.Context(), s.log, procedure, "", err)
+	code := connect.CodeOf(err).String()
+	s.called(procedure, code)
+	audit(r.Context(), s.log, procedure, "", code)
 	_ = writer.Write(w, r, err) // who does not wait for it does not get it
 }
 
@@ -54,4 +55,13 @@ func (s *Server) local(next http.Handler, writer *connect.ErrorWriter) http.Hand
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// malformed is the code, in the audit and in the figures, of what was no request: other
+// fields, half a message, another method. Its sender has a code of the protocol's.
+const malformed = "malformed"
+
+func (s *Server) misunderstood(r *http.Request) {
+	s.called(r.URL.Path, malformed)
+	audit(r.Context(), s.log, r.URL.Path, "", malformed)
 }

@@ -56,12 +56,8 @@ func audited(procedure string, err error) bool {
 
 // audit writes who did what, and what came of it. What a request holds beside the
 // sandbox's name is not its business: argv, environment and secrets are in no line.
-func audit(ctx context.Context, log *slog.Logger, procedure, ref string, err error) {
+func audit(ctx context.Context, log *slog.Logger, procedure, ref, code string) {
 	c := socket.From(ctx)
-	code := "ok"
-	if err != nil {
-		code = connect.CodeOf(err).String()
-	}
 	attrs := []any{"component", "audit", "procedure", procedure, "uid", c.UID, "pid", c.PID}
 	if !c.Local() {
 		attrs = append(attrs, "principal", c.Principal)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -21,8 +22,10 @@ import (
 const (
 	maxBodies      = 128 << 20 // of all callers
 	maxBodiesOfOne = 32 << 20  // of one uid
-	bodyTime       = time.Minute
 )
+
+// bodyTime is how long one message may take to come, or to go; a test's is shorter.
+var bodyTime = time.Minute
 
 // budget counts the bytes of the messages of calls under way.
 type budget struct {
@@ -58,7 +61,9 @@ type meteredKey struct{}
 // bounded keeps the calls of next within the budget: all of one request, or the message
 // of a stream that is under way; and the one answer, if it is one. patience bounds how
 // long a request that is one message, and an answer that is, may take to pass.
-func bounded(next http.Handler, patience time.Duration) http.Handler {
+//
+// misunderstood is called after a call of the protocol that was no request.
+func bounded(next http.Handler, patience time.Duration, misunderstood func(*http.Request)) http.Handler {
 	b := &budget{one: map[uint32]int64{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, _ := socket.Peer(r.Context())
@@ -77,12 +82,30 @@ func bounded(next http.Handler, patience time.Duration) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), meteredKey{}, body))
 		r.Body = body
 		next.ServeHTTP(w, r)
+		if protocol[r.URL.Path] && !body.hasPassed() {
+			misunderstood(r)
+		}
 	})
 }
 
 // streamed tells whether a request is a stream of messages. What is not of the protocol,
 // gRPC's reflection, is.
 func streamed(r *http.Request) bool { return uploads[r.URL.Path] || !protocol[r.URL.Path] }
+
+// pass notes that a call's request was understood.
+func pass(ctx context.Context) {
+	if body, ok := ctx.Value(meteredKey{}).(*metered); ok {
+		body.mu.Lock()
+		defer body.mu.Unlock()
+		body.passed = true
+	}
+}
+
+func (m *metered) hasPassed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.passed
+}
 
 // charge counts an answer until its reader has it.
 func charge(ctx context.Context, answer any) error {
@@ -104,6 +127,7 @@ type metered struct {
 	deadline func(time.Time) error // of one message
 
 	mu     sync.Mutex // guards what follows: a stream's answer and its body are not of one goroutine
+	passed bool       // it was understood, and what became of it is on record
 	taken  int64
 	header [5]byte // of the message: flags, length
 	known  int     // bytes of header
@@ -113,7 +137,7 @@ type metered struct {
 // Read fails when the budget is spent.
 func (m *metered) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
-	if err != nil && m.deadline != nil {
+	if errors.Is(err, io.EOF) && m.deadline != nil {
 		_ = m.deadline(time.Time{})
 		m.deadline = nil
 	}

@@ -52,6 +52,7 @@ func (edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.Stream
 }
 
 func (e edge) pass(ctx context.Context, spec connect.Spec, begin time.Time, ref string, err error) error {
+	pass(ctx)
 	err = failure(err)
 	code := "ok"
 	if err != nil {
@@ -59,7 +60,7 @@ func (e edge) pass(ctx context.Context, spec connect.Spec, begin time.Time, ref 
 	}
 	e.called(spec.Procedure, code)
 	if audited(spec.Procedure, err) {
-		audit(ctx, e.log, spec.Procedure, ref, err)
+		audit(ctx, e.log, spec.Procedure, ref, code)
 	}
 	attrs := []any{"component", "api", "procedure", spec.Procedure, "uid", socket.From(ctx).UID, "took", time.Since(begin).Round(time.Millisecond)}
 	switch {

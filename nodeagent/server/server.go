@@ -100,7 +100,7 @@ func (s *Server) Handler() http.Handler {
 	health{ready: s.ready}.register(mux, foreign...)
 	writer := connect.NewErrorWriter(opts...)
 	mux.Handle("GET /metrics", s.local(s.metrics, writer))
-	return s.admitted(bounded(mux, s.patience), writer)
+	return s.admitted(bounded(mux, s.patience, s.misunderstood), writer)
 }
 
 // Serve answers on l, whose connections know their callers, until ctx ends; calls in
