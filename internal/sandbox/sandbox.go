@@ -25,6 +25,7 @@ const (
 	AnnotationInboundCIDRAllowlist = "brig/inbound-cidr-allowlist" // comma-separated CIDRs
 	AnnotationDNS                  = "brig/dns"                    // off or resolver
 	AnnotationGPU                  = "brig/gpu"                    // honoured in brigd's own containerd namespace alone
+	AnnotationTrace                = "brig/trace"                  // "true": the shim tells what it did; likewise
 )
 
 // ID names a sandbox for ever: "sb-" and 16 of [a-z2-7], 80 random bits. It is

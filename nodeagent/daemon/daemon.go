@@ -30,6 +30,7 @@ import (
 	"brig/nodeagent/resolver"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/store"
+	"brig/nodeagent/tracing"
 )
 
 const (
@@ -73,6 +74,7 @@ type daemon struct {
 	events  *events.Hub
 	denials *denials.Watcher
 	metrics *metrics.Metrics
+	tracing *tracing.Provider
 	quota   *quota.Ledger
 	// stop ends the context of everything that lives as long as the daemon.
 	stop    context.CancelFunc

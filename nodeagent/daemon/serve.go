@@ -6,11 +6,13 @@ import (
 	"net"
 
 	"brig/nodeagent/admission"
+	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/descriptors"
 	"brig/nodeagent/notify"
 	"brig/nodeagent/remote"
 	"brig/nodeagent/server"
 	"brig/nodeagent/socket"
+	"brig/nodeagent/tracing"
 )
 
 // maxConnections bounds the connections to the API; where fewer files may be open, half
@@ -40,9 +42,17 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 		listeners = append(listeners, far)
 		d.Log.Info("remote callers are served", "listen", far.Addr())
 	}
+	if d.tracing, err = tracing.Open(ctx, d.Config.Tracing, d.Config.Node, d.Log); err != nil {
+		return err
+	}
 	srv := server.New(server.Parts{
 		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Ready: d.engine.Ready,
-		Events: d.events, Metrics: d.metrics.Handler(), Called: d.metrics.Called, Log: d.Log,
+		Events: d.events, Metrics: d.metrics.Handler(), Called: d.metrics.Called,
+		Tracing: d.tracing.Interceptor(
+			brigv1connect.SandboxesCreateProcedure, brigv1connect.SandboxesSnapshotProcedure, brigv1connect.SandboxesCheckpointProcedure,
+			brigv1connect.ExecRunProcedure, brigv1connect.ExecStartProcedure, brigv1connect.ExecStreamProcedure,
+		),
+		Log: d.Log,
 	})
 	return d.answer(ctx, srv, listeners)
 }

@@ -13,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"brig/internal/journal"
+	"brig/internal/sandbox"
 )
 
 // idlePath is where a sandbox without a program finds the one that idles.
@@ -35,6 +36,7 @@ type Sandbox struct {
 	Idle        string // the binary that idles, on the host
 	Stdout      journal.Spec
 	Stderr      journal.Spec
+	Traced      bool // the shim is to tell what it does
 }
 
 // options are the edits of containerd's default spec that make s of it. The image
@@ -48,6 +50,9 @@ func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 		oci.WithAnnotations(s.Annotations),
 		oci.WithMounts(files(s.Files)),
 		limits(s),
+	}
+	if s.Traced {
+		opts = append(opts, oci.WithAnnotations(map[string]string{sandbox.AnnotationTrace: "true"}))
 	}
 	if len(s.Argv) > 0 {
 		opts = append(opts, oci.WithProcessArgs(s.Argv...))

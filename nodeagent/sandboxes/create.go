@@ -13,7 +13,9 @@ import (
 	"brig/internal/sandbox"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/events"
+	"brig/nodeagent/metrics"
 	"brig/nodeagent/record"
+	"brig/nodeagent/tracing"
 )
 
 // undoTimeout is how long the undoing of one sandbox may take.
@@ -25,8 +27,10 @@ const makeTimeout = 2 * time.Minute
 // Create makes a sandbox. It returns once the program runs, the policy is in force
 // and the tunnels listen; or nothing is left of the attempt. With a request id that
 // the owner has used before it returns what that one made.
-func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (record.Record, error) {
-	r, err := r.Check(m.limits)
+func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_ record.Record, err error) {
+	begin := time.Now()
+	defer func() { m.measure(begin, err) }()
+	r, err = r.Check(m.limits)
 	if err != nil {
 		return record.Record{}, err
 	}
@@ -46,8 +50,9 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	making, abort := context.WithCancelCause(making)
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
+	_, done := m.phase(ctx, metrics.PhaseRecord)
 	earlier, err := m.store.Add(rec)
-	if err != nil || earlier != nil {
+	if done(err); err != nil || earlier != nil {
 		m.dropKeeper(k)
 	}
 	switch {
@@ -108,7 +113,9 @@ func (m *Manager) repeat(ctx context.Context, earlier *record.Record, r record.R
 // for scrap.
 func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, policy netpolicy.Policy) (record.Record, error) {
 	id := string(rec.ID)
-	if err := m.runtime.Ensure(ctx, rec.Request.Image); err != nil {
+	tracing.About(ctx, id)
+	part, done := m.phase(ctx, metrics.PhaseImage)
+	if err := done(m.runtime.Ensure(part, rec.Request.Image)); err != nil {
 		return rec, err
 	}
 	// What follows is short, and undone more easily when it has ended than half-way.
@@ -119,7 +126,9 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	var address netip.Addr
 	if !policy.Blocked() {
 		var err error
-		if netns, address, err = m.network.Attach(ctx, id, policy); err != nil {
+		part, done := m.phase(ctx, metrics.PhaseNetwork)
+		netns, address, err = m.network.Attach(part, id, policy)
+		if done(err) != nil {
 			return rec, err
 		}
 	}
@@ -128,12 +137,16 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	spec := m.spec(&rec, netns)
-	if err := m.runtime.Create(ctx, spec); err != nil {
+	spec.Traced = tracing.Traced(ctx)
+	part, done = m.phase(ctx, metrics.PhaseContainer)
+	if err := done(m.runtime.Create(part, spec)); err != nil {
 		return rec, err
 	}
-	if err := m.runtime.Start(ctx, spec); err != nil {
+	part, done = m.phase(ctx, metrics.PhaseStart)
+	if err := done(m.runtime.Start(part, spec)); err != nil {
 		return rec, err
 	}
+	m.addShim(ctx, rec.ID)
 	if address.IsValid() {
 		// What the gate bound is what tunnels are judged by.
 		stands, err := m.rules.Standing(id)
@@ -142,8 +155,9 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		}
 		k.stand(stands)
 	}
+	_, done = m.phase(ctx, metrics.PhaseTunnels)
 	tunnels, err := m.openAll(k, &rec)
-	if err != nil {
+	if done(err) != nil {
 		return rec, err
 	}
 	if caller.Err() != nil {

@@ -78,6 +78,9 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 	if err := m.runtime.Remove(ctx, string(id)); err != nil {
 		return err
 	}
+	if err := os.Remove(m.cfg.PhasesFile(m.cfg.Containerd.Namespace, string(id))); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove what a shim told: %w", err)
+	}
 	return m.network.Detach(ctx, string(id))
 }
 

@@ -180,9 +180,13 @@ func TestPrincipals(t *testing.T) {
 func TestCertificatesThatAreNotLetIn(t *testing.T) {
 	f := serveFar(t)
 	for name, client := range map[string]func() (brigv1connect.SandboxesClient, *http.Client){
-		"none":              func() (brigv1connect.SandboxesClient, *http.Client) { return f.as(t, f.ca, "", time.Time{}) },
-		"another authority": func() (brigv1connect.SandboxesClient, *http.Client) { return f.as(t, newAuthority(t), "alice", time.Now().Add(time.Hour)) },
-		"expired":           func() (brigv1connect.SandboxesClient, *http.Client) { return f.as(t, f.ca, "alice", time.Now().Add(-time.Second)) },
+		"none": func() (brigv1connect.SandboxesClient, *http.Client) { return f.as(t, f.ca, "", time.Time{}) },
+		"another authority": func() (brigv1connect.SandboxesClient, *http.Client) {
+			return f.as(t, newAuthority(t), "alice", time.Now().Add(time.Hour))
+		},
+		"expired": func() (brigv1connect.SandboxesClient, *http.Client) {
+			return f.as(t, f.ca, "alice", time.Now().Add(-time.Second))
+		},
 	} {
 		c, _ := client()
 		if id, err := create(t, c); err == nil { // what it is told depends on which of both is faster

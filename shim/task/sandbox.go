@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"brig/internal/config"
+	"brig/internal/phases"
 	"brig/internal/undo"
 	"brig/shim/cgroup"
 	"brig/shim/runsc"
@@ -34,6 +35,8 @@ type Sandbox struct {
 	group   *cgroup.Group // nil: not known
 	ooms    int           // kills in the group before the sandbox was made
 	shares  shares        // of the group's time
+
+	phases *phases.Recorder // nil unless brigd wants to know
 
 	updating sync.Mutex // one update of the limits at a time
 
