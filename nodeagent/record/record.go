@@ -35,6 +35,8 @@ type Record struct {
 	// what is for good, then a lease, then what is on its way. What stands, the node's
 	// own record decides.
 	Policies []Written `json:"policies,omitempty"`
+	// Usage until the last time that it was recorded; of an ended sandbox all of it.
+	Usage Usage `json:"usage,omitzero"`
 }
 
 // Deadline is when a sandbox's timeout ends it. The clock that counts is the boot's,

@@ -17,7 +17,7 @@ import (
 // returned and nothing changes; if its name belongs to a live sandbox of the owner,
 // the error is an ErrAlreadyExists.
 func (s *Store) Add(r record.Record) (earlier *record.Record, err error) {
-	err = s.db.Update(func(tx *bbolt.Tx) error {
+	err = s.update(func(tx *bbolt.Tx) error {
 		if id := tx.Bucket(requestBucket).Get(requestKey(&r)); r.Request.RequestID != "" && id != nil {
 			found, err := get(tx, sandbox.ID(id))
 			earlier = &found
@@ -39,7 +39,7 @@ func (s *Store) Add(r record.Record) (earlier *record.Record, err error) {
 // Update changes a record by edit, unless edit returns an error, and returns it.
 func (s *Store) Update(id sandbox.ID, edit func(*record.Record) error) (record.Record, error) {
 	var r record.Record
-	err := s.db.Update(func(tx *bbolt.Tx) (err error) {
+	err := s.update(func(tx *bbolt.Tx) (err error) {
 		if r, err = get(tx, id); err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (s *Store) Update(id sandbox.ID, edit func(*record.Record) error) (record.R
 
 // Delete forgets a record. One that is not there is no error.
 func (s *Store) Delete(id sandbox.ID) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	return s.update(func(tx *bbolt.Tx) error {
 		r, err := get(tx, id)
 		if errdefs.IsNotFound(err) {
 			return nil
@@ -75,7 +75,7 @@ func (s *Store) Delete(id sandbox.ID) error {
 
 // Get returns the record of a sandbox, or an ErrNotFound.
 func (s *Store) Get(id sandbox.ID) (r record.Record, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = s.view(func(tx *bbolt.Tx) error {
 		r, err = get(tx, id)
 		return err
 	})
@@ -84,7 +84,7 @@ func (s *Store) Get(id sandbox.ID) (r record.Record, err error) {
 
 // All returns every record, in no order that means anything.
 func (s *Store) All() (all []record.Record, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = s.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(sandboxBucket).ForEach(func(id, data []byte) error {
 			r, err := decode(id, data)
 			all = append(all, r)

@@ -34,6 +34,8 @@ var (
 // Store of records.
 type Store struct {
 	db *bbolt.DB
+	// told how long transactions take
+	read, written func(time.Duration)
 }
 
 // Open opens or makes the file at path.
