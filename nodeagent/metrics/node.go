@@ -37,9 +37,8 @@ func (m *Metrics) StoreWrite(took time.Duration) {
 
 // Tunnels are totals over all sandboxes, the ended ones too.
 type Tunnels struct {
-	Open        int // connections, now
-	Connections uint64
-	In, Out     uint64 // bytes, without TLS
+	Open    int    // connections, now
+	In, Out uint64 // bytes, without TLS
 }
 
 // counted is what is read when somebody scrapes.
@@ -47,7 +46,7 @@ type counted struct {
 	states  func() map[string]int
 	tunnels func() Tunnels
 
-	stateDesc, openDesc, connectionsDesc, bytesDesc *prometheus.Desc
+	stateDesc, openDesc, bytesDesc *prometheus.Desc
 }
 
 // Sandboxes adds what is counted elsewhere: sandboxes by state, and what went through
@@ -58,16 +57,15 @@ func (m *Metrics) Sandboxes(states func() map[string]int, tunnels func() Tunnels
 	}
 	m.Registry.MustRegister(counted{
 		states: states, tunnels: tunnels,
-		stateDesc:       desc("brig_sandboxes", "Sandboxes that have not ended, by state (creating, running, paused).", "state"),
-		openDesc:        desc("brig_tunnel_connections", "Connections of tunnels that are open."),
-		connectionsDesc: desc("brig_tunnel_connections_total", "Connections of tunnels since brigd's start."),
-		bytesDesc:       desc("brig_tunnel_bytes_total", "Bytes through tunnels since brigd's start, without TLS, by direction (in, out).", "direction"),
+		stateDesc: desc("brig_sandboxes", "Sandboxes that have not ended, by state (creating, running).", "state"),
+		openDesc:  desc("brig_tunnel_connections", "Connections of tunnels that are open."),
+		bytesDesc: desc("brig_tunnel_bytes_total", "Bytes through tunnels since brigd's start, without TLS, by direction (in, out).", "direction"),
 	})
 }
 
 // Describe names the figures.
 func (c counted) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.stateDesc, c.openDesc, c.connectionsDesc, c.bytesDesc} {
+	for _, d := range []*prometheus.Desc{c.stateDesc, c.openDesc, c.bytesDesc} {
 		to <- d
 	}
 }
@@ -79,7 +77,6 @@ func (c counted) Collect(to chan<- prometheus.Metric) {
 	}
 	t := c.tunnels()
 	to <- prometheus.MustNewConstMetric(c.openDesc, prometheus.GaugeValue, float64(t.Open))
-	to <- prometheus.MustNewConstMetric(c.connectionsDesc, prometheus.CounterValue, float64(t.Connections))
 	to <- prometheus.MustNewConstMetric(c.bytesDesc, prometheus.CounterValue, float64(t.In), "in")
 	to <- prometheus.MustNewConstMetric(c.bytesDesc, prometheus.CounterValue, float64(t.Out), "out")
 }

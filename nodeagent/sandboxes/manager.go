@@ -25,6 +25,7 @@ import (
 	"brig/internal/config"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
+	"brig/nodeagent/cgroup"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
@@ -45,6 +46,8 @@ type Runtime interface {
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
 	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
+	// Stat asks what a running sandbox uses.
+	Stat(ctx context.Context, id string) (engine.Stat, error)
 }
 
 // Network gives a sandbox its network namespace and address.
@@ -85,6 +88,7 @@ type Manager struct {
 	events  *events.Hub
 	denials *denials.Watcher
 	metrics *metrics.Metrics
+	groups  cgroup.Reader
 	quota   *quota.Ledger
 	changed func(link string)
 	// explaining holds a token while an answer is looked for: one at a time.
@@ -99,6 +103,7 @@ type Manager struct {
 	keepers map[sandbox.ID]*keeper
 	links   map[string]*keeper  // the same, by link
 	unclean map[sandbox.ID]bool // ended, with a teardown that failed
+	gone    metrics.Tunnels     // bytes of sandboxes that have ended
 }
 
 // Parts are what a Manager works with.
@@ -127,8 +132,13 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	groups, err := cgroup.NewReader(p.Config.CgroupParent())
+	if err != nil {
+		return nil, err
+	}
 	return &Manager{
-		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
+		groups: groups,
+		cfg:    p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
 		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),

@@ -91,9 +91,14 @@ func (m *Manager) enforce(ctx context.Context, k *keeper, d record.Deadline) {
 
 // finish records the end, then tears down.
 func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
+	m.sample(k) // the last time that its cgroup is there
 	for {
-		rec, err := m.store.Update(k.id, func(r *record.Record) error { return r.End(exit(r)) })
+		rec, err := m.store.Update(k.id, func(r *record.Record) error {
+			r.Usage = k.meter.Total()
+			return r.End(exit(r))
+		})
 		if err == nil {
+			m.metrics.Ended(string(rec.Exit.Reason))
 			m.log.Info("sandbox has ended", "sandbox", k.id, "code", rec.Exit.Code, "reason", rec.Exit.Reason)
 			m.publish(k, events.Event{At: rec.Exit.At, Exited: rec.Exit})
 			break

@@ -1,11 +1,10 @@
 // Package usage adds up what a sandbox uses: processor time, memory times time, GPUs times
 // time, bytes through its tunnels.
 //
-// The kernel counts processor time and the tunnels count bytes, each from a beginning that
-// outlives nothing or everything: a cgroup's count goes on over restarts of brigd, a
-// tunnel's begins with brigd. Memory is a sample, taken to have been so since the sample
-// before. So a Meter that begins with what was on record loses, after a kill of brigd, the
-// memory and bytes since the last record and no processor time.
+// The kernel counts processor time over restarts of brigd, tunnels count bytes from brigd's
+// start on, and memory is a sample, taken to last until the next one. So a Meter that
+// begins with what was on record has lost, after a kill of brigd, the memory and the bytes
+// since the last record, and no processor time.
 //
 // Time is the boot's clock, so that a jump of the wall clock costs nobody anything. A Meter
 // is safe for concurrent use.
@@ -26,15 +25,12 @@ type Meter struct {
 	gpus   int
 	at     time.Duration // of the last sample; 0: none
 	memory uint64        // then, bytes
-	ended  record.Usage  // tunnels that were closed, and what was on record: in and out alone
+	before record.Usage
 }
 
 // New returns a meter that goes on from what is on record, of a sandbox with so many GPUs.
 func New(before record.Usage, gpus int) *Meter {
-	return &Meter{
-		total: before, gpus: gpus,
-		ended: record.Usage{TunnelIn: before.TunnelIn, TunnelOut: before.TunnelOut},
-	}
+	return &Meter{total: before, gpus: gpus, before: before}
 }
 
 // Sample takes what is used at a moment of the boot's clock. Samples out of order, and
@@ -53,22 +49,12 @@ func (m *Meter) Sample(at time.Duration, a cgroup.Account) {
 	}
 }
 
-// Tunnels takes what the tunnels that are open have carried since they were opened.
+// Tunnels takes what tunnels have carried since the meter began.
 func (m *Meter) Tunnels(in, out uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.total.TunnelIn = max(m.total.TunnelIn, m.ended.TunnelIn+in)
-	m.total.TunnelOut = max(m.total.TunnelOut, m.ended.TunnelOut+out)
-}
-
-// TunnelClosed takes what a tunnel has carried that is not among the open ones any more.
-func (m *Meter) TunnelClosed(in, out uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.ended.TunnelIn += in
-	m.ended.TunnelOut += out
-	m.total.TunnelIn = max(m.total.TunnelIn, m.ended.TunnelIn)
-	m.total.TunnelOut = max(m.total.TunnelOut, m.ended.TunnelOut)
+	m.total.TunnelIn = max(m.total.TunnelIn, m.before.TunnelIn+in)
+	m.total.TunnelOut = max(m.total.TunnelOut, m.before.TunnelOut+out)
 }
 
 // Total is all until now.
