@@ -139,7 +139,7 @@ func (f *far) as(t *testing.T, ca authority, name string, end time.Time) (brigv1
 	return brigv1connect.NewSandboxesClient(hc, f.url), hc
 }
 
-func create(t *testing.T, c brigv1connect.SandboxesClient) (string, error) {
+func tryCreate(t *testing.T, c brigv1connect.SandboxesClient) (string, error) {
 	t.Helper()
 	r, err := c.Create(t.Context(), connect.NewRequest(&brigv1.CreateRequest{Image: "localhost/x"}))
 	if err != nil {
@@ -152,7 +152,7 @@ func TestPrincipals(t *testing.T) {
 	f := serveFar(t)
 	soon := time.Now().Add(time.Hour)
 	alice, _ := f.as(t, f.ca, "alice", soon)
-	id, err := create(t, alice)
+	id, err := tryCreate(t, alice)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestPrincipals(t *testing.T) {
 	}
 	for _, name := range []string{"mallory", "root", "alice\nuid=0"} {
 		c, _ := f.as(t, f.ca, name, soon)
-		if _, err := create(t, c); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "none of remote.principals") {
+		if _, err := tryCreate(t, c); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "none of remote.principals") {
 			t.Errorf("%q: %v; want permission_denied", name, err)
 		}
 	}
@@ -189,7 +189,7 @@ func TestCertificatesThatAreNotLetIn(t *testing.T) {
 		},
 	} {
 		c, _ := client()
-		if id, err := create(t, c); err == nil { // what it is told depends on which of both is faster
+		if id, err := tryCreate(t, c); err == nil { // what it is told depends on which of both is faster
 			t.Errorf("%s: made %q, %v", name, id, err)
 		}
 	}
@@ -229,7 +229,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, _ := f.as(t, f.ca, "alice", soon)
-	if _, err := create(t, before); err != nil {
+	if _, err := tryCreate(t, before); err != nil {
 		t.Errorf("with a broken file: %v", err)
 	}
 	if lines := f.log.of("those before stay in force"); len(lines) != 1 {
@@ -246,11 +246,11 @@ func TestFilesAreReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	after, _ := f.as(t, next, "alice", soon)
-	if _, err := create(t, after); err != nil {
+	if _, err := tryCreate(t, after); err != nil {
 		t.Errorf("the new authority's: %v", err)
 	}
 	if again, _ := f.as(t, f.ca, "alice", soon); again != nil {
-		if _, err := create(t, again); err == nil {
+		if _, err := tryCreate(t, again); err == nil {
 			t.Error("the old authority's is still let in")
 		}
 	}

@@ -81,7 +81,9 @@ func (s *Server) Handler() http.Handler {
 	}
 	foreign := []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxMessage),
-		// A few bytes could stand for a large message, and what counts is what was sent.
+		// None, either way: a few bytes could stand for a large message, and what counts is
+		// what was sent; output would be as slow as gzip, and a stream that nobody reads
+		// could be ahead of its reader without bound.
 		connect.WithCompression("gzip", nil, nil),
 		connect.WithInterceptors(append(interceptors, edge{log: s.log, called: s.called})...),
 		connect.WithRecover(s.recover),
