@@ -15,7 +15,7 @@ func New(streams Streams) *cobra.Command {
 		a.tunnelsCommand(),
 		group("policy", "Show, change and explain the network policy of a sandbox",
 			a.policyGetCommand(), a.policySetCommand(), a.policyExplainCommand()),
-		a.eventsCommand(),
+		a.eventsCommand(), a.statsCommand(),
 		group("tunnel", "Open and close tunnels of a running sandbox", a.tunnelOpenCommand(), a.tunnelCloseCommand()),
 		group("image", "List, fetch and delete images",
 			a.imageLsCommand(), a.imagePullCommand(), a.imageImportCommand(), a.imageRmCommand()),

@@ -13,7 +13,7 @@ import (
 // that of the kind.
 type Event struct {
 	At      *time.Time `json:"at"`
-	Kind    string     `json:"kind"` // created, exited, policy_changed, denied, missed
+	Kind    string     `json:"kind"` // created, exited, policy_changed, denied, paused, resumed, oom, missed
 	Sandbox string     `json:"sandbox,omitempty"`
 
 	Created *Created       `json:"created,omitempty"`
@@ -70,6 +70,12 @@ func OfEvent(e *brigv1.Event) Event {
 			Destination: d.GetDestination(), DestinationPort: d.GetDestinationPort(), Name: d.GetName(),
 			Generation: d.GetGeneration(), Count: d.GetCount(), Link: d.GetLink(),
 		}
+	case *brigv1.Event_Paused:
+		v.Kind = "paused"
+	case *brigv1.Event_Resumed:
+		v.Kind = "resumed"
+	case *brigv1.Event_Oom:
+		v.Kind = "oom"
 	case *brigv1.Event_Missed:
 		v.Kind, v.Missed = "missed", k.Missed.GetCount()
 	}
@@ -105,6 +111,8 @@ func eventWords(e Event) string {
 		return deniedWords(e.Denied)
 	case e.Missed > 0:
 		return fmt.Sprintf("%d events came faster than they were read and are lost", e.Missed)
+	case e.Kind == "oom":
+		return "reached its memory limit"
 	}
 	return e.Kind
 }
