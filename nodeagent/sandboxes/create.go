@@ -139,15 +139,18 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	}
 	spec := m.spec(&rec, netns)
 	spec.Traced = tracing.Traced(ctx)
-	part, done = m.phase(ctx, metrics.PhaseContainer)
-	if err := done(m.runtime.Create(part, spec)); err != nil {
+	creating, done := m.phase(ctx, metrics.PhaseContainer)
+	if err := done(m.runtime.Create(creating, spec)); err != nil {
 		return rec, err
 	}
-	part, done = m.phase(ctx, metrics.PhaseStart)
-	if err := done(m.runtime.Start(part, spec)); err != nil {
+	begin := time.Now()
+	starting, done := m.phase(ctx, metrics.PhaseStart)
+	if err := done(m.runtime.Start(starting, spec)); err != nil {
 		return rec, err
 	}
-	m.addShim(ctx, rec.ID)
+	if spec.Traced {
+		m.addShim(creating, starting, begin, rec.ID)
+	}
 	if address.IsValid() {
 		// What the gate bound is what tunnels are judged by.
 		stands, err := m.rules.Standing(id)

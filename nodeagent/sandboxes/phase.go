@@ -43,16 +43,19 @@ func resultOf(err error) metrics.Result {
 	return metrics.MakeFailed
 }
 
-// addShim adds to the trace what the shim did to start a sandbox. Nobody misses a sandbox
-// for want of it.
-func (m *Manager) addShim(ctx context.Context, id sandbox.ID) {
-	if !tracing.Traced(ctx) {
-		return
-	}
+// addShim adds to the trace what the shim did, in the create or, from begin on, in the
+// start. Nobody misses a sandbox for want of it.
+func (m *Manager) addShim(create, start context.Context, begin time.Time, id sandbox.ID) {
 	list, err := phases.Take(m.cfg.PhasesFile(m.cfg.Containerd.Namespace, string(id)))
 	if err != nil {
 		m.log.Warn("read what the shim did", "sandbox", id, "err", err)
 		return
 	}
-	tracing.Add(ctx, list)
+	for _, p := range list {
+		if p.Begin.Before(begin) {
+			tracing.Add(create, p)
+		} else {
+			tracing.Add(start, p)
+		}
+	}
 }

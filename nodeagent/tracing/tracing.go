@@ -108,11 +108,8 @@ func About(ctx context.Context, sandbox string) {
 // Traced tells whether somebody will see what ctx is about.
 func Traced(ctx context.Context) bool { return trace.SpanFromContext(ctx).IsRecording() }
 
-// Add adds parts that another process went through.
-func Add(ctx context.Context, list []phases.Phase) {
-	tracer := trace.SpanFromContext(ctx).TracerProvider().Tracer(scope)
-	for _, p := range list {
-		_, span := tracer.Start(ctx, p.Name, trace.WithTimestamp(p.Begin))
-		span.End(trace.WithTimestamp(p.End))
-	}
+// Add adds a part of what ctx is, or was, about that another process went through.
+func Add(ctx context.Context, p phases.Phase) {
+	_, span := trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, p.Name, trace.WithTimestamp(p.Begin))
+	span.End(trace.WithTimestamp(p.End))
 }
