@@ -47,7 +47,7 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 	}
 	srv := server.New(server.Parts{
 		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Ready: d.engine.Ready,
-		Events: d.events, Metrics: d.metrics.Handler(), Called: d.metrics.Called,
+		Events: d.events, Metrics: d.metrics.Handler(), Called: d.metrics.Called, Sent: d.metrics.SandboxOutput,
 		Tracing: d.tracing.Interceptor(
 			brigv1connect.SandboxesCreateProcedure, brigv1connect.SandboxesSnapshotProcedure, brigv1connect.SandboxesCheckpointProcedure,
 			brigv1connect.ExecRunProcedure, brigv1connect.ExecStartProcedure, brigv1connect.ExecStreamProcedure,

@@ -40,6 +40,7 @@ type Server struct {
 	events  *events.Hub
 	metrics http.Handler
 	called  func(procedure, code string)
+	sent    func(bytes int)
 	tracing connect.Interceptor
 	log     *slog.Logger
 
@@ -59,6 +60,7 @@ type Parts struct {
 	Events  *events.Hub
 	Metrics http.Handler                 // served at /metrics
 	Called  func(procedure, code string) // counts a call
+	Sent    func(bytes int)              // counts output of sandboxes' programs
 	Tracing connect.Interceptor          // nil: none
 	Log     *slog.Logger
 }
@@ -67,7 +69,7 @@ type Parts struct {
 func New(p Parts) *Server {
 	s := &Server{
 		cfg: p.Config, manager: p.Manager, engine: p.Engine, ca: p.CA, pool: p.Pool, ready: p.Ready,
-		events: p.Events, metrics: p.Metrics, called: p.Called, tracing: p.Tracing, log: p.Log, patience: bodyTime,
+		events: p.Events, metrics: p.Metrics, called: p.Called, sent: p.Sent, tracing: p.Tracing, log: p.Log, patience: bodyTime,
 	}
 	s.handler = s.Handler()
 	return s

@@ -123,7 +123,7 @@ func serve(t *testing.T) *served {
 	done := make(chan error)
 	s := &served{node: node, denials: watcher, cfg: &cfg, h1: client(cfg.Socket, false), h2: client(cfg.Socket, true), metrics: figures, log: kept}
 	server := New(Parts{
-		Config: &cfg, Manager: manager, CA: authority, Events: hub, Metrics: figures.Handler(), Called: figures.Called,
+		Config: &cfg, Manager: manager, CA: authority, Events: hub, Metrics: figures.Handler(), Called: figures.Called, Sent: figures.SandboxOutput,
 		Ready: s.ready, Log: log,
 	})
 	door := socket.NewDoor(admission.New("connections", "quotas.connections", 1000, 2000), log)

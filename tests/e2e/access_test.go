@@ -283,11 +283,13 @@ func testRemote(t *testing.T, n *fixture, dir, listen string) {
 			t.Errorf("as %s, want a refusal with %q: %s", tc.who, tc.want, r)
 		}
 	}
-	log := n.Log(1000)
 	for _, want := range []string{`procedure=/brig.v1.Exec/Stream uid=4001 pid=0 principal=alice sandbox=` + id + ` code=ok`, `principal=mallory code=permission_denied`} {
-		if !strings.Contains(log, want) {
-			t.Errorf("the audit lacks %q", want)
-		}
+		eventually(t, 5*time.Second, func() error { // a stream's line comes when it was taken down
+			if !strings.Contains(n.Log(1000), want) {
+				return fmt.Errorf("the audit lacks %q", want)
+			}
+			return nil
+		})
 	}
 }
 
