@@ -11,6 +11,7 @@ import (
 
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
+	"brig/internal/secrets"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/events"
 	"brig/nodeagent/metrics"
@@ -30,7 +31,7 @@ const makeTimeout = 2 * time.Minute
 func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_ record.Record, err error) {
 	begin := time.Now()
 	defer func() { m.measure(begin, err) }()
-	r, err = r.Check(m.limits)
+	r, err = r.Check(m.limitsOf(owner))
 	if err != nil {
 		return record.Record{}, err
 	}
@@ -38,9 +39,20 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	if err != nil {
 		return record.Record{}, err
 	}
+	if err := mayMount(owner, r); err != nil {
+		return record.Record{}, err
+	}
+	sum, err := secrets.Sum(m.cfg.SecretsDir(), r.Secrets)
+	if err != nil {
+		return record.Record{}, err
+	}
 	rec := record.Record{
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
-		JournalBytes: m.cfg.Sandboxes.JournalBytes,
+		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
+	}
+	release, err := m.take(rec)
+	if err != nil {
+		return m.repeatOr(ctx, rec, err)
 	}
 	rec.Writing(r.Network, policy)
 	making := ctx
@@ -51,6 +63,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	making, abort := context.WithCancelCause(making)
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
+	k.release = release
 	_, done := m.phase(ctx, metrics.PhaseRecord)
 	earlier, err := m.store.Add(rec)
 	if done(err); err != nil || earlier != nil {
@@ -60,7 +73,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	case err != nil:
 		return record.Record{}, err
 	case earlier != nil:
-		return m.repeat(ctx, earlier, r)
+		return m.repeat(ctx, earlier, rec)
 	}
 	rec, err = m.create(making, k, rec, policy)
 	if err != nil {
@@ -83,17 +96,19 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 }
 
 // repeat answers a request whose id was used before.
-func (m *Manager) repeat(ctx context.Context, earlier *record.Record, r record.Request) (record.Record, error) {
+func (m *Manager) repeat(ctx context.Context, earlier *record.Record, rec record.Record) (record.Record, error) {
 	was, err := earlier.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	now, err := r.Digest()
+	now, err := rec.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	if was != now {
-		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", r.RequestID, earlier.ID))
+	// One that was made before the machine's restart has ended; its sum says nothing now.
+	comparable := earlier.Deadline.Boot == m.boot || earlier.State == sandbox.Creating
+	if was != now || comparable && earlier.SecretsSum != rec.SecretsSum {
+		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", rec.Request.RequestID, earlier.ID))
 	}
 	k := m.keeper(earlier.ID)
 	if earlier.State != sandbox.Creating || k == nil {
@@ -138,9 +153,13 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	spec := m.spec(&rec, netns)
+	var err error
+	if spec.Mounts, err = m.mount(&rec); err != nil {
+		return rec, err
+	}
 	spec.Traced = tracing.Traced(ctx)
 	creating, done := m.phase(ctx, metrics.PhaseContainer)
-	if err := done(m.runtime.Create(creating, spec)); err != nil {
+	if err := done(m.handOver(creating, &rec, spec)); err != nil {
 		return rec, err
 	}
 	begin := time.Now()
@@ -164,8 +183,15 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if done(err) != nil {
 		return rec, err
 	}
+	probing, done := m.phase(caller, metrics.PhaseReady)
+	if err := done(m.awaitReady(probing, &rec)); err != nil {
+		return rec, err
+	}
 	if caller.Err() != nil {
 		return rec, context.Cause(caller) // nobody waits for it
+	}
+	if err := m.keepActivity(k, rec); err != nil {
+		return rec, err
 	}
 	return m.settle(k, address, tunnels)
 }

@@ -53,6 +53,9 @@ func (edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.Stream
 
 func (e edge) pass(ctx context.Context, spec connect.Spec, begin time.Time, ref string, err error) error {
 	pass(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errEnding) {
+		err = errEnding // whatever the step under way made of it
+	}
 	err = failure(err)
 	code := "ok"
 	if err != nil {

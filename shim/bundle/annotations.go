@@ -59,10 +59,10 @@ func checkAnnotation(key, value string, host Host) error {
 	switch {
 	case key == sandbox.AnnotationGPU:
 		return fmt.Errorf("annotation %s: this version has no GPUs: %w", key, errdefs.ErrNotImplemented)
-	case key == sandbox.AnnotationTrace && (!host.Own || value != "true"):
-		return fmt.Errorf("annotation %s: brigd alone sets it, and to true: leave it out: %w", key, errdefs.ErrInvalidArgument)
-	case key == sandbox.AnnotationTrace:
-		return nil
+	case slices.Contains(ownOnly, key):
+		if !host.Own {
+			return fmt.Errorf("annotation %s is for brigd alone: %w", key, errdefs.ErrPermissionDenied)
+		}
 	case strings.HasPrefix(key, sandbox.AnnotationPrefix) && !slices.Contains(brigAnnotations, key):
 		return fmt.Errorf("unknown annotation %s: brig knows %s: %w",
 			key, strings.Join(brigAnnotations, ", "), errdefs.ErrInvalidArgument)

@@ -20,7 +20,7 @@ type Host struct {
 	LowestOOMScore int
 	// AllowedAnnotations are the dev.gvisor.* keys that the operator lets through.
 	AllowedAnnotations []string
-	// Own tells that brigd made the container: it is in brigd's containerd namespace.
+	// Own tells that brigd asks: the containerd namespace is its own.
 	Own bool
 	// Pod is made for others to join.
 	Pod bool

@@ -123,6 +123,9 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.planOwn(normal); err != nil {
+		return nil, err
+	}
 	t.runsc = runsc.For(cfg, b.shim.opts.Namespace, b.id())
 	t.runsc.SystemdCgroup = isSystemdPath(normal.Linux.CgroupsPath)
 	if t.request.SystemdCgroup && !t.runsc.SystemdCgroup {
@@ -141,7 +144,7 @@ func (t *Task) host() bundle.Host {
 		Hostname: hostname,
 		Bundle:   t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
 		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations, Pod: t.isRoot() && t.sandbox.pod,
-		Own: t.sandbox.own(),
+		Own: t.isRoot() && t.inOwnNamespace(),
 	}
 }
 
@@ -173,7 +176,10 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) error {
 		return err
 	}
 	t.runsc.Overlay = rootfs.Overlay(normal.Root, t.kept())
-	if t.runsc.Overlay == "root:self" && len(t.request.Rootfs) > 0 {
+	if err := t.limitDisk(); err != nil {
+		return err
+	}
+	if strings.HasPrefix(t.runsc.Overlay, "root:self") && len(t.request.Rootfs) > 0 {
 		if err := removeFilestores(b.Rootfs()); err != nil {
 			return err
 		}
@@ -200,11 +206,8 @@ func (t *Task) mountRootfs(steps *undo.Stack) error {
 // kept tells that somebody may read the root when the program has ended: commit, diff
 // and cp do. brigd and Kubernetes throw it away.
 func (t *Task) kept() bool {
-	return !t.sandbox.pod && !t.sandbox.own()
+	return !t.sandbox.pod && !t.inOwnNamespace()
 }
-
-// own tells that brigd made it.
-func (b *Sandbox) own() bool { return b.shim.opts.Namespace == b.config.Containerd.Namespace }
 
 // isSystemdPath recognises slice:prefix:name, which means a unit rather than a path.
 func isSystemdPath(path string) bool {

@@ -109,10 +109,10 @@ func eventWords(e Event) string {
 		return fmt.Sprintf("policy generation %d is in force", e.Policy.Generation)
 	case e.Denied != nil:
 		return deniedWords(e.Denied)
+	case e.Kind == "oom":
+		return "reached its memory limit, and something in it was killed"
 	case e.Missed > 0:
 		return fmt.Sprintf("%d events came faster than they were read and are lost", e.Missed)
-	case e.Kind == "oom":
-		return "reached its memory limit"
 	}
 	return e.Kind
 }

@@ -17,7 +17,7 @@ func TestTunnelRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "80    https://127.0.0.1:20000\n" +
-		"8080  tcp://127.0.0.1:20001    not at present: listen for a tunnel: address already in use\n"
+		"8080  tcp://127.0.0.1:20001  not at present: listen for a tunnel: address already in use\n"
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
 	}
