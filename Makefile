@@ -139,10 +139,24 @@ fmt: ## format everything
 	gofmt -w .
 
 .PHONY: generate
-generate: ## the protocol's Go code and every golden file
-	@mkdir -p .cache/proto && cd tools/proto && go build -o ../../.cache/proto/ tool
+generate: .cache/proto/buf ## the protocol's Go code, its OpenAPI file and every golden file
 	PATH=$(CURDIR)/.cache/proto:$$PATH buf generate
+	PATH=$(CURDIR)/.cache/proto:$$PATH buf generate --template buf.gen.openapi.yaml
 	go test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -run Golden -update
+
+.cache/proto/buf: tools/proto/go.mod tools/proto/go.sum tools/openapi/go.mod tools/openapi/go.sum
+	@mkdir -p .cache/proto
+	cd tools/proto && go build -o ../../.cache/proto/ tool
+	cd tools/openapi && go build -o ../../.cache/proto/ tool
+	@touch $@
+
+.PHONY: baseline
+baseline: .cache/proto/buf ## what later protocols are held against: at a release, or when a break is meant
+	PATH=$(CURDIR)/.cache/proto:$$PATH buf build nodeagent/api --exclude-source-info -o nodeagent/api/baseline.binpb
+
+.PHONY: man
+man: ## the manual pages of brig, in dist/man
+	go run ./nodeagent/brig/manual dist/man
 
 .PHONY: clean
 clean: ## remove what was built

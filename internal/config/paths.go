@@ -50,3 +50,8 @@ func (c *Config) BindsDir() string { return filepath.Join(c.RunDir, "binds") }
 
 // JournalDir keeps the output of one sandbox.
 func (c *Config) JournalDir(id string) string { return filepath.Join(c.StateDir, "sandboxes", id) }
+
+// PhasesFile is where the shim tells what it did to start a container whose creator asked.
+func (c *Config) PhasesFile(namespace, id string) string {
+	return filepath.Join(c.RunDir, "phases", namespace, id)
+}

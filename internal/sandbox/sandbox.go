@@ -30,6 +30,7 @@ const (
 	AnnotationPIDs    = "brig/pids"     // processes and threads of each user in the sandbox
 	AnnotationDiskMiB = "brig/disk-mib" // of the writable layer
 	AnnotationSecrets = "brig/secrets"  // "true": brigd has left some (internal/secrets)
+	AnnotationTrace   = "brig/trace"    // "true": the shim tells what it did (internal/phases)
 )
 
 // ID names a sandbox for ever: "sb-" and 16 of [a-z2-7], 80 random bits. It is

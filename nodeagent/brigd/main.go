@@ -1,7 +1,7 @@
 // Brigd is the node agent: it serves brig.v1 on a unix socket, keeps what it is told
 // in its store, and has sandboxes made, watched and ended.
 //
-//	brigd [--config FILE] [--socket PATH]
+//	brigd [--config FILE] [--socket PATH] [--log-format text|json] [--debug]
 //	brigd --standalone DIR [--socket PATH]
 //	brigd --teardown [--force] [--config FILE]
 //	brigd --rebuild-store [--force] [--config FILE]
@@ -61,6 +61,7 @@ const statusRefused = 78
 
 type options struct {
 	config, socket, standalone string
+	logFormat                  string
 	containerd, version, debug bool
 	teardown, rebuild, force   bool
 }
@@ -117,12 +118,20 @@ func serve(ctx context.Context, o options, cfg *config.Config, path string) erro
 			_, err := fmt.Printf("brigd: ready on %s\n", cfg.Socket)
 			return err
 		},
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		Log: slog.New(handler(o.logFormat, &slog.HandlerOptions{Level: level})),
 	}
 	if o.teardown {
 		return daemon.Teardown(ctx, options, o.force)
 	}
 	return daemon.Run(ctx, options)
+}
+
+// handler writes lines for people, or JSON for machines.
+func handler(format string, options *slog.HandlerOptions) slog.Handler {
+	if format == "json" {
+		return slog.NewJSONHandler(os.Stderr, options)
+	}
+	return slog.NewTextHandler(os.Stderr, options)
 }
 
 func parse(args []string) (o options, err error) {
@@ -131,6 +140,7 @@ func parse(args []string) (o options, err error) {
 	fs.StringVar(&o.socket, "socket", "", "serve on the unix socket `PATH` instead of the configured one")
 	fs.StringVar(&o.standalone, "standalone", "", "be a throwaway node that keeps everything under `DIR`")
 	fs.BoolVar(&o.containerd, "containerd-config", false, "print the configuration for a containerd of the node's own, and end")
+	fs.StringVar(&o.logFormat, "log-format", "text", "write the log as `text or json`")
 	fs.BoolVar(&o.debug, "debug", false, "log every call")
 	fs.BoolVar(&o.teardown, "teardown", false, "remove everything that the node holds, and end")
 	fs.BoolVar(&o.rebuild, "rebuild-store", false, "make a new store of what lies with the sandboxes, and end")
@@ -144,6 +154,9 @@ func parse(args []string) (o options, err error) {
 	}
 	if o.standalone != "" && o.config != "" {
 		return o, errors.New("--standalone writes a configuration of its own: put changes in DIR/overrides.toml instead of --config")
+	}
+	if o.logFormat != "text" && o.logFormat != "json" {
+		return o, fmt.Errorf("--log-format %q: want text or json", o.logFormat)
 	}
 	if o.force && !o.teardown && !o.rebuild {
 		return o, errors.New("--force belongs to --teardown or --rebuild-store")

@@ -31,6 +31,7 @@ func (d *daemon) close() error {
 	for _, done := range d.workers {
 		<-done
 	}
+	d.sendTraces(ctx)
 	if d.engine != nil {
 		errs = append(errs, d.engine.Close())
 	}
@@ -65,4 +66,15 @@ func (d *daemon) endNode(ctx context.Context) error {
 		errs = append(errs, d.own.Stop())
 	}
 	return errors.Join(append(errs, transit.Remove(ctx, d.Config), standalone.Clear(d.Config))...)
+}
+
+// tracesTimeout is how long the end waits for a collector of traces.
+const tracesTimeout = 2 * time.Second
+
+func (d *daemon) sendTraces(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tracesTimeout)
+	defer cancel()
+	if err := d.tracing.Close(ctx); err != nil {
+		d.Log.Warn("send the last traces", "err", err)
+	}
 }

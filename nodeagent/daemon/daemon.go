@@ -27,13 +27,11 @@ import (
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/names"
 	"brig/nodeagent/network"
-	"brig/nodeagent/notify"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/resolver"
 	"brig/nodeagent/sandboxes"
-	"brig/nodeagent/server"
-	"brig/nodeagent/socket"
 	"brig/nodeagent/store"
+	"brig/nodeagent/tracing"
 	"brig/nodeagent/verify"
 )
 
@@ -78,6 +76,7 @@ type daemon struct {
 	events  *events.Hub
 	denials *denials.Watcher
 	metrics *metrics.Metrics
+	tracing *tracing.Provider
 	quota   *quota.Ledger
 	// stop ends the context of everything that lives as long as the daemon.
 	stop    context.CancelFunc
@@ -160,6 +159,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 		return err
 	}
 	d.manager.Reconcile(reconcileEvery)
+	d.manager.Meter()
 	d.work(living)
 	return nil
 }
@@ -171,6 +171,8 @@ func (d *daemon) watch() {
 	d.quota = quota.New(d.Config.Quotas)
 	d.metrics = metrics.New(func() int { return d.manager.Running() })
 	d.metrics.Kernel(transit.Rules(d.Config).Denials)
+	d.metrics.Sandboxes(func() map[string]int { return d.manager.States() }, func() metrics.Tunnels { return d.manager.TunnelFigures() })
+	d.store.Observe(d.metrics.StoreRead, d.metrics.StoreWrite)
 	d.denials = denials.New(denials.Config{
 		Sink:  func(denied denials.Denial) { d.manager.Denied(denied) },
 		Count: d.metrics.Denied, Lost: d.metrics.Overrun,
@@ -196,27 +198,6 @@ func (d *daemon) goWork(f func()) {
 	done := make(chan struct{})
 	d.workers = append(d.workers, done)
 	go func() { defer close(done); f() }()
-}
-
-func (d *daemon) serve(ctx context.Context) error {
-	l, err := socket.Listen(d.Config.Socket)
-	if err != nil {
-		return err
-	}
-	defer l.Close() // and the socket's file with it
-	srv := server.New(server.Parts{
-		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Verify: d.verify,
-		Events: d.events, Metrics: d.metrics.Handler(), Log: d.Log,
-	})
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(ctx, l) }()
-	if err := errors.Join(d.Ready(), notify.Ready()); err != nil {
-		d.Log.Warn("tell that brigd serves", "err", err)
-	}
-	d.goWork(func() { d.keepAlive(ctx) })
-	err = <-ended
-	d.Log.Info("brigd ends")
-	return errors.Join(err, notify.Stopping())
 }
 
 func (d *daemon) pool(ctx context.Context) (string, error) {

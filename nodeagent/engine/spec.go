@@ -45,6 +45,7 @@ type Sandbox struct {
 	TTY         bool
 	Columns     uint16 // of the terminal at its start; 0: the runtime's
 	Rows        uint16
+	Traced      bool // the shim is to tell what it does
 }
 
 // Mount is something at a path of the sandbox's.
@@ -68,6 +69,9 @@ func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 		oci.WithMounts(files(s.Files)),
 		oci.WithMounts(mounts(s.Mounts)),
 		limits(s.Resources),
+	}
+	if s.Traced {
+		opts = append(opts, oci.WithAnnotations(map[string]string{sandbox.AnnotationTrace: "true"}))
 	}
 	if len(s.Argv) > 0 {
 		opts = append(opts, oci.WithProcessArgs(s.Argv...))

@@ -25,6 +25,8 @@ type Metrics struct {
 	overruns  prometheus.Counter
 	changes   *prometheus.CounterVec
 	isolation isolation
+	lives     lives
+	node      node
 }
 
 // New returns figures that are all there, and zero. running counts the sandboxes.
@@ -41,6 +43,8 @@ func New(running func() int) *Metrics {
 			Name: "brig_policy_changes_total", Help: "Changes of running sandboxes' network policies, by result (ok, refused, failed, reverted).",
 		}, []string{"result"}),
 		isolation: newIsolation(),
+		lives:     newLives(),
+		node:      newNode(),
 	}
 	for _, r := range denials.Reasons() {
 		m.denials.WithLabelValues(string(r))
@@ -58,6 +62,8 @@ func New(running func() int) *Metrics {
 	m.Registry.MustRegister(m.denials, m.overruns, m.changes, info, count,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Registry.MustRegister(m.isolation.all()...)
+	m.Registry.MustRegister(m.lives.all()...)
+	m.Registry.MustRegister(m.node.all()...)
 	return m
 }
 

@@ -40,6 +40,8 @@ type Record struct {
 	// what is for good, then a lease, then what is on its way. What stands, the node's
 	// own record decides.
 	Policies []Written `json:"policies,omitempty"`
+	// Usage until the last time that it was recorded; of an ended sandbox all of it.
+	Usage Usage `json:"usage,omitzero"`
 	// SecretsSum tells the request's secrets from others, on the boot that it was made in.
 	SecretsSum string `json:"secrets_sum,omitempty"`
 }

@@ -15,7 +15,9 @@ import (
 	"brig/internal/secrets"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/events"
+	"brig/nodeagent/metrics"
 	"brig/nodeagent/record"
+	"brig/nodeagent/tracing"
 )
 
 // undoTimeout is how long the undoing of one sandbox may take.
@@ -27,8 +29,10 @@ const makeTimeout = 2 * time.Minute
 // Create makes a sandbox. It returns once the program runs, the policy is in force
 // and the tunnels listen; or nothing is left of the attempt. With a request id that
 // the owner has used before it returns what that one made.
-func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (record.Record, error) {
-	r, err := r.Check(m.limitsOf(owner))
+func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_ record.Record, err error) {
+	begin := time.Now()
+	defer func() { m.measure(begin, err) }()
+	r, err = r.Check(m.limitsOf(owner))
 	if err != nil {
 		return record.Record{}, err
 	}
@@ -64,8 +68,9 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
 	k.release = release
+	_, done := m.phase(ctx, metrics.PhaseRecord)
 	earlier, err := m.store.Add(rec)
-	if err != nil || earlier != nil {
+	if done(err); err != nil || earlier != nil {
 		m.dropKeeper(k)
 	}
 	switch {
@@ -129,7 +134,9 @@ func (m *Manager) repeat(ctx context.Context, earlier *record.Record, rec record
 // for scrap.
 func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, policy netpolicy.Policy) (record.Record, error) {
 	id := string(rec.ID)
-	if err := m.runtime.Ensure(ctx, rec.Request.Image); err != nil {
+	tracing.About(ctx, id)
+	part, done := m.phase(ctx, metrics.PhaseImage)
+	if err := done(m.runtime.Ensure(part, rec.Request.Image)); err != nil {
 		return rec, err
 	}
 	failpoint.Hit("create.image")
@@ -141,7 +148,9 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	var address netip.Addr
 	if !policy.Blocked() {
 		var err error
-		if netns, address, err = m.network.Attach(ctx, id, policy); err != nil {
+		part, done := m.phase(ctx, metrics.PhaseNetwork)
+		netns, address, err = m.network.Attach(part, id, policy)
+		if done(err) != nil {
 			return rec, err
 		}
 	}
@@ -156,12 +165,19 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if spec.Mounts, err = m.mount(&rec); err != nil {
 		return rec, err
 	}
-	if err := m.handOver(ctx, &rec, spec); err != nil {
+	spec.Traced = tracing.Traced(ctx)
+	creating, done := m.phase(ctx, metrics.PhaseContainer)
+	if err := done(m.handOver(creating, &rec, spec)); err != nil {
 		return rec, err
 	}
 	failpoint.Hit("create.made")
-	if err := m.runtime.Start(ctx, spec); err != nil {
+	begin := time.Now()
+	starting, done := m.phase(ctx, metrics.PhaseStart)
+	if err := done(m.runtime.Start(starting, spec)); err != nil {
 		return rec, err
+	}
+	if spec.Traced {
+		m.addShim(creating, starting, begin, rec.ID)
 	}
 	failpoint.Hit("create.started")
 	if address.IsValid() {
@@ -172,12 +188,14 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		}
 		k.stand(stands)
 	}
+	_, done = m.phase(ctx, metrics.PhaseTunnels)
 	tunnels, err := m.openAll(k, &rec)
-	if err != nil {
+	if done(err) != nil {
 		return rec, err
 	}
 	failpoint.Hit("create.tunnels")
-	if err := m.awaitReady(caller, &rec); err != nil {
+	probing, done := m.phase(caller, metrics.PhaseReady)
+	if err := done(m.awaitReady(probing, &rec)); err != nil {
 		return rec, err
 	}
 	failpoint.Hit("create.ready")

@@ -9,6 +9,7 @@ import (
 	"brig/nodeagent/record"
 	"brig/nodeagent/standing"
 	"brig/nodeagent/tunnel"
+	"brig/nodeagent/usage"
 )
 
 // keeper stands for a sandbox that has not ended, in this process.
@@ -19,6 +20,9 @@ type keeper struct {
 
 	// activity knows since when it is idle.
 	activity *activity.Tracker
+	// meter counts what it uses; metered is what is on record of that.
+	meter   *usage.Meter
+	metered record.Usage // the metering goroutine's
 
 	ready chan struct{} // closed when it was made, or undone
 	fault error         // why it was undone; read after ready
@@ -76,6 +80,7 @@ func (m *Manager) keeper(id sandbox.ID) *keeper {
 
 func (m *Manager) addKeeper(rec record.Record, abort context.CancelCauseFunc) *keeper {
 	k := newKeeper(rec.ID, abort)
+	k.meter, k.metered = usage.New(rec.Usage, 0), rec.Usage
 	k.owner, k.link, k.share = rec.Owner, m.rules.Link(string(rec.ID)), m.tunnels.Pool.Share()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -88,6 +93,8 @@ func (m *Manager) dropKeeper(k *keeper) {
 	m.mu.Lock()
 	delete(m.keepers, k.id)
 	delete(m.links, k.link)
+	in, out := k.share.Bytes()
+	m.gone.In, m.gone.Out = m.gone.In+in, m.gone.Out+out
 	m.mu.Unlock()
 	m.denials.Forget(k.link)
 	k.release()

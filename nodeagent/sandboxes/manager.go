@@ -26,6 +26,7 @@ import (
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/nodeagent/binds"
+	"brig/nodeagent/cgroup"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
@@ -51,6 +52,8 @@ type Runtime interface {
 	// removed.
 	OOMKills(ctx context.Context, id string) (int, error)
 	Resize(ctx context.Context, id string, columns, rows uint16) error
+	// Stat asks what a running sandbox uses.
+	Stat(ctx context.Context, id string) (engine.Stat, error)
 }
 
 // Network gives a sandbox its network namespace and address.
@@ -94,6 +97,7 @@ type Manager struct {
 	events  *events.Hub
 	denials *denials.Watcher
 	metrics *metrics.Metrics
+	groups  cgroup.Reader
 	quota   *quota.Ledger
 	binds   binds.Stage
 	changed func(link string)
@@ -114,6 +118,7 @@ type Manager struct {
 	keepers map[sandbox.ID]*keeper
 	links   map[string]*keeper  // the same, by link
 	unclean map[sandbox.ID]bool // ended, with a teardown that failed
+	gone    metrics.Tunnels     // bytes of sandboxes that have ended
 }
 
 // Parts are what a Manager works with.
@@ -144,7 +149,12 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	groups, err := cgroup.NewReader(p.Config.CgroupParent())
+	if err != nil {
+		return nil, err
+	}
 	return &Manager{
+		groups: groups,
 		execs: execs.New(ctx, execs.Parts{
 			Runtime: p.Runtime, Folder: p.Config.JournalDir, JournalBytes: p.Config.Sandboxes.ExecJournalBytes,
 			Quota: p.Quota, Boot: p.Boot, Log: p.Log,

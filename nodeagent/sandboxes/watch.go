@@ -80,9 +80,11 @@ func (m *Manager) enforce(ctx context.Context, k *keeper, d record.Deadline) {
 // finish records the end, then tears down.
 func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
 	failpoint.Hit("exit.noticed")
+	m.sample(k) // the last time that its cgroup is there
 	for {
-		rec, err := m.recordEnd(k.id, exit)
+		rec, err := m.recordEnd(k, exit)
 		if err == nil {
+			m.metrics.Ended(string(rec.Exit.Reason))
 			m.log.Info("sandbox has ended", "sandbox", k.id, "code", rec.Exit.Code, "reason", rec.Exit.Reason)
 			m.publish(k, events.Event{At: rec.Exit.At, Exited: rec.Exit})
 			break
@@ -104,12 +106,13 @@ func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
 	close(k.clean)
 }
 
-func (m *Manager) recordEnd(id sandbox.ID, exit func(*record.Record) record.Exit) (record.Record, error) {
+func (m *Manager) recordEnd(k *keeper, exit func(*record.Record) record.Exit) (record.Record, error) {
 	now, err := clock.Now()
 	if err != nil {
 		return record.Record{}, err
 	}
-	return m.store.Update(id, func(r *record.Record) error {
+	return m.store.Update(k.id, func(r *record.Record) error {
+		r.Usage = k.meter.Total()
 		r.Ended = record.Instant{Boot: m.boot, At: now}
 		return r.End(exit(r))
 	})

@@ -1,23 +1,31 @@
 package server
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
 
-	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/socket"
 )
 
 // A message is in memory as a whole before it is understood, and its sender may take
-// any time, so what all calls under way have sent is bounded too.
+// its time; so is an answer until its reader has taken it. So what all calls under way
+// hold is bounded, and how long one message may take to come or to go.
 const (
 	maxBodies      = 128 << 20 // of all callers
 	maxBodiesOfOne = 32 << 20  // of one uid
 )
+
+// bodyTime is how long one message may take to come, or to go; a test's is shorter.
+var bodyTime = time.Minute
 
 // budget counts the bytes of the messages of calls under way.
 type budget struct {
@@ -46,40 +54,173 @@ func (b *budget) give(uid uint32, n int64) {
 	}
 }
 
-// bounded keeps the calls of next within the budget, but for those that take a stream
-// of messages and hold one of them at a time.
-func bounded(next http.Handler) http.Handler {
+var errBudget = errdefs.ErrResourceExhausted.WithMessage("too much is being sent at once: let earlier calls end first")
+
+type meteredKey struct{}
+
+// bounded keeps the calls of next within the budget: all of one request, or the message
+// of a stream that is under way; and the one answer, if it is one. patience bounds how
+// long a request that is one message, and an answer that is, may take to pass.
+//
+// misunderstood is called after a call of the protocol that was no request.
+func bounded(next http.Handler, patience time.Duration, misunderstood func(*http.Request)) http.Handler {
 	b := &budget{one: map[uint32]int64{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case brigv1connect.ExecStreamProcedure, brigv1connect.ImagesImportProcedure:
-			next.ServeHTTP(w, r)
-			return
-		}
-		uid, _ := socket.Peer(r.Context()) // of nobody known no call is answered
-		body := &metered{ReadCloser: r.Body, budget: b, uid: uid}
+		uid, _ := socket.Peer(r.Context())
+		body := &metered{ReadCloser: r.Body, budget: b, uid: uid, once: !streamed(r)}
 		defer body.release()
+		control := http.NewResponseController(w)
+		if body.once {
+			body.deadline = control.SetReadDeadline
+			_ = control.SetReadDeadline(time.Now().Add(patience))
+		}
+		if answersOnce[r.URL.Path] {
+			answer := &hurried{ResponseWriter: w, control: control, patience: patience}
+			defer answer.end()
+			w = answer
+		}
+		r = r.WithContext(context.WithValue(r.Context(), meteredKey{}, body))
 		r.Body = body
 		next.ServeHTTP(w, r)
+		if protocol[r.URL.Path] && !body.hasPassed() {
+			misunderstood(r)
+		}
 	})
 }
 
-// metered is a body whose bytes count until release.
+// streamed tells whether a request is a stream of messages. What is not of the protocol,
+// gRPC's reflection, is.
+func streamed(r *http.Request) bool { return uploads[r.URL.Path] || !protocol[r.URL.Path] }
+
+// pass notes that a call's request was understood.
+func pass(ctx context.Context) {
+	if body, ok := ctx.Value(meteredKey{}).(*metered); ok {
+		body.mu.Lock()
+		defer body.mu.Unlock()
+		body.passed = true
+	}
+}
+
+func (m *metered) hasPassed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.passed
+}
+
+// charge counts an answer until its reader has it.
+func charge(ctx context.Context, answer any) error {
+	m, ok := answer.(proto.Message)
+	body, metered := ctx.Value(meteredKey{}).(*metered)
+	if !ok || !metered {
+		return nil
+	}
+	return body.take(int64(proto.Size(m)))
+}
+
+// metered is a body whose bytes count until release or, in a stream, until the next
+// message begins.
 type metered struct {
 	io.ReadCloser
-	budget *budget
-	uid    uint32
+	budget   *budget
+	uid      uint32
+	once     bool
+	deadline func(time.Time) error // of one message
+
+	mu     sync.Mutex // guards what follows: a stream's answer and its body are not of one goroutine
+	passed bool       // it was understood, and what became of it is on record
 	taken  int64
+	header [5]byte // of the message: flags, length
+	known  int     // bytes of header
+	rest   uint32  // bytes of the message to come
 }
 
 // Read fails when the budget is spent.
 func (m *metered) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
-	if !m.budget.take(m.uid, int64(n)) {
-		return 0, connect.NewError(connect.CodeResourceExhausted, errdefs.ErrResourceExhausted.WithMessage("too much is being sent at once: let earlier calls end first"))
+	if errors.Is(err, io.EOF) && m.deadline != nil {
+		_ = m.deadline(time.Time{})
+		m.deadline = nil
 	}
-	m.taken += int64(n)
+	if !m.once {
+		m.frames(p[:n])
+	}
+	if m.take(int64(n)) != nil {
+		return 0, connect.NewError(connect.CodeResourceExhausted, errBudget)
+	}
 	return n, err
 }
 
-func (m *metered) release() { m.budget.give(m.uid, m.taken) }
+// frames follows where the messages of a stream begin, and gives back those before. The
+// frame is the same in gRPC, gRPC-Web and Connect.
+func (m *metered) frames(p []byte) {
+	for len(p) > 0 {
+		if m.rest > 0 {
+			n := min(uint32(len(p)), m.rest)
+			m.rest, p = m.rest-n, p[n:]
+			continue
+		}
+		if m.known == 0 {
+			m.release()
+		}
+		n := copy(m.header[m.known:], p)
+		m.known, p = m.known+n, p[n:]
+		if m.known == len(m.header) {
+			m.rest, m.known = binary.BigEndian.Uint32(m.header[1:]), 0
+		}
+	}
+}
+
+func (m *metered) take(n int64) error {
+	if !m.budget.take(m.uid, n) {
+		return errBudget
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.taken += n
+	return nil
+}
+
+func (m *metered) release() {
+	m.mu.Lock()
+	taken := m.taken
+	m.taken = 0
+	m.mu.Unlock()
+	m.budget.give(m.uid, taken)
+}
+
+// hurried is an answer that has a time to be read in.
+type hurried struct {
+	http.ResponseWriter
+	control  *http.ResponseController
+	patience time.Duration
+	begun    bool
+}
+
+// Unwrap is for http.ResponseController.
+func (h *hurried) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// WriteHeader begins the answer.
+func (h *hurried) WriteHeader(status int) {
+	h.begin()
+	h.ResponseWriter.WriteHeader(status)
+}
+
+// Write goes on with it.
+func (h *hurried) Write(p []byte) (int, error) {
+	h.begin()
+	return h.ResponseWriter.Write(p)
+}
+
+// end lets the connection serve others, whose answers may take any time.
+func (h *hurried) end() {
+	if h.begun {
+		_ = h.control.SetWriteDeadline(time.Time{})
+	}
+}
+
+func (h *hurried) begin() {
+	if !h.begun {
+		h.begun = true
+		_ = h.control.SetWriteDeadline(time.Now().Add(h.patience))
+	}
+}

@@ -79,13 +79,3 @@ func TestProtobufRefusesUnknownFields(t *testing.T) {
 		})
 	}
 }
-
-func FuzzJSON(f *testing.F) {
-	f.Add(`{"image":"x","argv":["sh"],"ports":[{"sandboxPort":80}]}`)
-	f.Fuzz(func(t *testing.T, in string) {
-		m := &brigv1.CreateRequest{}
-		if (jsonCodec{}).Unmarshal([]byte(in), m) == nil {
-			_, _ = requestOf(m)
-		}
-	})
-}

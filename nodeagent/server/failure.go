@@ -14,22 +14,37 @@ import (
 	"brig/nodeagent/socket"
 )
 
-// edge gives every error its code and logs every call. It is the only place that
-// does either.
-type edge struct{ log *slog.Logger }
+// edge gives every error its code, counts and logs every call, and leaves the audit's
+// lines. It is the only place that does any of it.
+type edge struct {
+	log    *slog.Logger
+	called func(procedure, code string)
+}
 
 func (e edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
 		begin := time.Now()
 		answer, err := next(ctx, r)
-		return answer, e.pass(ctx, r.Spec(), begin, err)
+		ref := subject(r.Any())
+		if err == nil {
+			if ref == "" {
+				ref = subject(answer.Any())
+			}
+			err = charge(ctx, answer.Any())
+		}
+		if err = e.pass(ctx, r.Spec(), begin, ref, err); err != nil {
+			return nil, err
+		}
+		return answer, nil
 	}
 }
 
 func (e edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, c connect.StreamingHandlerConn) error {
 		begin := time.Now()
-		return e.pass(ctx, c.Spec(), begin, next(ctx, c))
+		l := &listening{StreamingHandlerConn: c}
+		err := next(ctx, l)
+		return e.pass(ctx, c.Spec(), begin, l.about(), err)
 	}
 }
 
@@ -37,20 +52,28 @@ func (edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.Stream
 	return next
 }
 
-func (e edge) pass(ctx context.Context, spec connect.Spec, begin time.Time, err error) error {
+func (e edge) pass(ctx context.Context, spec connect.Spec, begin time.Time, ref string, err error) error {
+	pass(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), errEnding) {
 		err = errEnding // whatever the step under way made of it
 	}
 	err = failure(err)
-	uid, _ := socket.Peer(ctx)
-	attrs := []any{"procedure", spec.Procedure, "uid", uid, "took", time.Since(begin).Round(time.Millisecond)}
+	code := "ok"
+	if err != nil {
+		code = connect.CodeOf(err).String()
+	}
+	e.called(spec.Procedure, code)
+	if audited(spec.Procedure, err) {
+		audit(ctx, e.log, spec.Procedure, ref, code)
+	}
+	attrs := []any{"component", "api", "procedure", spec.Procedure, "uid", socket.From(ctx).UID, "took", time.Since(begin).Round(time.Millisecond)}
 	switch {
 	case err == nil:
-		e.log.Debug("call", attrs...)
+		e.log.Debug("answered", attrs...)
 	case connect.CodeOf(err) == connect.CodeInternal:
-		e.log.Error("call", append(attrs, "err", err)...)
+		e.log.Error("answered", append(attrs, "err", err)...)
 	default:
-		e.log.Info("call", append(attrs, "err", err)...)
+		e.log.Debug("answered", append(attrs, "err", err)...)
 	}
 	return err
 }

@@ -140,6 +140,7 @@ func (s sandboxService) ReadOutput(ctx context.Context, r *connect.Request[brigv
 		ended = s.manager.Ended(rec.ID)
 	}
 	return output.Send(ctx, streams, ended, func(p output.Piece) error {
+		s.sent(len(p.Data))
 		return stream.Send(&brigv1.ReadOutputResponse{Channel: channels[p.Stream], Offset: uint64(p.Offset), Data: p.Data})
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"time"
@@ -40,9 +39,17 @@ type Server struct {
 	ca      *ca.CA
 	pool    func(context.Context) (string, error)
 	verify  func(context.Context) (verify.Result, error)
+	ready   func(context.Context) error
 	events  *events.Hub
 	metrics http.Handler
+	called  func(procedure, code string)
+	sent    func(bytes int)
+	tracing connect.Interceptor
 	log     *slog.Logger
+
+	// patience is how long a message may take to come, and an answer to go.
+	patience time.Duration
+	handler  http.Handler
 }
 
 // Parts are what a Server serves.
@@ -53,50 +60,75 @@ type Parts struct {
 	CA      *ca.CA
 	Pool    func(context.Context) (string, error) // where addresses come from
 	Verify  func(context.Context) (verify.Result, error)
+	Ready   func(context.Context) error // whether containerd answers
 	Events  *events.Hub
-	Metrics http.Handler // served at /metrics
+	Metrics http.Handler                 // served at /metrics
+	Called  func(procedure, code string) // counts a call
+	Sent    func(bytes int)              // counts output of sandboxes' programs
+	Tracing connect.Interceptor          // nil: none
 	Log     *slog.Logger
 }
 
 // New returns a Server.
 func New(p Parts) *Server {
-	return &Server{cfg: p.Config, manager: p.Manager, engine: p.Engine, ca: p.CA, pool: p.Pool, verify: p.Verify, events: p.Events, metrics: p.Metrics, log: p.Log}
+	s := &Server{
+		cfg: p.Config, manager: p.Manager, engine: p.Engine, ca: p.CA, pool: p.Pool, verify: p.Verify, ready: p.Ready,
+		events: p.Events, metrics: p.Metrics, called: p.Called, sent: p.Sent, tracing: p.Tracing, log: p.Log, patience: bodyTime,
+	}
+	s.handler = s.Handler()
+	return s
 }
 
 // Handler is the whole protocol, and the metrics.
 func (s *Server) Handler() http.Handler {
-	opts := []connect.HandlerOption{
+	var interceptors []connect.Interceptor
+	if s.tracing != nil {
+		interceptors = append(interceptors, s.tracing)
+	}
+	foreign := []connect.HandlerOption{
+		connect.WithReadMaxBytes(maxMessage),
+		// None, either way: a few bytes could stand for a large message, and what counts is
+		// what was sent; output would be as slow as gzip, and a stream that nobody reads
+		// could be ahead of its reader without bound.
+		connect.WithCompression("gzip", nil, nil),
+		connect.WithInterceptors(append(interceptors, edge{log: s.log, called: s.called})...),
+		connect.WithRecover(s.recover),
+	}
+	opts := append([]connect.HandlerOption{
 		connect.WithCodec(jsonCodec{name: "json"}),
 		connect.WithCodec(jsonCodec{name: "json; charset=utf-8"}),
 		connect.WithCodec(protoCodec{}),
-		connect.WithReadMaxBytes(maxMessage),
-		// Never: a client of this machine gains nothing by it, output would be as slow as
-		// gzip, and a stream that nobody reads could be ahead of its reader without bound.
-		connect.WithCompressMinBytes(math.MaxInt),
-		connect.WithInterceptors(edge{log: s.log}),
-		connect.WithRecover(s.recover),
-	}
+	}, foreign...)
 	mux := http.NewServeMux()
 	mux.Handle(brigv1connect.NewSandboxesHandler(sandboxService{Server: s}, opts...))
 	mux.Handle(brigv1connect.NewExecHandler(execService{Server: s}, opts...))
 	mux.Handle(brigv1connect.NewTunnelsHandler(tunnelService{s}, opts...))
 	mux.Handle(brigv1connect.NewImagesHandler(imageService{s}, opts...))
 	mux.Handle(brigv1connect.NewNodeHandler(nodeService{Server: s}, opts...))
-	mux.Handle("GET /metrics", s.metrics)
-	return bounded(mux)
+	health{ready: s.ready}.register(mux, foreign...)
+	writer := connect.NewErrorWriter(opts...)
+	mux.Handle("GET /metrics", s.local(s.metrics, writer))
+	return s.admitted(bounded(mux, s.patience, s.misunderstood), writer)
 }
 
-// Serve answers on l until ctx ends; calls in progress are cancelled then.
+// Serve answers on l, whose connections know their callers, until ctx ends; calls in
+// progress are cancelled then. It may be called for several listeners at once; what
+// callers hold is counted over all of them.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	calls, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	srv := &http.Server{
-		Handler:           s.Handler(),
-		Protocols:         &protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000},
+		Handler:   s.handler,
+		Protocols: &protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 1000,
+			SendPingTimeout:      30 * time.Second,
+			PingTimeout:          15 * time.Second,
+		},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       5 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -4,19 +4,24 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"connectrpc.com/connect"
 
 	"brig/internal/config"
 	"brig/internal/journal"
+	"brig/nodeagent/admission"
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/ca"
@@ -40,6 +45,41 @@ type served struct {
 	cfg     *config.Config
 	h1      *http.Client
 	h2      *http.Client
+
+	metrics *metrics.Metrics
+	log     *lines
+	sick    atomic.Bool // containerd does not answer
+}
+
+func (s *served) ready(context.Context) error {
+	if s.sick.Load() {
+		return errors.New("containerd is away")
+	}
+	return nil
+}
+
+// lines is a log that is kept.
+type lines struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// of returns the lines that contain all of words.
+func (l *lines) of(words ...string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
 }
 
 func serve(t *testing.T) *served {
@@ -57,7 +97,8 @@ func serve(t *testing.T) *served {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	node := fake.New("localhost/x")
-	log := slog.New(slog.DiscardHandler)
+	kept := &lines{}
+	log := slog.New(slog.NewTextHandler(kept, nil))
 	hub := events.NewHub()
 	var manager *sandboxes.Manager
 	figures := metrics.New(func() int { return manager.Running() })
@@ -80,9 +121,14 @@ func serve(t *testing.T) *served {
 		t.Fatal(err)
 	}
 	done := make(chan error)
-	server := New(Parts{Config: &cfg, Manager: manager, CA: authority, Events: hub, Metrics: figures.Handler(), Log: log})
-	go func() { done <- server.Serve(ctx, l) }()
-	s := &served{server: server, node: node, denials: watcher, cfg: &cfg, h1: client(cfg.Socket, false), h2: client(cfg.Socket, true)}
+	s := &served{node: node, denials: watcher, cfg: &cfg, h1: client(cfg.Socket, false), h2: client(cfg.Socket, true), metrics: figures, log: kept}
+	server := New(Parts{
+		Config: &cfg, Manager: manager, CA: authority, Events: hub, Metrics: figures.Handler(), Called: figures.Called, Sent: figures.SandboxOutput,
+		Ready: s.ready, Log: log,
+	})
+	door := socket.NewDoor(admission.New("connections", "quotas.connections", 1000, 2000), log)
+	go func() { done <- server.Serve(ctx, socket.Admit(l, door)) }()
+	s.server = server
 	t.Cleanup(func() {
 		s.h1.CloseIdleConnections()
 		s.h2.CloseIdleConnections()

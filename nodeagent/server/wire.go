@@ -190,6 +190,7 @@ func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
 		Stdin:          r.Request.Stdin,
 		Tty:            r.Request.TTY,
 		FromCheckpoint: r.Request.Checkpoint,
+		Usage:          usageTo(s.manager.UsageOf(r)),
 	}
 	if r.Request.IdleTimeout > 0 {
 		m.IdleTimeout = durationpb.New(r.Request.IdleTimeout)

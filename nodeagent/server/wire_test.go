@@ -54,7 +54,7 @@ func TestSandboxTo(t *testing.T) {
 		`"createdAt":"2030-01-02T03:04:05Z","deadline":"2030-01-02T03:04:05Z","address":"10.88.0.1",` +
 		`"network":{"cidrAllowlist":{}},"resources":{},"tunnels":[` +
 		`{"sandboxPort":80,"kind":"TUNNEL_KIND_TLS","host":"127.0.0.1","port":20000,"url":"https://127.0.0.1:20000"},` +
-		`{"sandboxPort":22,"kind":"TUNNEL_KIND_TCP","host":"127.0.0.1","port":20001,"url":"tcp://127.0.0.1:20001"}],"policyGeneration":"1","removedAt":"2030-01-09T03:04:05Z"}`
+		`{"sandboxPort":22,"kind":"TUNNEL_KIND_TCP","host":"127.0.0.1","port":20001,"url":"tcp://127.0.0.1:20001"}],"policyGeneration":"1","usage":{},"removedAt":"2030-01-09T03:04:05Z"}`
 	if err != nil {
 		t.Fatal(err)
 	}

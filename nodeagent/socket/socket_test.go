@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"context"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,6 +65,26 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
+		{"a folder", "not a socket", func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a FIFO", "not a socket", func(t *testing.T, path string) {
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a link to a live socket", "not a socket", func(t *testing.T, path string) {
+			l, err := net.Listen("unix", path+"2")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			if err := os.Symlink(path+"2", path); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"a foreign owner", "belongs to uid 12345", func(t *testing.T, path string) {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 			if err != nil {
@@ -97,30 +116,5 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("what was there is gone: %v", err)
 			}
 		})
-	}
-}
-
-func TestPeer(t *testing.T) {
-	l, err := Listen(filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	uid, err := Peer(WithPeer(t.Context(), conn))
-	if err != nil || uid != uint32(unix.Geteuid()) {
-		t.Errorf("peer %d, %v; want %d", uid, err, unix.Geteuid())
-	}
-	if _, err := Peer(context.Background()); err == nil {
-		t.Error("a peer of nobody")
 	}
 }

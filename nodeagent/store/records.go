@@ -95,7 +95,7 @@ func (s *Store) Delete(id sandbox.ID) error {
 
 // Get returns the record of a sandbox, or an ErrNotFound.
 func (s *Store) Get(id sandbox.ID) (r record.Record, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = s.view(func(tx *bbolt.Tx) error {
 		r, err = get(tx, id)
 		return err
 	})
@@ -104,7 +104,7 @@ func (s *Store) Get(id sandbox.ID) (r record.Record, err error) {
 
 // All returns every record, in no order that means anything.
 func (s *Store) All() (all []record.Record, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = s.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(sandboxBucket).ForEach(func(id, data []byte) error {
 			r, err := decode(id, data)
 			all = append(all, r)

@@ -51,6 +51,9 @@ type Store struct {
 	file *os.File // the same, to set room aside in
 	path string
 
+	// told how long transactions take; nil: nobody
+	read, written func(time.Duration)
+
 	copies func(sandbox.ID) string
 	log    *slog.Logger
 
@@ -167,6 +170,7 @@ func (s *Store) update(fn func(*bbolt.Tx) error) error {
 	if err := s.intact(); err != nil {
 		return err
 	}
+	defer timed(s.written)()
 	tx, err := s.db.Begin(true)
 	if err != nil {
 		return fmt.Errorf("begin to write the store: %w", err)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 
+	"brig/internal/phases"
+	"brig/internal/sandbox"
 	"brig/internal/undo"
 	"brig/shim/bundle"
 	"brig/shim/cgroup"
@@ -53,6 +55,9 @@ func (s *Shim) createRoot(ctx context.Context, r CreateRequest) (*Task, error) {
 	}
 	t := s.newRoot(r, spec)
 	t.sandbox.pod = bundle.IsPod(spec)
+	if spec.Annotations[sandbox.AnnotationTrace] != "" {
+		t.sandbox.phases = &phases.Recorder{}
+	}
 	if err := t.create(ctx); err != nil {
 		return nil, err
 	}
@@ -78,9 +83,11 @@ func (t *Task) create(ctx context.Context) (err error) {
 	t.args = normal.Process.Args
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
+	prepared := t.sandbox.phases.Begin("shim: mount")
 	if err := t.prepare(&steps, normal); err != nil {
 		return err
 	}
+	prepared()
 	io, err := stdio.Open(ctx, t.request.Streams)
 	if err != nil {
 		return err
@@ -92,9 +99,11 @@ func (t *Task) create(ctx context.Context) (err error) {
 	}
 	b := t.request.Bundle
 	o := runsc.CreateOptions{Bundle: b.Dir(), PIDFile: b.PIDFile(), Stdio: io.Files()}
+	booted := t.sandbox.phases.Begin("shim: runsc create")
 	if err := t.sandbox.boot(ctx, &steps, o); err != nil {
 		return err
 	}
+	booted()
 	steps.Release()
 	io.Started()
 	t.init.io = io
@@ -197,8 +206,7 @@ func (t *Task) mountRootfs(steps *undo.Stack) error {
 // kept tells that somebody may read the root when the program has ended: commit, diff
 // and cp do. brigd and Kubernetes throw it away.
 func (t *Task) kept() bool {
-	b := t.sandbox
-	return !b.pod && b.shim.opts.Namespace != b.config.Containerd.Namespace
+	return !t.sandbox.pod && !t.inOwnNamespace()
 }
 
 // isSystemdPath recognises slice:prefix:name, which means a unit rather than a path.

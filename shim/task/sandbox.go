@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"brig/internal/config"
+	"brig/internal/phases"
 	"brig/internal/undo"
 	"brig/shim/cgroup"
 	"brig/shim/runsc"
@@ -36,6 +37,8 @@ type Sandbox struct {
 	ooms    int           // kills in the group before the sandbox was made
 	told    atomic.Int64  // kills that an event has told of
 	shares  shares        // of the group's time
+
+	phases *phases.Recorder // nil unless brigd wants to know
 
 	updating sync.Mutex // one update of the limits at a time
 

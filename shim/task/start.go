@@ -41,20 +41,27 @@ func (t *Task) start(ctx context.Context) error {
 	if t.isRoot() {
 		request.Intruded, request.Gone = b.intruded, b.gone
 	}
+	opened := b.phases.Begin("shim: gate")
 	if err := b.shim.opts.Gate.Check(ctx, b.config, request); err != nil {
 		return err
 	}
+	opened()
 	if err := t.init.stdio().Feed(t.interrupt(t.init)); err != nil {
 		return err
 	}
 	// Half a start cannot be taken back, so a caller's going away does not stop it.
 	ctx, cancel := t.whileAlive(context.WithoutCancel(ctx))
 	defer cancel()
+	launched := b.phases.Begin("shim: runsc start")
 	if err := t.launch(ctx); err != nil {
 		return errors.Join(err, t.conclude(failedStart))
 	}
+	launched()
 	if err := t.init.move(Running); err != nil {
 		return err
+	}
+	if err := b.phases.Write(b.config.PhasesFile(b.shim.opts.Namespace, b.id())); err != nil {
+		b.shim.opts.Log.Warn("tell brigd what the shim did", "sandbox", b.id(), "err", err)
 	}
 	t.emit(EventStarted{ID: t.request.ID, PID: b.pid()})
 	return nil

@@ -9,8 +9,9 @@ import (
 	"brig/tests/node"
 )
 
-// nobody is a uid that may open the socket, by its group, and owns nothing.
-const nobody = 65534
+// nobody is a uid that may open the socket, by its group, and owns nothing. It is not the
+// kernel's overflow uid, which is not served.
+const nobody = 65533
 
 // as runs the command line under another uid, in the socket's group.
 func (f *fixture) as(t *testing.T, uid uint32, args ...string) node.Result {

@@ -83,8 +83,9 @@ func TestScriptsParse(t *testing.T) {
 	}
 }
 
-// TestProtocolIsCurrent regenerates the protocol's Go code with the pinned tools
-// and compares; it lints the protocol, too.
+// TestProtocolIsCurrent regenerates the protocol's Go code and its OpenAPI file with the
+// pinned tools and compares; it lints the protocol, too, and holds it against the baseline:
+// what a client of an earlier brigd sends and reads stays as it is.
 func TestProtocolIsCurrent(t *testing.T) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
@@ -93,21 +94,28 @@ func TestProtocolIsCurrent(t *testing.T) {
 	// Plugins are found in the PATH, so the tools that `go tool` builds and keeps in
 	// Go's cache get a folder.
 	bin := t.TempDir()
-	for _, tool := range []string{"buf", "protoc-gen-go", "protoc-gen-connect-go"} {
+	for tool, module := range map[string]string{
+		"buf": "proto", "protoc-gen-go": "proto", "protoc-gen-connect-go": "proto", "protoc-gen-connect-openapi": "openapi",
+	} {
 		find := exec.CommandContext(t.Context(), "go", "tool", "-n", tool)
-		find.Dir = filepath.Join(abs, "tools", "proto")
+		find.Dir = filepath.Join(abs, "tools", module)
 		var stderr bytes.Buffer
 		find.Stderr = &stderr
 		built, err := find.Output()
 		if err != nil {
-			t.Fatalf("build %s (go mod download in tools/proto fetches what it needs): %v\n%s", tool, err, &stderr)
+			t.Fatalf("build %s (go mod download in tools/%s fetches what it needs): %v\n%s", tool, module, err, &stderr)
 		}
 		if err := os.Symlink(strings.TrimSpace(string(built)), filepath.Join(bin, tool)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	generated := t.TempDir()
-	for _, args := range [][]string{{"lint"}, {"generate", "--output", generated}} {
+	for _, args := range [][]string{
+		{"lint"},
+		{"breaking", "nodeagent/api", "--against", "nodeagent/api/baseline.binpb"},
+		{"generate", "--output", generated},
+		{"generate", "--template", "buf.gen.openapi.yaml", "--output", generated},
+	} {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "buf"), args...)
 		cmd.Dir = abs
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "BUF_CACHE_DIR="+t.TempDir())
@@ -132,7 +140,7 @@ func generatedIn(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	for _, pattern := range []string{
-		"nodeagent/api/brig/v1/*.pb.go", "nodeagent/api/brig/v1/brigv1connect/*.go", "shim/wire/pod/*.pb.go",
+		"nodeagent/api/brig/v1/*.pb.go", "nodeagent/api/brig/v1/brigv1connect/*.go", "shim/wire/pod/*.pb.go", "docs/openapi.yaml",
 	} {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil || len(found) == 0 {

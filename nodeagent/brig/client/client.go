@@ -1,7 +1,7 @@
-// Package client connects the command line to brigd over its unix socket:
-// HTTP/2 with prior knowledge, so that streams run both ways, and the Connect
-// protocol on top. Nothing is dialled before the first call. A Client may be
-// used by several goroutines.
+// Package client connects the command line to brigd: over its unix socket, by HTTP/2
+// with prior knowledge, so that streams run both ways, or over TCP, with certificates
+// on both sides; and the Connect protocol on top. Nothing is dialled before the first
+// call. A Client may be used by several goroutines.
 package client
 
 import (
@@ -12,9 +12,9 @@ import (
 	"brig/nodeagent/api/brig/v1/brigv1connect"
 )
 
-// Client is brigd's services behind one socket.
+// Client is brigd's services behind one socket, or one address.
 type Client struct {
-	// Socket is the path dialled, for messages.
+	// Socket is the path dialled, or the address, for messages.
 	Socket string
 
 	Sandboxes brigv1connect.SandboxesClient
@@ -27,10 +27,13 @@ type Client struct {
 // New returns a client of the brigd that serves on socket.
 func New(socket string) *Client {
 	// The host is never resolved: DialContext ignores it.
-	const base = "http://brig"
-	hc := &http.Client{Transport: transport(socket)}
+	return over(socket, "http://brig", transport(socket))
+}
+
+func over(name, base string, t *http.Transport) *Client {
+	hc := &http.Client{Transport: t}
 	return &Client{
-		Socket:    socket,
+		Socket:    name,
 		Sandboxes: brigv1connect.NewSandboxesClient(hc, base),
 		Exec:      brigv1connect.NewExecClient(hc, base),
 		Tunnels:   brigv1connect.NewTunnelsClient(hc, base),

@@ -23,6 +23,9 @@ func (e *DialError) Error() string {
 	if errors.Is(e.Err, fs.ErrPermission) {
 		return fmt.Sprintf("no permission to use %s; run as root, or join the group brig", e.Socket)
 	}
+	if strings.HasPrefix(e.Socket, "https://") {
+		return fmt.Sprintf("%s cannot be reached: %v", e.Socket, e.Err)
+	}
 	return fmt.Sprintf("brigd does not answer on %s; is it running? start it (systemctl start brigd), "+
 		"or name its socket with --socket or BRIG_SOCKET", e.Socket)
 }

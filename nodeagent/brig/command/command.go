@@ -37,6 +37,9 @@ type app struct {
 	Streams
 	socket string
 	json   bool
+
+	remote client.Remote
+	far    *client.Client // set if a remote node was named
 }
 
 // Main runs one command line and returns its exit status.
@@ -87,9 +90,37 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// client connects to the socket that the flag, the environment or the default
-// names.
-func (a *app) client() *client.Client { return client.New(a.socketPath()) }
+// client connects to the address that was named, else to the socket that the flag, the
+// environment or the default names.
+func (a *app) client() *client.Client {
+	if a.far != nil {
+		return a.far
+	}
+	return client.New(a.socketPath())
+}
+
+// connect reads which node is meant. A socket that a flag names wins over an address that
+// the environment does.
+func (a *app) connect() (err error) {
+	for _, from := range []struct {
+		to  *string
+		env string
+	}{{&a.remote.Address, "BRIG_ADDRESS"}, {&a.remote.Cert, "BRIG_CERT"}, {&a.remote.Key, "BRIG_KEY"}, {&a.remote.CA, "BRIG_CA"}} {
+		if *from.to == "" && a.socket == "" {
+			*from.to = os.Getenv(from.env)
+		}
+	}
+	if a.socket != "" && a.remote != (client.Remote{}) {
+		return usagef("--socket is for a node on this machine: leave out --address, --cert, --key and --ca")
+	}
+	if a.remote == (client.Remote{}) {
+		return nil
+	}
+	if a.far, err = client.Dial(a.remote); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
 
 func (a *app) socketPath() string {
 	if a.socket != "" {

@@ -11,6 +11,9 @@ func (a *app) completeSandbox(cmd *cobra.Command, args []string, _ string) ([]co
 	if len(args) > 0 && cmd.Name() != "rm" {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+	if a.connect() != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	res, err := a.client().Sandboxes.List(cmd.Context(), connect.NewRequest(&brigv1.ListRequest{All: true}))
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -78,7 +78,7 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 				{"node", m.GetNode()},
 				{"brigd", m.GetVersion()},
 				{"runsc", m.GetRunscVersion()},
-				{"socket", a.socketPath()},
+				{"socket", a.client().Socket},
 				{"containerd", m.GetContainerdAddress() + " (namespace " + m.GetContainerdNamespace() + ")"},
 				{"address pool", m.GetAddressPool()},
 				{"platform", m.GetPlatform()},

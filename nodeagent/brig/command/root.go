@@ -15,7 +15,7 @@ func New(streams Streams) *cobra.Command {
 		a.tunnelsCommand(),
 		group("policy", "Show, change and explain the network policy of a sandbox",
 			a.policyGetCommand(), a.policySetCommand(), a.policyExplainCommand()),
-		a.eventsCommand(),
+		a.eventsCommand(), a.statsCommand(),
 		group("tunnel", "Open and close tunnels of a running sandbox", a.tunnelOpenCommand(), a.tunnelCloseCommand()),
 		group("image", "List, fetch and delete images",
 			a.imageLsCommand(), a.imagePullCommand(), a.imageImportCommand(), a.imageRmCommand()),
@@ -31,6 +31,11 @@ func New(streams Streams) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "`PATH` of brigd's socket (default $BRIG_SOCKET, else /run/brig/brig.sock)")
+	root.PersistentFlags().StringVar(&a.remote.Address, "address", "", "call a node from afar, at `https://HOST:PORT` (default $BRIG_ADDRESS)")
+	root.PersistentFlags().StringVar(&a.remote.Cert, "cert", "", "with --address: `FILE` with your certificate (default $BRIG_CERT)")
+	root.PersistentFlags().StringVar(&a.remote.Key, "key", "", "with --address: `FILE` with its key (default $BRIG_KEY)")
+	root.PersistentFlags().StringVar(&a.remote.CA, "ca", "", "with --address: `FILE` that the node's certificate is checked by (default $BRIG_CA)")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.connect() }
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print the result as JSON")
 	root.SetFlagErrorFunc(flagError)
 	usageAsWritten(root)

@@ -24,6 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What Sandboxes.Events asks for.
 type EventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of this sandbox alone; empty: of all that the caller may see.
@@ -69,9 +70,11 @@ func (x *EventsRequest) GetSandbox() string {
 	return ""
 }
 
+// One message of what Sandboxes.Events answers.
 type EventsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty in the first message, which says that what comes later is told.
+	Event         *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -116,9 +119,12 @@ func (x *EventsResponse) GetEvent() *Event {
 // Event is something that happened.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// When it happened, by the node's clock.
+	At *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
 	// Empty if it is not known whose it was; only root sees such events.
 	Sandbox string `protobuf:"bytes,2,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// What happened.
+	//
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Event_Created
@@ -262,34 +268,42 @@ type isEvent_Kind interface {
 }
 
 type Event_Created struct {
+	// A sandbox runs.
 	Created *SandboxCreated `protobuf:"bytes,3,opt,name=created,proto3,oneof"`
 }
 
 type Event_Exited struct {
+	// A sandbox has ended.
 	Exited *Exit `protobuf:"bytes,4,opt,name=exited,proto3,oneof"`
 }
 
 type Event_PolicyChanged struct {
+	// Another network policy is in force.
 	PolicyChanged *PolicyChanged `protobuf:"bytes,5,opt,name=policy_changed,json=policyChanged,proto3,oneof"`
 }
 
 type Event_Denied struct {
+	// Something was refused.
 	Denied *Denied `protobuf:"bytes,6,opt,name=denied,proto3,oneof"`
 }
 
 type Event_Missed struct {
+	// Events were lost on the way to this listener.
 	Missed *EventsMissed `protobuf:"bytes,7,opt,name=missed,proto3,oneof"`
 }
 
 type Event_Paused struct {
+	// A sandbox stands still.
 	Paused *SandboxPaused `protobuf:"bytes,8,opt,name=paused,proto3,oneof"`
 }
 
 type Event_Resumed struct {
+	// A sandbox goes on.
 	Resumed *SandboxResumed `protobuf:"bytes,9,opt,name=resumed,proto3,oneof"`
 }
 
 type Event_Oom struct {
+	// A sandbox reached its memory limit.
 	Oom *SandboxOOM `protobuf:"bytes,10,opt,name=oom,proto3,oneof"`
 }
 
@@ -311,9 +325,11 @@ func (*Event_Oom) isEvent_Kind() {}
 
 // SandboxCreated: it runs.
 type SandboxCreated struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Image         string                 `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the sandbox; may be empty.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// That it was made from.
+	Image         string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,8 +492,9 @@ func (*SandboxOOM) Descriptor() ([]byte, []int) {
 
 // PolicyChanged: another network policy is in force.
 type PolicyChanged struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Generation uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the policy that is in force now.
+	Generation uint64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Set if it is a lease: when that ends.
 	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
 	// A lease ended, and this is what it stood in for.
@@ -548,10 +565,14 @@ type Denied struct {
 	// more: several that are not told apart.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// tcp, udp, icmp, ip-99; empty for a name or if not known.
-	Protocol        string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Source          string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
-	SourcePort      uint32 `protobuf:"varint,4,opt,name=source_port,json=sourcePort,proto3" json:"source_port,omitempty"`
-	Destination     string `protobuf:"bytes,5,opt,name=destination,proto3" json:"destination,omitempty"`
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Address that the packet said it came from; empty for a name.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// 0 if the protocol has none.
+	SourcePort uint32 `protobuf:"varint,4,opt,name=source_port,json=sourcePort,proto3" json:"source_port,omitempty"`
+	// Address; empty for a name.
+	Destination string `protobuf:"bytes,5,opt,name=destination,proto3" json:"destination,omitempty"`
+	// 0 if the protocol has none.
 	DestinationPort uint32 `protobuf:"varint,6,opt,name=destination_port,json=destinationPort,proto3" json:"destination_port,omitempty"`
 	// That was asked for, or that the destination was last resolved from.
 	Name string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
@@ -667,8 +688,9 @@ func (x *Denied) GetLink() string {
 
 // EventsMissed: so many events were dropped here.
 type EventsMissed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many.
+	Count         uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

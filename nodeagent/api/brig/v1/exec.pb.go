@@ -30,8 +30,9 @@ const (
 
 // ExecSpec is a program to run in a sandbox.
 type ExecSpec struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where to run it: an id, or the name of a running sandbox.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// At least one element, at most 64 KiB in all.
 	Argv []string `protobuf:"bytes,2,rep,name=argv,proto3" json:"argv,omitempty"`
 	// Added to the sandbox's.
@@ -109,9 +110,11 @@ func (x *ExecSpec) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+// What Exec.Run asks for.
 type ExecRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Exec  *ExecSpec              `protobuf:"bytes,1,opt,name=exec,proto3" json:"exec,omitempty"`
+	// What to run, and where.
+	Exec *ExecSpec `protobuf:"bytes,1,opt,name=exec,proto3" json:"exec,omitempty"`
 	// Bytes kept of stdout and stderr each; 0: 1 MiB, at most 16 MiB.
 	MaxOutput uint32 `protobuf:"varint,2,opt,name=max_output,json=maxOutput,proto3" json:"max_output,omitempty"`
 	// The program's whole stdin, at most 4 MiB.
@@ -181,12 +184,16 @@ func (x *ExecRunRequest) GetExecId() string {
 	return ""
 }
 
+// What Exec.Run answers.
 type ExecRunResponse struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Stdout []byte                 `protobuf:"bytes,1,opt,name=stdout,proto3" json:"stdout,omitempty"`
-	Stderr []byte                 `protobuf:"bytes,2,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The beginning of it, at most max_output.
+	Stdout []byte `protobuf:"bytes,1,opt,name=stdout,proto3" json:"stdout,omitempty"`
+	// Likewise.
+	Stderr []byte `protobuf:"bytes,2,opt,name=stderr,proto3" json:"stderr,omitempty"`
 	// More was written than kept.
-	Truncated     bool  `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	Truncated bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// How the program ended.
 	Exit          *Exit `protobuf:"bytes,4,opt,name=exit,proto3" json:"exit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -250,17 +257,21 @@ func (x *ExecRunResponse) GetExit() *Exit {
 	return nil
 }
 
+// What Exec.Start asks for.
 type ExecStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Exec  *ExecSpec              `protobuf:"bytes,1,opt,name=exec,proto3" json:"exec,omitempty"`
+	// What to run, and where.
+	Exec *ExecSpec `protobuf:"bytes,1,opt,name=exec,proto3" json:"exec,omitempty"`
 	// A terminal: stdout carries both outputs.
-	Tty  bool        `protobuf:"varint,2,opt,name=tty,proto3" json:"tty,omitempty"`
+	Tty bool `protobuf:"varint,2,opt,name=tty,proto3" json:"tty,omitempty"`
+	// Of the terminal at its start; with tty alone.
 	Size *WindowSize `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
 	// stdin will be sent; without it the program's stdin is empty.
 	Stdin bool `protobuf:"varint,4,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	// Idempotency key, at most 64 of [A-Za-z0-9_.-], a letter or a digit first. If it is
 	// empty, Start makes one up, and Stream's program ends with the stream.
-	ExecId        string   `protobuf:"bytes,5,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	ExecId string `protobuf:"bytes,5,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	// What becomes of output that nobody reads. Default: the oldest is dropped.
 	Overflow      Overflow `protobuf:"varint,6,opt,name=overflow,proto3,enum=brig.v1.Overflow" json:"overflow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -338,9 +349,11 @@ func (x *ExecStart) GetOverflow() Overflow {
 	return Overflow_OVERFLOW_UNSPECIFIED
 }
 
+// What Exec.Start answers.
 type ExecStartResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExecId        string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To name the exec by.
+	ExecId        string `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,12 +395,16 @@ func (x *ExecStartResponse) GetExecId() string {
 	return ""
 }
 
+// What Exec.Read asks for.
 type ExecReadRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	ExecId  string                 `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Of the exec.
+	ExecId string `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	// Where to begin, in bytes since the program started.
 	StdoutOffset uint64 `protobuf:"varint,3,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
+	// Likewise.
 	StderrOffset uint64 `protobuf:"varint,4,opt,name=stderr_offset,json=stderrOffset,proto3" json:"stderr_offset,omitempty"`
 	// Go on until the program has ended.
 	Follow        bool `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`
@@ -460,8 +477,11 @@ func (x *ExecReadRequest) GetFollow() bool {
 	return false
 }
 
+// One message of what Exec.Read answers.
 type ExecReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output, and at last the exit.
+	//
 	// Types that are valid to be assigned to Message:
 	//
 	//	*ExecReadResponse_Output
@@ -531,6 +551,7 @@ type isExecReadResponse_Message interface {
 }
 
 type ExecReadResponse_Output struct {
+	// A piece of output.
 	Output *ExecOutput `protobuf:"bytes,1,opt,name=output,proto3,oneof"`
 }
 
@@ -545,10 +566,12 @@ func (*ExecReadResponse_Exit) isExecReadResponse_Message() {}
 
 // ExecOutput is a part of a stream.
 type ExecOutput struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Channel Channel                `protobuf:"varint,1,opt,name=channel,proto3,enum=brig.v1.Channel" json:"channel,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which of the two outputs.
+	Channel Channel `protobuf:"varint,1,opt,name=channel,proto3,enum=brig.v1.Channel" json:"channel,omitempty"`
 	// Of the first byte of data. A jump means that older bytes were dropped.
-	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The bytes, as the program wrote them.
 	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -605,10 +628,13 @@ func (x *ExecOutput) GetData() []byte {
 	return nil
 }
 
+// What Exec.Write asks for.
 type ExecWriteRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	ExecId  string                 `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Of the exec.
+	ExecId string `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	// Of the first byte of data, in bytes since the program started. What was acknowledged
 	// before is skipped; beyond it is out_of_range, which names the offset to go on from.
 	Offset uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -685,6 +711,7 @@ func (x *ExecWriteRequest) GetEof() bool {
 	return false
 }
 
+// What Exec.Write answers.
 type ExecWriteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Acknowledged: the offset to go on from.
@@ -730,10 +757,13 @@ func (x *ExecWriteResponse) GetOffset() uint64 {
 	return 0
 }
 
+// What Exec.Wait asks for.
 type ExecWaitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	ExecId        string                 `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Of the exec.
+	ExecId        string `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -782,9 +812,11 @@ func (x *ExecWaitRequest) GetExecId() string {
 	return ""
 }
 
+// What Exec.Wait answers.
 type ExecWaitResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Exit          *Exit                  `protobuf:"bytes,1,opt,name=exit,proto3" json:"exit,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the program ended.
+	Exit          *Exit `protobuf:"bytes,1,opt,name=exit,proto3" json:"exit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -826,10 +858,13 @@ func (x *ExecWaitResponse) GetExit() *Exit {
 	return nil
 }
 
+// What Exec.Signal asks for.
 type ExecSignalRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	ExecId  string                 `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Of the exec.
+	ExecId string `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	// A signal number, 1..64.
 	Signal        int32 `protobuf:"varint,3,opt,name=signal,proto3" json:"signal,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -887,6 +922,7 @@ func (x *ExecSignalRequest) GetSignal() int32 {
 	return 0
 }
 
+// What Exec.Signal answers.
 type ExecSignalResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -923,11 +959,15 @@ func (*ExecSignalResponse) Descriptor() ([]byte, []int) {
 	return file_brig_v1_exec_proto_rawDescGZIP(), []int{13}
 }
 
+// What Exec.Resize asks for.
 type ExecResizeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	ExecId        string                 `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
-	Size          *WindowSize            `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Of the exec.
+	ExecId string `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	// Columns and rows, both positive.
+	Size          *WindowSize `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -983,6 +1023,7 @@ func (x *ExecResizeRequest) GetSize() *WindowSize {
 	return nil
 }
 
+// What Exec.Resize answers.
 type ExecResizeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1019,8 +1060,11 @@ func (*ExecResizeResponse) Descriptor() ([]byte, []int) {
 	return file_brig_v1_exec_proto_rawDescGZIP(), []int{15}
 }
 
+// One message of what Exec.Stream is sent.
 type ExecStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first is start or attach.
+	//
 	// Types that are valid to be assigned to Message:
 	//
 	//	*ExecStreamRequest_Start
@@ -1120,6 +1164,7 @@ type isExecStreamRequest_Message interface {
 }
 
 type ExecStreamRequest_Start struct {
+	// Run a program.
 	Start *ExecStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
 }
 
@@ -1129,10 +1174,12 @@ type ExecStreamRequest_Attach struct {
 }
 
 type ExecStreamRequest_Stdin struct {
+	// Bytes for its stdin.
 	Stdin *ExecInput `protobuf:"bytes,3,opt,name=stdin,proto3,oneof"`
 }
 
 type ExecStreamRequest_Resize struct {
+	// The terminal has another size.
 	Resize *WindowSize `protobuf:"bytes,4,opt,name=resize,proto3,oneof"`
 }
 
@@ -1153,11 +1200,15 @@ func (*ExecStreamRequest_Signal) isExecStreamRequest_Message() {}
 
 // ExecAttach names an exec and what of its output is known already.
 type ExecAttach struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	ExecId        string                 `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
-	StdoutOffset  uint64                 `protobuf:"varint,3,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
-	StderrOffset  uint64                 `protobuf:"varint,4,opt,name=stderr_offset,json=stderrOffset,proto3" json:"stderr_offset,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Of the exec.
+	ExecId string `protobuf:"bytes,2,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	// Where to begin, in bytes since the program started.
+	StdoutOffset uint64 `protobuf:"varint,3,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
+	// Likewise.
+	StderrOffset  uint64 `protobuf:"varint,4,opt,name=stderr_offset,json=stderrOffset,proto3" json:"stderr_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1225,8 +1276,8 @@ type ExecInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the first byte of data. What was acknowledged before is skipped.
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
-	// At most 1 MiB. Who keeps no more than that unacknowledged gets resize and signal
-	// through at any time; beyond 2 MiB they wait behind stdin.
+	// The bytes; may be empty, at most 1 MiB. Who keeps no more than that unacknowledged
+	// gets resize and signal through at any time; beyond 2 MiB they wait behind stdin.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Nothing comes after data.
 	Eof           bool `protobuf:"varint,3,opt,name=eof,proto3" json:"eof,omitempty"`
@@ -1285,8 +1336,11 @@ func (x *ExecInput) GetEof() bool {
 	return false
 }
 
+// One message of what Exec.Stream answers.
 type ExecStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// Started first, then output, and at last the exit.
+	//
 	// Types that are valid to be assigned to Message:
 	//
 	//	*ExecStreamResponse_Started
@@ -1381,6 +1435,7 @@ type ExecStreamResponse_Started struct {
 }
 
 type ExecStreamResponse_Output struct {
+	// A piece of output.
 	Output *ExecOutput `protobuf:"bytes,2,opt,name=output,proto3,oneof"`
 }
 
@@ -1404,8 +1459,9 @@ func (*ExecStreamResponse_Exit) isExecStreamResponse_Message() {}
 
 // ExecStarted: the program runs, or ran.
 type ExecStarted struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	ExecId string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To name the exec by, and to attach to it.
+	ExecId string `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	// The offset of stdin to go on from.
 	StdinOffset   uint64 `protobuf:"varint,2,opt,name=stdin_offset,json=stdinOffset,proto3" json:"stdin_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields

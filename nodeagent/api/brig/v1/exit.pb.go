@@ -28,6 +28,7 @@ const (
 type Reason int32
 
 const (
+	// Not said.
 	Reason_REASON_UNSPECIFIED Reason = 0
 	// The program ended by itself; code is its exit code.
 	Reason_REASON_EXITED Reason = 1
@@ -112,8 +113,10 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 type Exit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 0..255.
-	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	Reason        Reason                 `protobuf:"varint,2,opt,name=reason,proto3,enum=brig.v1.Reason" json:"reason,omitempty"`
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// Why it ended.
+	Reason Reason `protobuf:"varint,2,opt,name=reason,proto3,enum=brig.v1.Reason" json:"reason,omitempty"`
+	// When it ended.
 	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

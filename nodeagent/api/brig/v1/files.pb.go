@@ -30,10 +30,14 @@ const (
 type FileType int32
 
 const (
+	// None of the others: a device, a socket, a FIFO.
 	FileType_FILE_TYPE_UNSPECIFIED FileType = 0
-	FileType_FILE_TYPE_REGULAR     FileType = 1
-	FileType_FILE_TYPE_DIRECTORY   FileType = 2
-	FileType_FILE_TYPE_SYMLINK     FileType = 3
+	// A regular file.
+	FileType_FILE_TYPE_REGULAR FileType = 1
+	// A folder.
+	FileType_FILE_TYPE_DIRECTORY FileType = 2
+	// A symbolic link, not followed.
+	FileType_FILE_TYPE_SYMLINK FileType = 3
 	// A device, a FIFO or a socket.
 	FileType_FILE_TYPE_OTHER FileType = 4
 )
@@ -87,15 +91,19 @@ func (FileType) EnumDescriptor() ([]byte, []int) {
 type FileInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The last element of its path.
-	Name string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is.
 	Type FileType `protobuf:"varint,2,opt,name=type,proto3,enum=brig.v1.FileType" json:"type,omitempty"`
 	// Bytes.
 	Size uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	// Permission bits, setuid, setgid and sticky: 0..07777.
-	Mode       uint32                 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Mode uint32 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	// When its content last changed.
 	ModifiedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=modified_at,json=modifiedAt,proto3" json:"modified_at,omitempty"`
-	Uid        uint32                 `protobuf:"varint,6,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid        uint32                 `protobuf:"varint,7,opt,name=gid,proto3" json:"gid,omitempty"`
+	// Its owner in the sandbox.
+	Uid uint32 `protobuf:"varint,6,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Its group in the sandbox.
+	Gid uint32 `protobuf:"varint,7,opt,name=gid,proto3" json:"gid,omitempty"`
 	// What a link says.
 	Target        string `protobuf:"bytes,8,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -188,9 +196,11 @@ func (x *FileInfo) GetTarget() string {
 	return ""
 }
 
+// What Files.Read asks for.
 type FilesReadRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// Here and below: absolute, or relative to the sandbox's working directory. At most
 	// 4095 bytes.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
@@ -270,11 +280,13 @@ func (x *FilesReadRequest) GetArchive() bool {
 	return false
 }
 
+// One message of what Files.Read answers.
 type FilesReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set in the first message.
-	Info          *FileInfo `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
-	Data          []byte    `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Info *FileInfo `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
+	// A piece of it, in order.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,8 +335,11 @@ func (x *FilesReadResponse) GetData() []byte {
 	return nil
 }
 
+// One message of what Files.Write is sent.
 type FilesWriteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first is start.
+	//
 	// Types that are valid to be assigned to Message:
 	//
 	//	*FilesWriteRequest_Start
@@ -394,10 +409,12 @@ type isFilesWriteRequest_Message interface {
 }
 
 type FilesWriteRequest_Start struct {
+	// What is to be written, and where.
 	Start *FilesWriteStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
 }
 
 type FilesWriteRequest_Data struct {
+	// A piece of it, in order.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
 }
 
@@ -407,8 +424,9 @@ func (*FilesWriteRequest_Data) isFilesWriteRequest_Message() {}
 
 // FilesWriteStart says what comes.
 type FilesWriteStart struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// What is made. Its parent must be there.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// Of a new file: 1..07777; 0: 0644. A file that is replaced keeps its own.
@@ -487,6 +505,7 @@ func (x *FilesWriteStart) GetReplace() bool {
 	return false
 }
 
+// What Files.Write answers.
 type FilesWriteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bytes of files that were written.
@@ -532,10 +551,13 @@ func (x *FilesWriteResponse) GetSize() uint64 {
 	return 0
 }
 
+// What Files.List asks for.
 type FilesListRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Of a folder; absolute.
+	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -584,9 +606,11 @@ func (x *FilesListRequest) GetPath() string {
 	return ""
 }
 
+// What Files.List answers.
 type FilesListResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Files []*FileInfo            `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	// What is in the folder, by name.
+	Files []*FileInfo `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
 	// There are more than the 10,000 returned.
 	Truncated     bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -637,10 +661,13 @@ func (x *FilesListResponse) GetTruncated() bool {
 	return false
 }
 
+// What Files.Stat asks for.
 type FilesStatRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Absolute; a link itself, not what it leads to.
+	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -689,9 +716,11 @@ func (x *FilesStatRequest) GetPath() string {
 	return ""
 }
 
+// What Files.Stat answers.
 type FilesStatResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	File          *FileInfo              `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is.
+	File          *FileInfo `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,10 +762,13 @@ func (x *FilesStatResponse) GetFile() *FileInfo {
 	return nil
 }
 
+// What Files.MakeDirectory asks for.
 type FilesMakeDirectoryRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Path    string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Absolute.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// 1..07777; 0: 0755.
 	Mode uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
 	// Make what is missing above it, too.
@@ -803,6 +835,7 @@ func (x *FilesMakeDirectoryRequest) GetParents() bool {
 	return false
 }
 
+// What Files.MakeDirectory answers.
 type FilesMakeDirectoryResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -839,10 +872,13 @@ func (*FilesMakeDirectoryResponse) Descriptor() ([]byte, []int) {
 	return file_brig_v1_files_proto_rawDescGZIP(), []int{11}
 }
 
+// What Files.Remove asks for.
 type FilesRemoveRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Path    string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Absolute; a link itself, not what it leads to.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// A directory with all that is in it.
 	Recursive     bool `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -900,6 +936,7 @@ func (x *FilesRemoveRequest) GetRecursive() bool {
 	return false
 }
 
+// What Files.Remove answers.
 type FilesRemoveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -29,9 +29,12 @@ const (
 type Verdict int32
 
 const (
+	// Not said.
 	Verdict_VERDICT_UNSPECIFIED Verdict = 0
-	Verdict_VERDICT_ALLOW       Verdict = 1
-	Verdict_VERDICT_DENY        Verdict = 2
+	// It is let through.
+	Verdict_VERDICT_ALLOW Verdict = 1
+	// It is refused.
+	Verdict_VERDICT_DENY Verdict = 2
 	// It depends on the address that the name leads to: explain that one.
 	Verdict_VERDICT_UNKNOWN Verdict = 3
 )
@@ -259,9 +262,11 @@ func (x *DomainList) GetDomains() []string {
 	return nil
 }
 
+// What Sandboxes.GetNetworkPolicy asks for.
 type GetNetworkPolicyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -303,6 +308,7 @@ func (x *GetNetworkPolicyRequest) GetSandbox() string {
 	return ""
 }
 
+// What Sandboxes.GetNetworkPolicy answers.
 type GetNetworkPolicyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The policy in force, as it was written.
@@ -391,10 +397,12 @@ func (x *GetNetworkPolicyResponse) GetDenials() map[string]uint64 {
 // force again, whether or not brigd lives.
 type PolicyLease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it ends.
 	Until *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
 	// What is in force then.
-	RevertsTo           *NetworkPolicy `protobuf:"bytes,2,opt,name=reverts_to,json=revertsTo,proto3" json:"reverts_to,omitempty"`
-	RevertsToGeneration uint64         `protobuf:"varint,3,opt,name=reverts_to_generation,json=revertsToGeneration,proto3" json:"reverts_to_generation,omitempty"`
+	RevertsTo *NetworkPolicy `protobuf:"bytes,2,opt,name=reverts_to,json=revertsTo,proto3" json:"reverts_to,omitempty"`
+	// What is in force then.
+	RevertsToGeneration uint64 `protobuf:"varint,3,opt,name=reverts_to_generation,json=revertsToGeneration,proto3" json:"reverts_to_generation,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -450,9 +458,11 @@ func (x *PolicyLease) GetRevertsToGeneration() uint64 {
 	return 0
 }
 
+// What Sandboxes.SetNetworkPolicy asks for.
 type SetNetworkPolicyRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// The whole policy: nothing of the one before is kept. Needed, if only as {}.
 	Network *NetworkPolicy `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
 	// Change only if this generation is in force; 0: whichever is.
@@ -522,6 +532,7 @@ func (x *SetNetworkPolicyRequest) GetLease() *durationpb.Duration {
 	return nil
 }
 
+// What Sandboxes.SetNetworkPolicy answers.
 type SetNetworkPolicyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the policy that is now in force.
@@ -576,9 +587,11 @@ func (x *SetNetworkPolicyResponse) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+// What Sandboxes.ExplainNetwork asks for.
 type ExplainNetworkRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// An address or a name.
 	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
 	// 1..65535. 0: for a name 443, for an address any.
@@ -647,9 +660,11 @@ func (x *ExplainNetworkRequest) GetProtocol() string {
 	return ""
 }
 
+// What Sandboxes.ExplainNetwork answers.
 type ExplainNetworkResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Verdict Verdict                `protobuf:"varint,1,opt,name=verdict,proto3,enum=brig.v1.Verdict" json:"verdict,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What becomes of it.
+	Verdict Verdict `protobuf:"varint,1,opt,name=verdict,proto3,enum=brig.v1.Verdict" json:"verdict,omitempty"`
 	// In words, one line, such as: entry 203.0.113.0/24 of cidr_allowlist.
 	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
 	// Of the policy that decides; 0 if none is bound.

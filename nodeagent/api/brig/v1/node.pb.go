@@ -23,6 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What Node.Info asks for.
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -59,16 +60,23 @@ func (*InfoRequest) Descriptor() ([]byte, []int) {
 	return file_brig_v1_node_proto_rawDescGZIP(), []int{0}
 }
 
+// What Node.Info answers.
 type InfoResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Node    string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Of brigd.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// gVisor's version.
-	RunscVersion        string `protobuf:"bytes,3,opt,name=runsc_version,json=runscVersion,proto3" json:"runsc_version,omitempty"`
-	ContainerdAddress   string `protobuf:"bytes,4,opt,name=containerd_address,json=containerdAddress,proto3" json:"containerd_address,omitempty"`
+	RunscVersion string `protobuf:"bytes,3,opt,name=runsc_version,json=runscVersion,proto3" json:"runsc_version,omitempty"`
+	// Socket of the containerd that brigd uses.
+	ContainerdAddress string `protobuf:"bytes,4,opt,name=containerd_address,json=containerdAddress,proto3" json:"containerd_address,omitempty"`
+	// Of brigd's containers in it.
 	ContainerdNamespace string `protobuf:"bytes,5,opt,name=containerd_namespace,json=containerdNamespace,proto3" json:"containerd_namespace,omitempty"`
-	AddressPool         string `protobuf:"bytes,6,opt,name=address_pool,json=addressPool,proto3" json:"address_pool,omitempty"`
-	Running             uint32 `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"`
+	// Where sandboxes' addresses come from, a CIDR.
+	AddressPool string `protobuf:"bytes,6,opt,name=address_pool,json=addressPool,proto3" json:"address_pool,omitempty"`
+	// Sandboxes of everybody's that run or are being made.
+	Running uint32 `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"`
 	// gVisor's platform: systrap or kvm.
 	Platform string `protobuf:"bytes,8,opt,name=platform,proto3" json:"platform,omitempty"`
 	// What the caller may have, and has.
@@ -174,22 +182,28 @@ func (x *InfoResponse) GetQuota() *Quota {
 type Quota struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Running sandboxes; a limit of 0: any number.
-	Sandboxes      uint32 `protobuf:"varint,1,opt,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	Sandboxes uint32 `protobuf:"varint,1,opt,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	// Of the caller; 0: none.
 	SandboxesLimit uint32 `protobuf:"varint,2,opt,name=sandboxes_limit,json=sandboxesLimit,proto3" json:"sandboxes_limit,omitempty"`
 	// Execs that run.
-	Execs      uint32 `protobuf:"varint,3,opt,name=execs,proto3" json:"execs,omitempty"`
+	Execs uint32 `protobuf:"varint,3,opt,name=execs,proto3" json:"execs,omitempty"`
+	// Of the caller; 0: none.
 	ExecsLimit uint32 `protobuf:"varint,4,opt,name=execs_limit,json=execsLimit,proto3" json:"execs_limit,omitempty"`
 	// Open tunnels.
-	Tunnels      uint32 `protobuf:"varint,5,opt,name=tunnels,proto3" json:"tunnels,omitempty"`
+	Tunnels uint32 `protobuf:"varint,5,opt,name=tunnels,proto3" json:"tunnels,omitempty"`
+	// Of the caller; 0: none.
 	TunnelsLimit uint32 `protobuf:"varint,6,opt,name=tunnels_limit,json=tunnelsLimit,proto3" json:"tunnels_limit,omitempty"`
 	// MiB of the memory limits of running sandboxes; with a limit every sandbox needs one.
-	MemoryMib      uint64 `protobuf:"varint,7,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	MemoryMib uint64 `protobuf:"varint,7,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	// Of the caller; 0: none.
 	MemoryMibLimit uint64 `protobuf:"varint,8,opt,name=memory_mib_limit,json=memoryMibLimit,proto3" json:"memory_mib_limit,omitempty"`
 	// Cores, likewise.
-	Cpu      float64 `protobuf:"fixed64,9,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	Cpu float64 `protobuf:"fixed64,9,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// Of the caller; 0: none.
 	CpuLimit float64 `protobuf:"fixed64,10,opt,name=cpu_limit,json=cpuLimit,proto3" json:"cpu_limit,omitempty"`
 	// Checkpoints and snapshots that are kept.
-	Images        uint32 `protobuf:"varint,11,opt,name=images,proto3" json:"images,omitempty"`
+	Images uint32 `protobuf:"varint,11,opt,name=images,proto3" json:"images,omitempty"`
+	// Of the caller; 0: none.
 	ImagesLimit   uint32 `protobuf:"varint,12,opt,name=images_limit,json=imagesLimit,proto3" json:"images_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -309,6 +323,7 @@ func (x *Quota) GetImagesLimit() uint32 {
 	return 0
 }
 
+// What Node.Verify asks for.
 type VerifyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -345,6 +360,7 @@ func (*VerifyRequest) Descriptor() ([]byte, []int) {
 	return file_brig_v1_node_proto_rawDescGZIP(), []int{3}
 }
 
+// What Node.Verify answers.
 type VerifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the node should hold and does not ("- …"), and what it holds and should not
@@ -400,6 +416,7 @@ func (x *VerifyResponse) GetCensus() []string {
 	return nil
 }
 
+// What Node.CA asks for.
 type CARequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -436,6 +453,7 @@ func (*CARequest) Descriptor() ([]byte, []int) {
 	return file_brig_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
+// What Node.CA answers.
 type CAResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The certificate, PEM.

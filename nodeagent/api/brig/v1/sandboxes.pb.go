@@ -42,10 +42,12 @@ const (
 type State int32
 
 const (
+	// Not said.
 	State_STATE_UNSPECIFIED State = 0
 	// Its record is on disk, its parts are being made.
 	State_STATE_CREATING State = 1
-	State_STATE_RUNNING  State = 2
+	// Its program runs, its policy is in force.
+	State_STATE_RUNNING State = 2
 	// Ended; exit tells how.
 	State_STATE_EXITED State = 3
 )
@@ -96,32 +98,46 @@ func (State) EnumDescriptor() ([]byte, []int) {
 // Sandbox is what brigd knows of one.
 type Sandbox struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Image string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
-	Argv  []string               `protobuf:"bytes,4,rep,name=argv,proto3" json:"argv,omitempty"`
-	Tags  map[string]string      `protobuf:"bytes,5,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	State State                  `protobuf:"varint,6,opt,name=state,proto3,enum=brig.v1.State" json:"state,omitempty"`
+	// For ever its own: sb- and 16 of [a-z2-7].
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Of the request; may be empty.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Of the request; empty with from_checkpoint.
+	Image string `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	// Of the request; empty: it idles.
+	Argv []string `protobuf:"bytes,4,rep,name=argv,proto3" json:"argv,omitempty"`
+	// Of the request.
+	Tags map[string]string `protobuf:"bytes,5,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Where it is in its life.
+	State State `protobuf:"varint,6,opt,name=state,proto3,enum=brig.v1.State" json:"state,omitempty"`
 	// Set once exited.
 	Exit *Exit `protobuf:"bytes,7,opt,name=exit,proto3" json:"exit,omitempty"`
 	// The uid of the owner; for a principal of a certificate the one it is mapped to.
-	OwnerUid  uint32                 `protobuf:"varint,8,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	OwnerUid uint32 `protobuf:"varint,8,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	// When it was asked for.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	Deadline  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// When its timeout ends it, by the node's clock.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// Empty with block_network.
 	Address string `protobuf:"bytes,11,opt,name=address,proto3" json:"address,omitempty"`
 	// The policy in force, as it was written.
-	Network   *NetworkPolicy `protobuf:"bytes,12,opt,name=network,proto3" json:"network,omitempty"`
-	Resources *Resources     `protobuf:"bytes,13,opt,name=resources,proto3" json:"resources,omitempty"`
-	Tunnels   []*Tunnel      `protobuf:"bytes,14,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
+	Network *NetworkPolicy `protobuf:"bytes,12,opt,name=network,proto3" json:"network,omitempty"`
+	// Its limits and requests, with the node's defaults.
+	Resources *Resources `protobuf:"bytes,13,opt,name=resources,proto3" json:"resources,omitempty"`
+	// Those that are open, by port.
+	Tunnels []*Tunnel `protobuf:"bytes,14,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
 	// 1 is the policy that it was made with; every change counts on.
-	PolicyGeneration uint64               `protobuf:"varint,15,opt,name=policy_generation,json=policyGeneration,proto3" json:"policy_generation,omitempty"`
-	IdleTimeout      *durationpb.Duration `protobuf:"bytes,16,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
-	Mounts           []*Mount             `protobuf:"bytes,17,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	PolicyGeneration uint64 `protobuf:"varint,15,opt,name=policy_generation,json=policyGeneration,proto3" json:"policy_generation,omitempty"`
+	// Of the request; absent: none.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,16,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// Of the request.
+	Mounts []*Mount `protobuf:"bytes,17,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	// Names alone.
 	Secrets []string `protobuf:"bytes,18,rep,name=secrets,proto3" json:"secrets,omitempty"`
-	Stdin   bool     `protobuf:"varint,19,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	Tty     bool     `protobuf:"varint,20,opt,name=tty,proto3" json:"tty,omitempty"`
+	// Its program's stdin is open.
+	Stdin bool `protobuf:"varint,19,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// Its program has a terminal.
+	Tty bool `protobuf:"varint,20,opt,name=tty,proto3" json:"tty,omitempty"`
 	// Its programs stand still.
 	Paused bool `protobuf:"varint,21,opt,name=paused,proto3" json:"paused,omitempty"`
 	// Of the checkpoint that it was made from.
@@ -333,6 +349,7 @@ func (x *Sandbox) GetRemovedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// What Sandboxes.Create asks for.
 type CreateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Idempotency key, at most 128 bytes of [A-Za-z0-9_.-]; empty: none.
@@ -349,10 +366,13 @@ type CreateRequest struct {
 	// Added to the image's environment.
 	Env map[string]string `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Absolute; empty: the image's.
-	Workdir   string            `protobuf:"bytes,6,opt,name=workdir,proto3" json:"workdir,omitempty"`
-	Tags      map[string]string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Resources *Resources        `protobuf:"bytes,8,opt,name=resources,proto3" json:"resources,omitempty"`
-	Network   *NetworkPolicy    `protobuf:"bytes,9,opt,name=network,proto3" json:"network,omitempty"`
+	Workdir string `protobuf:"bytes,6,opt,name=workdir,proto3" json:"workdir,omitempty"`
+	// Anything, for List to select by.
+	Tags map[string]string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Limits and requests; absent: the node's defaults.
+	Resources *Resources `protobuf:"bytes,8,opt,name=resources,proto3" json:"resources,omitempty"`
+	// Absent: the node's default, which is an open network.
+	Network *NetworkPolicy `protobuf:"bytes,9,opt,name=network,proto3" json:"network,omitempty"`
 	// Tunnels opened with the sandbox.
 	Ports []*Port `protobuf:"bytes,10,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Wall clock until the sandbox is ended. Default 300 s, at most 24 h unless
@@ -555,9 +575,11 @@ func (x *CreateRequest) GetFromCheckpoint() string {
 	return ""
 }
 
+// What Sandboxes.Create answers.
 type CreateResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       *Sandbox               `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sandbox, running; for a repeated request as it is now.
+	Sandbox       *Sandbox `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +722,8 @@ type Mount struct {
 	// Absolute and clean, not /, and not below /proc, /sys, /dev or /.brig. Made if it
 	// is not there. Two mounts have different targets.
 	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// What is there.
+	//
 	// Types that are valid to be assigned to Source:
 	//
 	//	*Mount_Bind
@@ -776,10 +800,12 @@ type isMount_Source interface {
 }
 
 type Mount_Bind struct {
+	// A file or folder of the node's.
 	Bind *BindMount `protobuf:"bytes,2,opt,name=bind,proto3,oneof"`
 }
 
 type Mount_Tmpfs struct {
+	// A filesystem in memory.
 	Tmpfs *TmpfsMount `protobuf:"bytes,3,opt,name=tmpfs,proto3,oneof"`
 }
 
@@ -892,6 +918,8 @@ func (x *TmpfsMount) GetSizeMib() uint64 {
 // ReadyProbe tells when a sandbox is ready. It is tried until it succeeds.
 type ReadyProbe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is tried.
+	//
 	// Types that are valid to be assigned to Probe:
 	//
 	//	*ReadyProbe_TcpPort
@@ -1039,6 +1067,7 @@ func (x *ExecProbe) GetArgv() []string {
 	return nil
 }
 
+// What Sandboxes.Get asks for.
 type GetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Here and in every call below: the id, or the name of a running sandbox.
@@ -1084,9 +1113,11 @@ func (x *GetRequest) GetSandbox() string {
 	return ""
 }
 
+// What Sandboxes.Get answers.
 type GetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       *Sandbox               `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is now.
+	Sandbox       *Sandbox `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1128,6 +1159,7 @@ func (x *GetResponse) GetSandbox() *Sandbox {
 	return nil
 }
 
+// What Sandboxes.List asks for.
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Every pair must match.
@@ -1182,9 +1214,11 @@ func (x *ListRequest) GetAll() bool {
 	return false
 }
 
+// What Sandboxes.List answers.
 type ListResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandboxes     []*Sandbox             `protobuf:"bytes,1,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first.
+	Sandboxes     []*Sandbox `protobuf:"bytes,1,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1226,9 +1260,11 @@ func (x *ListResponse) GetSandboxes() []*Sandbox {
 	return nil
 }
 
+// What Sandboxes.Wait asks for.
 type WaitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1270,9 +1306,11 @@ func (x *WaitRequest) GetSandbox() string {
 	return ""
 }
 
+// What Sandboxes.Wait answers.
 type WaitResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Exit          *Exit                  `protobuf:"bytes,1,opt,name=exit,proto3" json:"exit,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it ended.
+	Exit          *Exit `protobuf:"bytes,1,opt,name=exit,proto3" json:"exit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1314,9 +1352,11 @@ func (x *WaitResponse) GetExit() *Exit {
 	return nil
 }
 
+// What Sandboxes.Terminate asks for.
 type TerminateRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// Between SIGTERM and SIGKILL; absent: SIGKILL at once.
 	Grace         *durationpb.Duration `protobuf:"bytes,2,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1367,9 +1407,11 @@ func (x *TerminateRequest) GetGrace() *durationpb.Duration {
 	return nil
 }
 
+// What Sandboxes.Terminate answers.
 type TerminateResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Exit          *Exit                  `protobuf:"bytes,1,opt,name=exit,proto3" json:"exit,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it ended.
+	Exit          *Exit `protobuf:"bytes,1,opt,name=exit,proto3" json:"exit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1411,9 +1453,11 @@ func (x *TerminateResponse) GetExit() *Exit {
 	return nil
 }
 
+// What Sandboxes.Remove asks for.
 type RemoveRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// End it first if it runs.
 	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1464,6 +1508,7 @@ func (x *RemoveRequest) GetForce() bool {
 	return false
 }
 
+// What Sandboxes.Remove answers.
 type RemoveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1500,9 +1545,11 @@ func (*RemoveResponse) Descriptor() ([]byte, []int) {
 	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{18}
 }
 
+// What Sandboxes.Pause asks for.
 type PauseRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1544,6 +1591,7 @@ func (x *PauseRequest) GetSandbox() string {
 	return ""
 }
 
+// What Sandboxes.Pause answers.
 type PauseResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1580,9 +1628,11 @@ func (*PauseResponse) Descriptor() ([]byte, []int) {
 	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{20}
 }
 
+// What Sandboxes.Resume asks for.
 type ResumeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1624,6 +1674,7 @@ func (x *ResumeRequest) GetSandbox() string {
 	return ""
 }
 
+// What Sandboxes.Resume answers.
 type ResumeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1660,11 +1711,14 @@ func (*ResumeResponse) Descriptor() ([]byte, []int) {
 	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{22}
 }
 
+// What Sandboxes.ReadOutput asks for.
 type ReadOutputRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// Where to begin, in bytes since the program started.
 	StdoutOffset uint64 `protobuf:"varint,2,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
+	// Likewise.
 	StderrOffset uint64 `protobuf:"varint,3,opt,name=stderr_offset,json=stderrOffset,proto3" json:"stderr_offset,omitempty"`
 	// Go on until the sandbox ends.
 	Follow        bool `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
@@ -1730,12 +1784,15 @@ func (x *ReadOutputRequest) GetFollow() bool {
 	return false
 }
 
+// One message of what Sandboxes.ReadOutput answers.
 type ReadOutputResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Channel Channel                `protobuf:"varint,1,opt,name=channel,proto3,enum=brig.v1.Channel" json:"channel,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which of the two outputs.
+	Channel Channel `protobuf:"varint,1,opt,name=channel,proto3,enum=brig.v1.Channel" json:"channel,omitempty"`
 	// Offset of the first byte of data. A jump means that older bytes were
 	// dropped because the journal is bounded.
-	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The bytes, as the program wrote them.
 	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1792,9 +1849,11 @@ func (x *ReadOutputResponse) GetData() []byte {
 	return nil
 }
 
+// What Sandboxes.WriteInput asks for.
 type WriteInputRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// Of the first byte of data, in bytes since the program started. What was acknowledged
 	// before is skipped; beyond it is out_of_range, which names the offset to go on from.
 	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -1864,6 +1923,7 @@ func (x *WriteInputRequest) GetEof() bool {
 	return false
 }
 
+// What Sandboxes.WriteInput answers.
 type WriteInputResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Acknowledged: the offset to go on from.
@@ -1909,10 +1969,13 @@ func (x *WriteInputResponse) GetOffset() uint64 {
 	return 0
 }
 
+// What Sandboxes.ResizeTerminal asks for.
 type ResizeTerminalRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Size          *WindowSize            `protobuf:"bytes,2,opt,name=size,proto3" json:"size,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Columns and rows, both positive.
+	Size          *WindowSize `protobuf:"bytes,2,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1961,6 +2024,7 @@ func (x *ResizeTerminalRequest) GetSize() *WindowSize {
 	return nil
 }
 
+// What Sandboxes.ResizeTerminal answers.
 type ResizeTerminalResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -24,9 +24,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What Sandboxes.Snapshot asks for.
 type SnapshotRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// Of the image: at most 64 of [a-z0-9_.-], with an optional :tag. The image is named
 	// snapshot.brig/UID/NAME:TAG, is its owner's alone (and root's), and can be used by
 	// that name or by this.
@@ -79,9 +81,11 @@ func (x *SnapshotRequest) GetName() string {
 	return ""
 }
 
+// What Sandboxes.Snapshot answers.
 type SnapshotResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Image         *Image                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new image.
+	Image         *Image `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,9 +127,11 @@ func (x *SnapshotResponse) GetImage() *Image {
 	return nil
 }
 
+// What Sandboxes.Checkpoint asks for.
 type CheckpointRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// At most 64 of [A-Za-z0-9_.-], unique among the owner's.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// End the sandbox once it is kept, with reason terminated.
@@ -185,9 +191,11 @@ func (x *CheckpointRequest) GetExit() bool {
 	return false
 }
 
+// What Sandboxes.Checkpoint answers.
 type CheckpointResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Checkpoint    *Checkpoint            `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was kept.
+	Checkpoint    *Checkpoint `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,18 +239,22 @@ func (x *CheckpointResponse) GetCheckpoint() *Checkpoint {
 
 // Checkpoint is what Create's from_checkpoint takes.
 type Checkpoint struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	OwnerUid uint32                 `protobuf:"varint,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique among its owner's.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Of whose sandbox it was made.
+	OwnerUid uint32 `protobuf:"varint,2,opt,name=owner_uid,json=ownerUid,proto3" json:"owner_uid,omitempty"`
 	// The sandbox that it was taken of.
 	Sandbox string `protobuf:"bytes,3,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// Name and digest of that one's image.
-	Image       string `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
+	Image string `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
+	// Of the image below it.
 	ImageDigest string `protobuf:"bytes,5,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
 	// Bytes on disk.
 	Size uint64 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	// The build of gVisor, which alone can restore it.
-	RunscVersion  string                 `protobuf:"bytes,7,opt,name=runsc_version,json=runscVersion,proto3" json:"runsc_version,omitempty"`
+	RunscVersion string `protobuf:"bytes,7,opt,name=runsc_version,json=runscVersion,proto3" json:"runsc_version,omitempty"`
+	// When it was taken.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -334,6 +346,7 @@ func (x *Checkpoint) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// What Sandboxes.ListCheckpoints asks for.
 type ListCheckpointsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -370,9 +383,11 @@ func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
 	return file_brig_v1_snapshots_proto_rawDescGZIP(), []int{5}
 }
 
+// What Sandboxes.ListCheckpoints answers.
 type ListCheckpointsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Checkpoints   []*Checkpoint          `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Checkpoints   []*Checkpoint `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -414,9 +429,11 @@ func (x *ListCheckpointsResponse) GetCheckpoints() []*Checkpoint {
 	return nil
 }
 
+// What Sandboxes.RemoveCheckpoint asks for.
 type RemoveCheckpointRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the checkpoint.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -458,6 +475,7 @@ func (x *RemoveCheckpointRequest) GetName() string {
 	return ""
 }
 
+// What Sandboxes.RemoveCheckpoint answers.
 type RemoveCheckpointResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -27,9 +27,12 @@ const (
 type Channel int32
 
 const (
+	// Not said.
 	Channel_CHANNEL_UNSPECIFIED Channel = 0
-	Channel_CHANNEL_STDOUT      Channel = 1
-	Channel_CHANNEL_STDERR      Channel = 2
+	// Standard output; with a terminal both outputs.
+	Channel_CHANNEL_STDOUT Channel = 1
+	// Standard error.
+	Channel_CHANNEL_STDERR Channel = 2
 )
 
 // Enum value maps for Channel.
@@ -129,10 +132,13 @@ func (Overflow) EnumDescriptor() ([]byte, []int) {
 	return file_brig_v1_streams_proto_rawDescGZIP(), []int{1}
 }
 
+// WindowSize of a terminal, in characters.
 type WindowSize struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Columns       uint32                 `protobuf:"varint,1,opt,name=columns,proto3" json:"columns,omitempty"`
-	Rows          uint32                 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 65535.
+	Columns uint32 `protobuf:"varint,1,opt,name=columns,proto3" json:"columns,omitempty"`
+	// At most 65535.
+	Rows          uint32 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

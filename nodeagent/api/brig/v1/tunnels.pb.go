@@ -27,6 +27,7 @@ const (
 type TunnelKind int32
 
 const (
+	// Not said: TLS.
 	TunnelKind_TUNNEL_KIND_UNSPECIFIED TunnelKind = 0
 	// TLS ended by brigd, http/1.1 offered by ALPN; plain bytes to the sandbox.
 	TunnelKind_TUNNEL_KIND_TLS TunnelKind = 1
@@ -136,20 +137,24 @@ func (x *Port) GetKind() TunnelKind {
 
 // Tunnel is an open tunnel.
 type Tunnel struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	SandboxPort uint32                 `protobuf:"varint,1,opt,name=sandbox_port,json=sandboxPort,proto3" json:"sandbox_port,omitempty"`
-	Kind        TunnelKind             `protobuf:"varint,2,opt,name=kind,proto3,enum=brig.v1.TunnelKind" json:"kind,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the sandbox, to which it leads.
+	SandboxPort uint32 `protobuf:"varint,1,opt,name=sandbox_port,json=sandboxPort,proto3" json:"sandbox_port,omitempty"`
+	// What it speaks to the outside.
+	Kind TunnelKind `protobuf:"varint,2,opt,name=kind,proto3,enum=brig.v1.TunnelKind" json:"kind,omitempty"`
 	// What clients connect to: the advertised host and the tunnel's own port; or, where the
 	// node has a domain for tunnels, for TLS kinds the tunnel's own name and the port that
 	// all of them share.
 	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	// Where clients connect, on host.
 	Port uint32 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
 	// https://host:port for TLS kinds, without :443, tcp://host:port for raw TCP.
 	Url string `protobuf:"bytes,5,opt,name=url,proto3" json:"url,omitempty"`
 	// Connections that are open now.
 	Connections uint32 `protobuf:"varint,6,opt,name=connections,proto3" json:"connections,omitempty"`
 	// Since the tunnel was opened, or brigd started, without TLS.
-	BytesIn  uint64 `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesIn uint64 `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	// Likewise, from the sandbox.
 	BytesOut uint64 `protobuf:"varint,8,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
 	// Why nobody is led through it at present, such as that somebody else has taken its port
 	// while brigd was away; brigd goes on trying. Empty: it listens.
@@ -251,10 +256,13 @@ func (x *Tunnel) GetFault() string {
 	return ""
 }
 
+// What Tunnels.Open asks for.
 type TunnelsOpenRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Port          *Port                  `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// To which port, and how.
+	Port          *Port `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -303,9 +311,11 @@ func (x *TunnelsOpenRequest) GetPort() *Port {
 	return nil
 }
 
+// What Tunnels.Open answers.
 type TunnelsOpenResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tunnel        *Tunnel                `protobuf:"bytes,1,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tunnel; one that was open already is told as it is.
+	Tunnel        *Tunnel `protobuf:"bytes,1,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -347,9 +357,11 @@ func (x *TunnelsOpenResponse) GetTunnel() *Tunnel {
 	return nil
 }
 
+// What Tunnels.List asks for.
 type TunnelsListRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -391,9 +403,11 @@ func (x *TunnelsListRequest) GetSandbox() string {
 	return ""
 }
 
+// What Tunnels.List answers.
 type TunnelsListResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tunnels       []*Tunnel              `protobuf:"bytes,1,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By port.
+	Tunnels       []*Tunnel `protobuf:"bytes,1,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -435,10 +449,13 @@ func (x *TunnelsListResponse) GetTunnels() []*Tunnel {
 	return nil
 }
 
+// What Tunnels.Close asks for.
 type TunnelsCloseRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox       string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Port          *Port                  `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, or the name of a running one.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Both port and kind as they were opened.
+	Port          *Port `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +504,7 @@ func (x *TunnelsCloseRequest) GetPort() *Port {
 	return nil
 }
 
+// What Tunnels.Close answers.
 type TunnelsCloseResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -24,6 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What Sandboxes.Stats asks for.
 type StatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: all that the caller may see.
@@ -69,9 +70,11 @@ func (x *StatsRequest) GetSandbox() string {
 	return ""
 }
 
+// What Sandboxes.Stats answers.
 type StatsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stats         []*SandboxStats        `protobuf:"bytes,1,rep,name=stats,proto3" json:"stats,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest sandbox first.
+	Stats         []*SandboxStats `protobuf:"bytes,1,rep,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -116,10 +119,13 @@ func (x *StatsResponse) GetStats() []*SandboxStats {
 // SandboxStats are of one running sandbox, as the node counts them: what gVisor itself
 // needs is a part of it.
 type SandboxStats struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Sandbox string                 `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	At      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// May be empty.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// When it was looked at.
+	At *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	// Now, bytes.
 	MemoryBytes uint64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	// Bytes; 0: no limit.
@@ -248,7 +254,8 @@ type Usage struct {
 	// Of GPUs allotted to it.
 	GpuSeconds float64 `protobuf:"fixed64,3,opt,name=gpu_seconds,json=gpuSeconds,proto3" json:"gpu_seconds,omitempty"`
 	// Through its tunnels, without TLS.
-	TunnelBytesIn  uint64 `protobuf:"varint,4,opt,name=tunnel_bytes_in,json=tunnelBytesIn,proto3" json:"tunnel_bytes_in,omitempty"`
+	TunnelBytesIn uint64 `protobuf:"varint,4,opt,name=tunnel_bytes_in,json=tunnelBytesIn,proto3" json:"tunnel_bytes_in,omitempty"`
+	// From the sandbox, likewise.
 	TunnelBytesOut uint64 `protobuf:"varint,5,opt,name=tunnel_bytes_out,json=tunnelBytesOut,proto3" json:"tunnel_bytes_out,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
