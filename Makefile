@@ -12,9 +12,11 @@ BINARIES := \
 	shim/containerd-shim-brig-v1 \
 	nodeagent/brigd \
 	nodeagent/brig \
-	nodeagent/brig-idle \
 	nodeagent/brig-probe \
 	cni/brig-cni
+
+# What runs inside sandboxes lies in a folder of its own, which they see.
+GUESTS := nodeagent/brig-idle nodeagent/brig-files
 
 # gVisor calls itself by this version; restores depend on it.
 RUNSC_VERSION := $(shell sed -n 's/.*gvisor.dev\/gvisor v0.0.0-\([0-9]*\)-\([0-9a-f]*\)$$/\1-\2/p' tools/runsc/go.mod)
@@ -31,6 +33,8 @@ help: ## this list
 build: ## brig's own static binaries, in bin/
 	@mkdir -p bin
 	$(STATIC) -o bin/ $(addprefix ./,$(BINARIES))
+	@mkdir -p bin/guest
+	$(STATIC) -o bin/guest/ $(addprefix ./,$(GUESTS))
 
 .PHONY: deps
 deps: bin/deps/.runsc bin/deps/.containerd ## runsc, containerd, ctr, runc, cnitool from pinned source, in bin/deps/

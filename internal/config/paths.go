@@ -44,3 +44,6 @@ func (c *Config) NetworkDir() string { return filepath.Join(c.RunDir, "network")
 
 // JournalDir keeps the output of one sandbox.
 func (c *Config) JournalDir(id string) string { return filepath.Join(c.StateDir, "sandboxes", id) }
+
+// Idle is the program of a sandbox that was made without one.
+func (c *Config) Idle() string { return filepath.Join(c.Sandboxes.Guest, "brig-idle") }

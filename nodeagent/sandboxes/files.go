@@ -81,7 +81,7 @@ func (m *Manager) spec(r *record.Record, netns string) engine.Sandbox {
 		Annotations: r.Request.Network.Annotations(),
 		Netns:       netns,
 		Files:       dir,
-		Idle:        m.cfg.Sandboxes.Idle,
+		Guest:       m.cfg.Sandboxes.Guest,
 		Stdout:      journal.Spec{Path: filepath.Join(dir, stdoutFile), Max: m.cfg.Sandboxes.JournalBytes},
 		Stderr:      journal.Spec{Path: filepath.Join(dir, stderrFile), Max: m.cfg.Sandboxes.JournalBytes},
 	}
