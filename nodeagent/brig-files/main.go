@@ -10,7 +10,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"brig/nodeagent/files/guest"
@@ -26,9 +25,5 @@ func main() {
 	if syscall.SetNonblock(0, true) == nil {
 		in = os.NewFile(0, "stdin")
 	}
-	// Told to end, it ends what it does as if nothing more came, and cleans up.
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	go func() { <-told; _ = in.Close() }()
 	os.Exit(guest.Serve(os.Args[1], in, os.Stdout))
 }

@@ -52,7 +52,7 @@ func bounded(next http.Handler) http.Handler {
 	b := &budget{one: map[uint32]int64{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case brigv1connect.ExecStreamProcedure, brigv1connect.ImagesImportProcedure:
+		case brigv1connect.ExecStreamProcedure, brigv1connect.FilesWriteProcedure, brigv1connect.ImagesImportProcedure:
 			next.ServeHTTP(w, r)
 			return
 		}

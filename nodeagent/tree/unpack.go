@@ -30,9 +30,13 @@ const (
 // unpack makes in root, which is empty, what r says, with as for the top element.
 func unpack(r io.Reader, root *os.Root, as string, limits Limits) (Summary, error) {
 	u := unpacker{root: root, as: as, limits: limits, made: map[string]bool{}}
-	in := tar.NewReader(r)
+	end := &ending{Reader: r}
+	in := tar.NewReader(end)
 	for {
 		h, err := in.Next()
+		if errors.Is(err, io.EOF) && end.reached {
+			return u.summary, bad("it breaks off")
+		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -62,6 +66,20 @@ func drain(r io.Reader) error {
 		return bad("more than %d bytes follow its end", maxPadding)
 	}
 	return err
+}
+
+// ending notices the end of a stream. To package tar that is as good as an archive's own
+// end, but an archive that was cut between two entries ends like this, too.
+type ending struct {
+	io.Reader
+	reached bool
+}
+
+// Read is that of io.Reader.
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	e.reached = e.reached || n == 0 && errors.Is(err, io.EOF)
+	return n, err
 }
 
 func tarFault(err error) error {

@@ -19,6 +19,7 @@ type Client struct {
 
 	Sandboxes brigv1connect.SandboxesClient
 	Exec      brigv1connect.ExecClient
+	Files     brigv1connect.FilesClient
 	Tunnels   brigv1connect.TunnelsClient
 	Images    brigv1connect.ImagesClient
 	Node      brigv1connect.NodeClient
@@ -33,6 +34,7 @@ func New(socket string) *Client {
 		Socket:    socket,
 		Sandboxes: brigv1connect.NewSandboxesClient(hc, base),
 		Exec:      brigv1connect.NewExecClient(hc, base),
+		Files:     brigv1connect.NewFilesClient(hc, base),
 		Tunnels:   brigv1connect.NewTunnelsClient(hc, base),
 		Images:    brigv1connect.NewImagesClient(hc, base),
 		Node:      brigv1connect.NewNodeClient(hc, base),

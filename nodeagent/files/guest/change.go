@@ -16,9 +16,8 @@ import (
 )
 
 func (s *server) write(r wire.Request) (size uint64, err error) {
-	in := &input{frames: s.in}
 	if r.Archive {
-		return s.unpack(r, in)
+		return s.unpack(r)
 	}
 	dest, had, err := destination(r.Path)
 	if err != nil {
@@ -34,7 +33,7 @@ func (s *server) write(r wire.Request) (size uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(f, in)
+	n, err := io.Copy(f, s.in)
 	if err == nil {
 		err = adopt(f, had, r.Mode)
 	}
@@ -99,7 +98,7 @@ func adopt(f *os.File, had os.FileInfo, mode uint32) error {
 	return f.Chmod(modeOf(st.Mode & 0o7777))
 }
 
-func (s *server) unpack(r wire.Request, in io.Reader) (size uint64, err error) {
+func (s *server) unpack(r wire.Request) (size uint64, err error) {
 	dir, name := split(r.Path)
 	if !r.Replace {
 		if _, err := os.Lstat(r.Path); err == nil {
@@ -111,7 +110,7 @@ func (s *server) unpack(r wire.Request, in io.Reader) (size uint64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	summary, err := a.Unpack(in, tree.Unbounded())
+	summary, err := a.Unpack(s.in, tree.Unbounded())
 	if err != nil {
 		return 0, err
 	}
@@ -157,34 +156,4 @@ func remove(r wire.Request) error {
 		return errors.Join(err, os.Remove(r.Path))
 	}
 	return os.RemoveAll(r.Path)
-}
-
-// input is the data that brigd sends; only the end that it says is io.EOF.
-type input struct {
-	frames *wire.Reader
-	rest   []byte
-	ended  bool
-}
-
-// Read returns a failure if the stream ends before it is said to.
-func (i *input) Read(p []byte) (int, error) {
-	for len(i.rest) == 0 {
-		if i.ended {
-			return 0, io.EOF
-		}
-		kind, payload, err := i.frames.Next()
-		switch {
-		case err != nil:
-			return 0, &wire.Failure{Class: wire.Aborted, Text: "the transfer was broken off: " + err.Error()}
-		case kind == wire.KindData:
-			i.rest = payload
-		case kind == wire.KindEnd:
-			i.ended = true
-		default:
-			return 0, &wire.Failure{Class: wire.Aborted, Text: "the transfer was broken off"}
-		}
-	}
-	n := copy(p, i.rest)
-	i.rest = i.rest[n:]
-	return n, nil
 }

@@ -3,8 +3,8 @@
 // frames of package wire on its stdout.
 //
 // It needs nothing of the image. What it makes appears whole or not at all: it waits in
-// a folder beside its place, which goes when the request fails, and also when brigd
-// stops sending, as it does when its client has gone.
+// a folder beside its place, which goes when the request fails. That it does also when
+// brigd breaks off, or falls silent: a brigd that was killed closes nothing.
 package guest
 
 import (
@@ -20,8 +20,10 @@ import (
 
 // Serve carries out the request in argument and returns the status to exit with. The
 // answer tells more.
-func Serve(argument string, in io.Reader, out io.Writer) int {
-	s := server{in: wire.NewReader(in), out: wire.NewWriter(out)}
+//
+// Closing in must end a read of it.
+func Serve(argument string, in io.ReadCloser, out io.Writer) int {
+	s := server{in: &input{from: in, frames: wire.NewReader(in)}, out: wire.NewWriter(out)}
 	r, err := wire.ParseRequest(argument)
 	if err != nil {
 		return s.fail(&wire.Failure{Class: wire.Invalid, Text: "brig-files does not understand brigd, they are of different releases: " + err.Error()})
@@ -37,7 +39,7 @@ func Serve(argument string, in io.Reader, out io.Writer) int {
 }
 
 type server struct {
-	in  *wire.Reader
+	in  *input
 	out *wire.Writer
 }
 

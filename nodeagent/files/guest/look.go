@@ -58,7 +58,10 @@ func (s *server) read(r wire.Request) error {
 		return err
 	}
 	var in io.Reader = f
-	if r.Offset > 0 {
+	switch {
+	case fi.Size() > 0 && r.Offset >= uint64(fi.Size()): // more than some filesystems can seek to
+		in = strings.NewReader("")
+	case r.Offset > 0: // the kernel's own files say that they are empty, and are not
 		if _, err := f.Seek(int64(min(r.Offset, 1<<62)), io.SeekStart); err != nil {
 			return err
 		}

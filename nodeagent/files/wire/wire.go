@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 	"unicode/utf8"
 )
 
@@ -19,16 +20,24 @@ type Op string
 
 // What it answers, and with which frames, in this order:
 const (
-	Read            Op = "read"    // Info, Data…, End
-	Write           Op = "write"   // End; it reads Data…, End
-	List            Op = "list"    // Info…, End
-	Stat            Op = "stat"    // Info, End
-	MakeDirectory   Op = "mkdir"   // End
-	Remove          Op = "remove"  // End
-	MaxPath             = 4095     // bytes
-	MaxListed           = 10_000   // entries
-	MaxListedBytes      = 4 << 20  // of their names and targets
-	maxRequestBytes     = 60 << 10 // as JSON, below what an exec takes
+	Read            Op = "read"   // Info, Data…, End
+	Write           Op = "write"  // End; it reads Data…, End
+	List            Op = "list"   // Info…, End
+	Stat            Op = "stat"   // Info, End
+	MakeDirectory   Op = "mkdir"  // End
+	Remove          Op = "remove" // End
+	MaxPath            = 4095     // bytes
+	MaxListed          = 10_000   // entries
+	MaxListedBytes     = 4 << 20  // of their names and targets
+	maxRequestBytes    = 60 << 10 // as JSON, below what an exec takes
+)
+
+// A side that waits for its client sends an empty frame of data every KeepAlive, and
+// brig-files takes one that is silent for Silence for dead. That is less than execs
+// outlive a brigd that was killed, so that it has cleaned up when it is ended.
+const (
+	KeepAlive = 2 * time.Second
+	Silence   = 12 * time.Second
 )
 
 // Request to brig-files. Fields are those of the protocol's messages.
