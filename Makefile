@@ -96,7 +96,7 @@ root:
 	@test "$$(id -u)" = 0 || { echo "this needs root: sudo make $(MAKECMDGOALS)"; exit 1; }
 
 # What building and testing need of the system, installed if it is missing.
-PACKAGES := nftables iproute2 iptables busybox-static erofs-utils ca-certificates curl gcc libc6-dev
+PACKAGES := nftables iproute2 iptables busybox-static erofs-utils ca-certificates curl python3 gcc libc6-dev
 .PHONY: packages
 packages:
 	@missing=$$(for p in $(PACKAGES); do \

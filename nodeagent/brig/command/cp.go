@@ -28,9 +28,9 @@ func (a *app) cpCommand() *cobra.Command {
 			"unpack it with care. Links are copied as links and never followed, except that a source that ends in /\n" +
 			"is what it leads to. Devices, FIFOs and sockets are left out. The copy belongs to whoever makes it: the\n" +
 			"sandbox's user there, you here, and setuid and setgid are dropped.",
-		Example: "  brig cp SANDBOX:/work/result.json .\n" +
-			"  brig cp ./project SANDBOX:/work\n" +
-			"  brig cp SANDBOX:/work - | tar -t",
+		Example: "  brig cp SANDBOX:/app/result.json .\n" +
+			"  brig cp ./project SANDBOX:/app\n" +
+			"  brig cp SANDBOX:/app - | tar -t",
 		Args:              positional(2, 2),
 		ValidArgsFunction: a.completeSandbox,
 		RunE: func(cmd *cobra.Command, args []string) error {
