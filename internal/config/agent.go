@@ -17,11 +17,11 @@ func (s Sandboxes) validate() error {
 	if s.Timeout <= 0 || s.MaxTimeout < s.Timeout {
 		bad("sandboxes.timeout must be positive and at most max_timeout")
 	}
-	if s.JournalBytes < 1<<16 {
-		bad("sandboxes.journal_bytes %d: at least 65536", s.JournalBytes)
+	if s.JournalBytes < 1<<17 {
+		bad("sandboxes.journal_bytes %d: at least 131072", s.JournalBytes)
 	}
-	if s.ExecJournalBytes < 1<<16 {
-		bad("sandboxes.exec_journal_bytes %d: at least 65536", s.ExecJournalBytes)
+	if s.ExecJournalBytes < 1<<17 {
+		bad("sandboxes.exec_journal_bytes %d: at least 131072", s.ExecJournalBytes)
 	}
 	if s.CPU < 0 || s.CPU != 0 && s.CPU < 0.01 {
 		bad("sandboxes.cpu %v: want 0, for no limit, or at least 0.01", s.CPU)

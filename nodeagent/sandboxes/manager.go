@@ -45,6 +45,7 @@ type Runtime interface {
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
+	Resize(ctx context.Context, id string, columns, rows uint16) error
 	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
 }
 

@@ -42,7 +42,7 @@ func (a *app) createCommand() *cobra.Command {
 			return err
 		},
 	}
-	flags.register(cmd)
+	flags.register(cmd, "drop")
 	return cmd
 }
 
