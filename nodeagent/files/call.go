@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"brig/nodeagent/files/wire"
-	"brig/nodeagent/program"
 	"brig/nodeagent/record"
 )
 
@@ -35,8 +34,8 @@ type call struct {
 	stop   func() bool // of what watches the context
 	p      *Program
 	in     *wire.Reader
-	out    *wire.Writer    // nil if nothing is sent
-	words  *program.Buffer // what it says on stderr; read after heard
+	out    *wire.Writer // nil if nothing is sent
+	words  []byte       // what it says on stderr, to maxText; read after heard
 	heard  chan struct{}
 	ended  bool // it has said its last word
 }
@@ -55,7 +54,7 @@ func (f *Files) begin(ctx context.Context, rec record.Record, r wire.Request, wr
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &call{f: f, p: p, in: wire.NewReader(p.Stdout), words: program.NewBuffer(maxText), heard: make(chan struct{})}
+	c := &call{f: f, p: p, in: wire.NewReader(p.Stdout), heard: make(chan struct{})}
 	if write {
 		c.out = wire.NewWriter(p.Stdin)
 	}
@@ -64,7 +63,8 @@ func (f *Files) begin(ctx context.Context, rec record.Record, r wire.Request, wr
 	c.stop = context.AfterFunc(ctx, c.closeStreams)
 	go func() {
 		defer close(c.heard)
-		_, _ = io.Copy(c.words, p.Stderr) // its end is enough
+		c.words, _ = io.ReadAll(io.LimitReader(p.Stderr, maxText))
+		_, _ = io.Copy(io.Discard, p.Stderr) // nobody shall wait for its reader
 	}()
 	return ctx, c, nil
 }
@@ -104,7 +104,7 @@ func (c *call) broken(ctx context.Context, err error) error {
 	}
 	_ = c.p.Stderr.Close()
 	<-c.heard
-	c.f.log.Debug("brig-files ended early", "stderr", printable(string(c.words.Bytes())))
+	c.f.log.Debug("brig-files ended early", "stderr", printable(string(c.words)))
 	return errdefs.ErrAborted.WithMessage("the sandbox broke off the call: brig-files ended before it had answered")
 }
 
