@@ -74,14 +74,14 @@ func (a *app) cp(ctx context.Context, c copying, from, to string) (err error) {
 		done.Bytes, err = a.copyIn(ctx, c, from, dest, show)
 	}
 	meter.End("")
-	if err != nil || !a.json || to == stream {
+	if err != nil || !a.json || to == dash {
 		return err
 	}
 	return a.printJSON(done)
 }
 
-// stream stands for stdin or stdout.
-const stream = "-"
+// dash stands for stdin or stdout.
+const dash = "-"
 
 // remote is a path in a sandbox.
 type remote struct{ sandbox, path string }

@@ -54,7 +54,7 @@ func (a *app) copyIn(ctx context.Context, c copying, from string, to remote, sho
 		Replace: what.archive && (c.replace || !what.folder),
 	}, r, show)
 	_ = r.Close() // a sender that is not done ends
-	if from != stream {
+	if from != dash {
 		<-sent // a read of stdin may never return
 	}
 	return n, err
@@ -108,7 +108,7 @@ func look(ctx context.Context, c *client.Client, sandbox, p string) (isDir, ther
 
 // outgoing opens what is copied.
 func (a *app) outgoing(from string) (outgoing, error) {
-	if from == stream {
+	if from == dash {
 		return fromArchive(a.In)
 	}
 	abs, err := filepath.Abs(from)

@@ -19,7 +19,7 @@ import (
 // copyOut takes what a sandbox sends for a hostile archive: what the user typed decides
 // where it goes, and package tree holds it there.
 func (a *app) copyOut(ctx context.Context, c copying, from remote, to string, show func(uint64)) (uint64, error) {
-	if to == stream && terminal.Is(a.Out) {
+	if to == dash && terminal.Is(a.Out) {
 		return 0, usagef("stdout is a terminal, and a tar archive would go there: redirect it")
 	}
 	d, err := client.ReadFiles(ctx, a.client(), &brigv1.FilesReadRequest{Sandbox: from.sandbox, Path: from.path, Archive: true})
@@ -28,7 +28,7 @@ func (a *app) copyOut(ctx context.Context, c copying, from remote, to string, sh
 	}
 	defer d.Close()
 	in := &counted{in: d, show: show}
-	if to == stream {
+	if to == dash {
 		n, err := io.Copy(a.Out, in)
 		return uint64(n), err
 	}
