@@ -38,32 +38,6 @@ func (s Sandboxes) validate() error {
 	return errors.Join(errs...)
 }
 
-func (t Tunnels) validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if _, err := netip.ParseAddr(t.Bind); err != nil {
-		bad("tunnels.bind %q: want an address", t.Bind)
-	}
-	if t.Advertise == "" {
-		bad("tunnels.advertise: empty")
-	}
-	if (t.Certificate == "") != (t.Key == "") {
-		bad("tunnels.certificate and tunnels.key belong together: give both or none")
-	}
-	if t.Certificate != "" && t.ACME.Directory != "" {
-		bad("tunnels.certificate and tunnels.acme exclude each other: choose where certificates come from")
-	}
-	if t.ACME.Directory != "" {
-		if u, err := url.Parse(t.ACME.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
-			bad("tunnels.acme.directory %q: want an https URL", t.ACME.Directory)
-		}
-	}
-	if (t.Domain == "") != (t.SharedPort == 0) {
-		bad("tunnels.domain and tunnels.shared_port belong together: give both or none")
-	}
-	return errors.Join(append(errs, absolute("tunnels.certificate", t.Certificate), absolute("tunnels.key", t.Key), absolute("tunnels.acme.root", t.ACME.Root))...)
-}
-
 func (r Remote) validate() error {
 	if r.Listen == "" {
 		return nil

@@ -25,7 +25,6 @@ import (
 	"brig/internal/config"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
-	"brig/nodeagent/ca"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
@@ -81,7 +80,7 @@ type Manager struct {
 	runtime Runtime
 	network Network
 	rules   Rules
-	ca      *ca.CA
+	tunnels Tunnels
 	limits  record.Limits
 	boot    string
 	events  *events.Hub
@@ -110,7 +109,7 @@ type Parts struct {
 	Runtime Runtime
 	Network Network
 	Rules   Rules
-	CA      *ca.CA
+	Tunnels Tunnels
 	Boot    string // names the machine's present run
 	Events  *events.Hub
 	Denials *denials.Watcher
@@ -130,7 +129,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		return nil, err
 	}
 	return &Manager{
-		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, ca: p.CA, boot: p.Boot,
+		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
 		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
