@@ -449,9 +449,13 @@ func TestCopySurvivesRestart(t *testing.T) {
 	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if left := inside(t, n.Node, id, "ls -A /tmp"); left != "" {
-		t.Errorf("left: %s", left)
-	}
+	// The program inside takes a silent brigd for dead after 12 s.
+	eventually(t, 30*time.Second, func() error {
+		if left := inside(t, n.Node, id, "ls -A /tmp"); left != "" {
+			return errors.New("left: " + left)
+		}
+		return nil
+	})
 	nothingWaits(t, n.Node, id)
 }
 
