@@ -41,8 +41,8 @@ func (a *app) cpCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&c.replace, "replace", false, "replace a directory that is there, as a whole")
-	cmd.Flags().Var(&c.max, "max-size", "most that is taken out of a sandbox, in `BYTES`, or with K, M, G or T")
 	c.max = 64 << 30
+	cmd.Flags().Var(&c.max, "max-size", "most that is taken out of a sandbox, in `BYTES`, or with K, M, G or T")
 	return cmd
 }
 
