@@ -9,8 +9,8 @@
 // cleaned. A sandbox never depends on brigd's process: containerd's shim holds it.
 //
 // A Manager is safe for concurrent use. Every live sandbox has one keeper, whose
-// goroutine alone records its end. Lock order: none is taken under another, and
-// nothing slow happens under one.
+// goroutine alone records its end. Lock order: under a keeper's only those that package
+// tunnel, certificates and quota have inside, and nothing slow happens under any.
 package sandboxes
 
 import (
