@@ -11,6 +11,7 @@ import (
 
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
+	"brig/internal/secrets"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/events"
 	"brig/nodeagent/record"
@@ -26,7 +27,7 @@ const makeTimeout = 2 * time.Minute
 // and the tunnels listen; or nothing is left of the attempt. With a request id that
 // the owner has used before it returns what that one made.
 func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (record.Record, error) {
-	r, err := r.Check(m.limits)
+	r, err := r.Check(m.limitsOf(owner))
 	if err != nil {
 		return record.Record{}, err
 	}
@@ -34,9 +35,20 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	if err != nil {
 		return record.Record{}, err
 	}
+	if err := mayMount(owner, r); err != nil {
+		return record.Record{}, err
+	}
+	sum, err := secrets.Sum(m.cfg.SecretsDir(), r.Secrets)
+	if err != nil {
+		return record.Record{}, err
+	}
 	rec := record.Record{
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
-		JournalBytes: m.cfg.Sandboxes.JournalBytes,
+		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
+	}
+	release, err := m.take(rec)
+	if err != nil {
+		return m.repeatOr(ctx, rec, err)
 	}
 	rec.Writing(r.Network, policy)
 	making := ctx
@@ -47,6 +59,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	making, abort := context.WithCancelCause(making)
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
+	k.release = release
 	earlier, err := m.store.Add(rec)
 	if err != nil || earlier != nil {
 		m.dropKeeper(k)
@@ -55,7 +68,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	case err != nil:
 		return record.Record{}, err
 	case earlier != nil:
-		return m.repeat(ctx, earlier, r)
+		return m.repeat(ctx, earlier, rec)
 	}
 	rec, err = m.create(making, k, rec, policy)
 	if err != nil {
@@ -78,17 +91,19 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 }
 
 // repeat answers a request whose id was used before.
-func (m *Manager) repeat(ctx context.Context, earlier *record.Record, r record.Request) (record.Record, error) {
+func (m *Manager) repeat(ctx context.Context, earlier *record.Record, rec record.Record) (record.Record, error) {
 	was, err := earlier.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	now, err := r.Digest()
+	now, err := rec.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	if was != now {
-		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", r.RequestID, earlier.ID))
+	// One that was made before the machine's restart has ended; its sum says nothing now.
+	comparable := earlier.Deadline.Boot == m.boot || earlier.State == sandbox.Creating
+	if was != now || comparable && earlier.SecretsSum != rec.SecretsSum {
+		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", rec.Request.RequestID, earlier.ID))
 	}
 	k := m.keeper(earlier.ID)
 	if earlier.State != sandbox.Creating || k == nil {
@@ -129,7 +144,11 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	spec := m.spec(&rec, netns)
-	if err := m.runtime.Create(ctx, spec); err != nil {
+	var err error
+	if spec.Mounts, err = m.mount(&rec); err != nil {
+		return rec, err
+	}
+	if err := m.handOver(ctx, &rec, spec); err != nil {
 		return rec, err
 	}
 	if err := m.runtime.Start(ctx, spec); err != nil {
@@ -147,8 +166,14 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err != nil {
 		return rec, err
 	}
+	if err := m.awaitReady(caller, &rec); err != nil {
+		return rec, err
+	}
 	if caller.Err() != nil {
 		return rec, context.Cause(caller) // nobody waits for it
+	}
+	if err := m.keepActivity(k, rec); err != nil {
+		return rec, err
 	}
 	return m.settle(k, address, tunnels)
 }

@@ -28,9 +28,12 @@ type keeper struct {
 	ended chan struct{} // closed when its end is on record
 	clean chan struct{} // closed when it was torn down, or that failed
 
-	// from the runtime's events; each closed once
-	oom, exit         chan struct{}
-	oomOnce, exitOnce sync.Once
+	// release gives back what is counted of its owner's quota.
+	release func()
+
+	// from the runtime's events; closed once
+	exit     chan struct{}
+	exitOnce sync.Once
 
 	share *tunnel.Share // of the limits of tunnels
 
@@ -40,6 +43,7 @@ type keeper struct {
 	mu      sync.Mutex // guards what follows
 	closed  bool       // no tunnel is opened any more
 	tunnels map[uint16]*door
+	ooms    int // kills for want of memory that it has survived
 	stands  standing.Standing
 	// superseded is closed when something else stands.
 	superseded chan struct{}
@@ -51,13 +55,13 @@ func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 		abort: abort,
 
 		activity: activity.New(),
+		release:  func() {},
 
 		changing: make(chan struct{}, 1),
 
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 		clean: make(chan struct{}),
-		oom:   make(chan struct{}),
 		exit:  make(chan struct{}),
 
 		tunnels: map[uint16]*door{},
@@ -86,6 +90,10 @@ func (m *Manager) dropKeeper(k *keeper) {
 	delete(m.links, k.link)
 	m.mu.Unlock()
 	m.denials.Forget(k.link)
+	k.release()
+	if err := k.activity.Close(); err != nil {
+		m.log.Warn("the mark of a sandbox's activity was not kept", "sandbox", k.id, "err", err)
+	}
 }
 
 // Activity of a sandbox, for whatever keeps it awake. Of one that has ended it is one

@@ -25,6 +25,7 @@ import (
 	"brig/internal/config"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
+	"brig/nodeagent/binds"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
@@ -44,6 +45,9 @@ type Runtime interface {
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
+	// OOMKills counts what was killed in the sandbox for want of memory, until it is
+	// removed.
+	OOMKills(ctx context.Context, id string) (int, error)
 	Resize(ctx context.Context, id string, columns, rows uint16) error
 	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
 }
@@ -87,6 +91,7 @@ type Manager struct {
 	denials *denials.Watcher
 	metrics *metrics.Metrics
 	quota   *quota.Ledger
+	binds   binds.Stage
 	changed func(link string)
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
@@ -134,8 +139,13 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
-			Ceiling:    ceiling,
+			Resources: record.Resources{
+				CPU: p.Config.Sandboxes.CPU, MemoryMiB: p.Config.Sandboxes.MemoryMiB,
+				PIDs: p.Config.Sandboxes.PIDs, DiskMiB: p.Config.Sandboxes.DiskMiB,
+			},
+			Ceiling: ceiling,
 		},
+		binds:      binds.Stage{Dir: p.Config.BindsDir(), Roots: p.Config.Mounts.Roots},
 		explaining: make(chan struct{}, 1),
 
 		ctx:     ctx,

@@ -57,6 +57,8 @@ func eventTo(e events.Event) *brigv1.Event {
 		}}
 	case e.Denied != nil:
 		m.Kind = &brigv1.Event_Denied{Denied: deniedTo(e.Denied)}
+	case e.OOM:
+		m.Kind = &brigv1.Event_Oom{Oom: &brigv1.SandboxOOM{}}
 	default:
 		m.Kind = &brigv1.Event_Missed{Missed: &brigv1.EventsMissed{Count: e.Missed}}
 	}

@@ -354,7 +354,7 @@ func TestSymlinkSwaps(t *testing.T) {
 			}
 		}
 	}()
-	rounds := 500
+	rounds := 300
 	for range rounds {
 		a, err := Arrive(dir)
 		if err != nil {
@@ -399,7 +399,7 @@ func TestPackSwaps(t *testing.T) {
 			_ = os.Rename(away, inner)
 		}
 	}()
-	for range 500 {
+	for range 300 {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
 			t.Fatal(err)

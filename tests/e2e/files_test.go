@@ -285,7 +285,7 @@ func TestCopyAsUser(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("text"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, to := range []string{"/etc/f", "/f", "/root/x/f", "/bin/busybox", "/.brig/f"} {
+	for _, to := range []string{"/etc/f", "/f", "/bin/busybox", "/.brig/f"} {
 		r := n.Try(t, "cp", filepath.Join(dir, "f"), id+":"+to)
 		if r.Code != 1 || !strings.Contains(r.Stderr, "permission denied") && !strings.Contains(r.Stderr, "read-only") {
 			t.Errorf("%s: want no permission: %s", to, r)
