@@ -12,9 +12,11 @@ BINARIES := \
 	shim/containerd-shim-brig-v1 \
 	nodeagent/brigd \
 	nodeagent/brig \
-	nodeagent/brig-idle \
 	nodeagent/brig-probe \
 	cni/brig-cni
+
+# What runs inside sandboxes lies in a folder of its own, which they see.
+GUESTS := nodeagent/brig-idle nodeagent/brig-files
 
 # gVisor calls itself by this version; restores depend on it.
 RUNSC_VERSION := $(shell sed -n 's/.*gvisor.dev\/gvisor v0.0.0-\([0-9]*\)-\([0-9a-f]*\)$$/\1-\2/p' tools/runsc/go.mod)
@@ -31,6 +33,8 @@ help: ## this list
 build: ## brig's own static binaries, in bin/
 	@mkdir -p bin
 	$(STATIC) -o bin/ $(addprefix ./,$(BINARIES))
+	@mkdir -p bin/guest
+	$(STATIC) -o bin/guest/ $(addprefix ./,$(GUESTS))
 
 # brigd that dies where it is told to (internal/failpoint), beside links to all that it
 # needs; never installed.
@@ -104,7 +108,7 @@ root:
 	@test "$$(id -u)" = 0 || { echo "this needs root: sudo make $(MAKECMDGOALS)"; exit 1; }
 
 # What building and testing need of the system, installed if it is missing.
-PACKAGES := nftables iproute2 iptables busybox-static erofs-utils ca-certificates curl gcc libc6-dev
+PACKAGES := nftables iproute2 iptables busybox-static erofs-utils ca-certificates curl python3 gcc libc6-dev
 .PHONY: packages
 packages:
 	@missing=$$(for p in $(PACKAGES); do \

@@ -195,7 +195,9 @@ programs() {
 	for program in brig brigd containerd-shim-brig-v1; do
 		put 0755 "$src/bin/$program" "$bin/$program"
 	done
-	put 0755 "$src/bin/brig-idle" "$libexec/brig-idle"
+	for program in brig-idle brig-files; do
+		put 0755 "$src/bin/guest/$program" "$libexec/guest/$program"
+	done
 	put 0755 "$src/bin/brig-probe" "$libexec/brig-probe"
 	put 0755 "$src/bin/brig-cni" "$libexec/cni/brig-cni"
 	put 0755 "$src/bin/deps/containerd" "$libexec/containerd"

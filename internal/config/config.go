@@ -173,8 +173,9 @@ type ACME struct {
 type Sandboxes struct {
 	Timeout    Duration `toml:"timeout"`
 	MaxTimeout Duration `toml:"max_timeout"`
-	// Idle is the binary that idles in a sandbox made without argv.
-	Idle string `toml:"idle"`
+	// Guest is the folder of the programs that run inside sandboxes: brig-idle and
+	// brig-files. Every sandbox of brigd's has it, read-only, as /.brig.
+	Guest string `toml:"guest"`
 	// JournalBytes bounds each kept output stream of a sandbox's program.
 	JournalBytes int64 `toml:"journal_bytes"`
 	// ExecJournalBytes bounds each kept output stream of an exec.
@@ -282,7 +283,7 @@ func Defaults() Config {
 		Sandboxes: Sandboxes{
 			Timeout:      Duration(5 * time.Minute),
 			MaxTimeout:   Duration(24 * time.Hour),
-			Idle:         "/usr/local/libexec/brig/brig-idle",
+			Guest:        "/usr/local/libexec/brig/guest",
 			JournalBytes: 64 << 20,
 
 			ExecJournalBytes: 16 << 20,
@@ -353,7 +354,7 @@ func (c *Config) Validate() error {
 	for _, path := range []struct{ key, value string }{
 		{"state_dir", c.StateDir}, {"run_dir", c.RunDir}, {"socket", c.Socket},
 		{"runsc.path", c.Runsc.Path}, {"containerd.address", c.Containerd.Address},
-		{"cni.bin_dir", c.CNI.BinDir}, {"cni.conf_dir", c.CNI.ConfDir}, {"sandboxes.idle", c.Sandboxes.Idle},
+		{"cni.bin_dir", c.CNI.BinDir}, {"cni.conf_dir", c.CNI.ConfDir}, {"sandboxes.guest", c.Sandboxes.Guest},
 	} {
 		if !filepath.IsAbs(path.value) || filepath.Clean(path.value) != path.value {
 			bad("%s %q: want a clean absolute path", path.key, path.value)

@@ -55,3 +55,6 @@ func (c *Config) JournalDir(id string) string { return filepath.Join(c.StateDir,
 func (c *Config) PhasesFile(namespace, id string) string {
 	return filepath.Join(c.RunDir, "phases", namespace, id)
 }
+
+// Idle is the program of a sandbox that was made without one.
+func (c *Config) Idle() string { return filepath.Join(c.Sandboxes.Guest, "brig-idle") }

@@ -40,7 +40,7 @@ const Timeout = 90 * time.Second
 type Options struct {
 	Config *config.Config
 	Client *client.Client // of the node's brigd
-	// Probe is the path of brig-probe; empty: beside the configured brig-idle.
+	// Probe is the path of brig-probe; empty: beside the configured folder of guests.
 	Probe string
 	// Before is called, if it is set, once the sandboxes stand and nothing has been
 	// tried yet. It is for tests that weaken the node.

@@ -104,7 +104,7 @@ func (n *node) made() Made {
 func (n *node) load(ctx context.Context) error {
 	path := n.Probe
 	if path == "" {
-		path = filepath.Join(filepath.Dir(n.Config.Sandboxes.Idle), "brig-probe")
+		path = filepath.Join(filepath.Dir(n.Config.Sandboxes.Guest), "brig-probe")
 	}
 	program, err := os.ReadFile(path)
 	if err != nil {

@@ -23,7 +23,7 @@ func programFault(argv []string, err error) error {
 	if !errdefs.IsUnknown(err) || !chain.MatchString(text) || !noProgram.MatchString(text) {
 		return err
 	}
-	name := idlePath
+	name := Guest("brig-idle")
 	if len(argv) > 0 {
 		name = argv[0]
 	}

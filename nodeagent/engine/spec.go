@@ -20,15 +20,18 @@ import (
 	"brig/nodeagent/record"
 )
 
-// idlePath is where a sandbox without a program finds the one that idles.
-const idlePath = "/.brig/idle"
+// guestPath is where every sandbox finds the programs that the node lends it.
+const guestPath = "/.brig"
+
+// Guest is the path, inside a sandbox, of one of them.
+func Guest(name string) string { return path.Join(guestPath, name) }
 
 // Sandbox is what the engine makes. Paths are brigd's own; nothing in it comes from
 // the image.
 type Sandbox struct {
 	ID          string
 	Image       string
-	Argv        []string // empty: Idle
+	Argv        []string // empty: the guest that idles
 	Env         map[string]string
 	Workdir     string // empty: the image's
 	Hostname    string
@@ -38,7 +41,7 @@ type Sandbox struct {
 	Annotations map[string]string
 	Netns       string // path; empty: the runtime gives it none
 	Files       string // folder with hosts, hostname and resolv.conf
-	Idle        string // the binary that idles, on the host
+	Guest       string // folder of the programs that run inside, on the host
 	Stdin       string // path of the journal that stdin is read from; empty: it is empty
 	Stdout      journal.Spec
 	Stderr      journal.Spec // not used with TTY
@@ -66,7 +69,7 @@ func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 		oci.WithHostname(s.Hostname),
 		oci.WithCgroup(path.Join(e.cgroup, s.ID)),
 		oci.WithAnnotations(annotations(s)),
-		oci.WithMounts(files(s.Files)),
+		oci.WithMounts(append(files(s.Files), readOnly(s.Guest, guestPath))),
 		oci.WithMounts(mounts(s.Mounts)),
 		limits(s.Resources),
 	}
@@ -76,7 +79,7 @@ func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 	if len(s.Argv) > 0 {
 		opts = append(opts, oci.WithProcessArgs(s.Argv...))
 	} else {
-		opts = append(opts, oci.WithProcessArgs(idlePath), oci.WithMounts([]specs.Mount{readOnly(s.Idle, idlePath)}))
+		opts = append(opts, oci.WithProcessArgs(Guest("brig-idle")))
 	}
 	if s.Workdir != "" {
 		opts = append(opts, oci.WithProcessCwd(s.Workdir))

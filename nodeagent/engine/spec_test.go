@@ -33,7 +33,7 @@ func TestSpec(t *testing.T) {
 	got := apply(t, Sandbox{
 		ID: "sb-x", Argv: []string{"python3", "-m", "http.server"}, Env: map[string]string{"B": "2", "A": "1"}, Workdir: "/w",
 		Hostname: "web", Resources: record.Resources{CPU: 0.5, MemoryMiB: 64}, Annotations: map[string]string{"brig/cidr-allowlist": ""},
-		Netns: "/run/netns/sb-x", Files: "/state/sb-x",
+		Netns: "/run/netns/sb-x", Files: "/state/sb-x", Guest: "/lib/guest",
 	})
 	want := `{
  "ociVersion": "",
@@ -81,6 +81,15 @@ func TestSpec(t *testing.T) {
     "bind",
     "ro"
    ]
+  },
+  {
+   "destination": "/.brig",
+   "type": "bind",
+   "source": "/lib/guest",
+   "options": [
+    "bind",
+    "ro"
+   ]
   }
  ],
  "annotations": {
@@ -113,14 +122,14 @@ func TestSpec(t *testing.T) {
 
 func TestIdleSpec(t *testing.T) {
 	var got specs.Spec
-	if err := json.Unmarshal([]byte(apply(t, Sandbox{ID: "sb-x", Files: "/f", Idle: "/lib/brig-idle"})), &got); err != nil {
+	if err := json.Unmarshal([]byte(apply(t, Sandbox{ID: "sb-x", Files: "/f", Guest: "/lib/guest"})), &got); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"/.brig/idle"}, got.Process.Args); diff != "" {
+	if diff := cmp.Diff([]string{"/.brig/brig-idle"}, got.Process.Args); diff != "" {
 		t.Errorf("argv (-want +got):\n%s", diff)
 	}
 	last := got.Mounts[len(got.Mounts)-1]
-	if diff := cmp.Diff(specs.Mount{Destination: "/.brig/idle", Type: "bind", Source: "/lib/brig-idle", Options: []string{"bind", "ro"}}, last); diff != "" {
+	if diff := cmp.Diff(specs.Mount{Destination: "/.brig", Type: "bind", Source: "/lib/guest", Options: []string{"bind", "ro"}}, last); diff != "" {
 		t.Errorf("mount (-want +got):\n%s", diff)
 	}
 }

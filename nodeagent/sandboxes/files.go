@@ -83,7 +83,7 @@ func (m *Manager) spec(r *record.Record, netns string) engine.Sandbox {
 		Annotations: r.Request.Network.Annotations(),
 		Netns:       netns,
 		Files:       dir,
-		Idle:        m.cfg.Sandboxes.Idle,
+		Guest:       m.cfg.Sandboxes.Guest,
 		Stdin:       stdin,
 		Stdout:      stdout,
 		Stderr:      stderr,

@@ -102,6 +102,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(brigv1connect.NewSandboxesHandler(sandboxService{Server: s}, opts...))
 	mux.Handle(brigv1connect.NewExecHandler(execService{Server: s}, opts...))
+	mux.Handle(brigv1connect.NewFilesHandler(newFilesService(s), opts...))
 	mux.Handle(brigv1connect.NewTunnelsHandler(tunnelService{s}, opts...))
 	mux.Handle(brigv1connect.NewImagesHandler(imageService{s}, opts...))
 	mux.Handle(brigv1connect.NewNodeHandler(nodeService{Server: s}, opts...))

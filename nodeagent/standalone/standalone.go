@@ -92,7 +92,7 @@ func settings(dir, bin string) table {
 			"binary":  filepath.Join(bin, "deps", "containerd"),
 		},
 		"cni":       table{"bin_dir": bin, "conf_dir": filepath.Join(dir, "cni", "net.d")},
-		"sandboxes": table{"idle": filepath.Join(bin, "brig-idle")},
+		"sandboxes": table{"guest": filepath.Join(bin, "guest")},
 	}
 }
 

@@ -42,7 +42,7 @@ func TestPrepare(t *testing.T) {
 	want.CNI = config.CNI{BinDir: bin, ConfDir: filepath.Join(dir, "cni", "net.d")}
 	want.Network.DNS = []string{"192.0.2.53"}
 	want.Tunnels.Bind = "0.0.0.0"
-	want.Sandboxes.Idle = filepath.Join(bin, "brig-idle")
+	want.Sandboxes.Guest = filepath.Join(bin, "guest")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
 	}

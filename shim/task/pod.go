@@ -69,7 +69,7 @@ func (s *Shim) CreatePod(r PodRequest) error {
 }
 
 func (s *Shim) newHolder(r PodRequest) *Task {
-	t := s.newRoot(CreateRequest{ID: r.ID, Bundle: r.Bundle, Config: r.Config}, r.Bundle.PodSpec(r.Pod, r.Config.Sandboxes.Idle))
+	t := s.newRoot(CreateRequest{ID: r.ID, Bundle: r.Bundle, Config: r.Config}, r.Bundle.PodSpec(r.Pod, r.Config.Idle()))
 	t.sandbox.holder, t.sandbox.pod = &r, true
 	return t
 }

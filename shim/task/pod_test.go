@@ -50,7 +50,7 @@ func planPod(t *testing.T) *fixture {
 }
 
 func (f *fixture) podRequest() PodRequest {
-	f.request.Config.Sandboxes.Idle = filepath.Join(require.Runsc(f.t), "brig-idle")
+	f.request.Config.Sandboxes.Guest = filepath.Join(require.Runsc(f.t), "guest")
 	return PodRequest{
 		Pod:    bundle.Pod{ID: f.request.ID, CgroupParent: "/", Hostname: "pod", DNS: &bundle.DNS{Servers: []string{"1.2.3.4"}, Searches: []string{"a", "b"}}},
 		Bundle: f.request.Bundle, Config: f.request.Config,

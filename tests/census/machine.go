@@ -14,7 +14,7 @@ import (
 
 // classes are the programs that brig consists of or drives.
 var classes = []string{
-	"brigd", "brig", "brig-cni", "brig-idle", "containerd", "containerd-shim-brig-v1", "containerd-shim-runc-v2",
+	"brigd", "brig", "brig-cni", "brig-files", "brig-idle", "containerd", "containerd-shim-brig-v1", "containerd-shim-runc-v2",
 	"ctr", "runc", "runsc", "gvisor_sentry",
 }
 

@@ -48,7 +48,7 @@ run_dir = "/run/brig-{{.Name}}"
 [runsc]
 path = "{{.Bin}}/deps/runsc"
 [sandboxes]
-idle = "{{.Bin}}/brig-idle"
+guest = "{{.Bin}}/guest"
 `,
 	"containerd.toml": `
 version = 3

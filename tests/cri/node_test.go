@@ -134,7 +134,7 @@ run_dir = "/run/brig-{{.Name}}"
 [runsc]
 path = "{{.Bin}}/deps/runsc"
 [sandboxes]
-idle = "{{.Bin}}/brig-idle"
+guest = "{{.Bin}}/guest"
 `,
 	"narrow.toml": `
 node = "{{.Name}}"
@@ -143,7 +143,7 @@ run_dir = "/run/brig-{{.Name}}"
 [runsc]
 path = "{{.Bin}}/deps/runsc"
 [sandboxes]
-idle = "{{.Bin}}/brig-idle"
+guest = "{{.Bin}}/guest"
 [network.default]
 cidr_allowlist = ["203.0.113.0/28"]
 [network.ceiling]

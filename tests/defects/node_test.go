@@ -95,7 +95,7 @@ run_dir = "{{.Dir}}/run"
 [runsc]
 path = "{{.Dir}}/runsc"
 [sandboxes]
-idle = "{{.Bin}}/brig-idle"
+guest = "{{.Bin}}/guest"
 `,
 	"containerd.toml": `
 version = 3

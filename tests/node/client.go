@@ -10,10 +10,11 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Client is the five services of a node, as its users' generated code has them.
+// Client is the six services of a node, as its users' generated code has them.
 type Client struct {
 	Sandboxes brigv1connect.SandboxesClient
 	Exec      brigv1connect.ExecClient
+	Files     brigv1connect.FilesClient
 	Tunnels   brigv1connect.TunnelsClient
 	Images    brigv1connect.ImagesClient
 	Node      brigv1connect.NodeClient
@@ -25,6 +26,7 @@ func newClient(socket string, options ...connect.ClientOption) Client {
 	return Client{
 		Sandboxes: brigv1connect.NewSandboxesClient(hc, base, options...),
 		Exec:      brigv1connect.NewExecClient(hc, base, options...),
+		Files:     brigv1connect.NewFilesClient(hc, base, options...),
 		Tunnels:   brigv1connect.NewTunnelsClient(hc, base, options...),
 		Images:    brigv1connect.NewImagesClient(hc, base, options...),
 		Node:      brigv1connect.NewNodeClient(hc, base, options...),

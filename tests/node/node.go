@@ -57,7 +57,7 @@ type Node struct {
 
 // programs that a node consists of.
 var programs = []string{
-	"brigd", "brig", "brig-cni", "brig-idle", "brig-probe", "containerd-shim-brig-v1",
+	"brigd", "brig", "brig-cni", "guest/brig-idle", "guest/brig-files", "brig-probe", "containerd-shim-brig-v1",
 	"deps/containerd", "deps/ctr", "deps/runsc", "deps/gvisor-bin/gvisor_sentry",
 }
 

@@ -155,7 +155,7 @@ func TestNoCgo(t *testing.T) {
 			t.Errorf("%s has cgo files %v", p.ImportPath, p.CgoFiles)
 		}
 	}
-	for _, name := range []string{"brigd", "brig", "brig-cni", "brig-idle", "brig-probe", "containerd-shim-brig-v1"} {
+	for _, name := range []string{"brigd", "brig", "brig-cni", "guest/brig-idle", "guest/brig-files", "brig-probe", "containerd-shim-brig-v1"} {
 		f, err := elf.Open(filepath.Join(root, "bin", name))
 		if os.IsNotExist(err) {
 			continue // not built: make test builds first

@@ -19,6 +19,7 @@ type Client struct {
 
 	Sandboxes brigv1connect.SandboxesClient
 	Exec      brigv1connect.ExecClient
+	Files     brigv1connect.FilesClient
 	Tunnels   brigv1connect.TunnelsClient
 	Images    brigv1connect.ImagesClient
 	Node      brigv1connect.NodeClient
@@ -36,6 +37,7 @@ func over(name, base string, t *http.Transport) *Client {
 		Socket:    name,
 		Sandboxes: brigv1connect.NewSandboxesClient(hc, base),
 		Exec:      brigv1connect.NewExecClient(hc, base),
+		Files:     brigv1connect.NewFilesClient(hc, base),
 		Tunnels:   brigv1connect.NewTunnelsClient(hc, base),
 		Images:    brigv1connect.NewImagesClient(hc, base),
 		Node:      brigv1connect.NewNodeClient(hc, base),

@@ -50,7 +50,7 @@ func (a *app) doctorNetCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "the node's configuration `FILE` (default $BRIG_CONFIG or "+config.DefaultPath+")")
-	cmd.Flags().StringVar(&probe, "probe", "", "`FILE` of brig-probe (default: beside the configured brig-idle)")
+	cmd.Flags().StringVar(&probe, "probe", "", "`FILE` of brig-probe (default: beside the folder of sandboxes.guest)")
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "print only cases that are not as they should be, and the totals")
 	return cmd
 }

@@ -34,6 +34,7 @@ type fakeNode struct {
 	execs     []*brigv1.ExecStart // as received
 	sets      []*brigv1.SetNetworkPolicyRequest
 	asked     []*brigv1.ExplainNetworkRequest
+	files     *fakeFiles      // nil: none are served
 	events    []*brigv1.Event // sent to whoever listens, who then loses the stream
 	broken    bool            // see WriteInput
 }
@@ -62,6 +63,9 @@ func (n *fakeNode) serve(t *testing.T, socket string) (stop func()) {
 	mux := http.NewServeMux()
 	mux.Handle(brigv1connect.NewSandboxesHandler(n))
 	mux.Handle(brigv1connect.NewExecHandler(fakeExec{node: n}))
+	if n.files != nil {
+		mux.Handle(brigv1connect.NewFilesHandler(n.files))
+	}
 	mux.Handle(brigv1connect.NewTunnelsHandler(fakeTunnels{n}))
 	mux.Handle(brigv1connect.NewImagesHandler(fakeImages{n}))
 	mux.Handle(brigv1connect.NewNodeHandler(n))
