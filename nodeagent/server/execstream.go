@@ -72,16 +72,32 @@ type conversation struct {
 	// endsStdin: a client that has nothing more to say ends it, without saying so.
 	endsStdin bool
 
-	sending sync.Mutex // one message at a time
+	sending sync.Mutex // one message at a time; guards what follows
+	over    bool
 }
 
 func (c *conversation) send(m *brigv1.ExecStreamResponse) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
+	if c.over {
+		return errOver
+	}
 	return c.stream.Send(m)
 }
 
+// errOver is what a send is that comes after the call has returned, when there is nothing
+// to write to any more.
+var errOver = errors.New("the conversation is over")
+
+// end it: whoever sends later gets an error.
+func (c *conversation) end() {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	c.over = true
+}
+
 func (c *conversation) run(ctx context.Context) error {
+	defer c.end()
 	acknowledged, err := c.exec.Acknowledged()
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
-	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/tests/node"
 
 	"connectrpc.com/connect"
@@ -222,58 +221,42 @@ func TestExecDetached(t *testing.T) {
 	}
 }
 
-// TestExecClientsGo leaves no descriptor and no program behind, whenever a client goes.
+// TestExecClientsGo leaves no descriptor and no program behind, whenever a client dies.
 func TestExecClientsGo(t *testing.T) {
 	n := launch(t, node.Options{})
 	id := n.Create(t, "--block-network", n.busybox)
 	shim := processOf(t, "containerd-shim-brig-v1", id)
 	n.Brig(t, "exec", id, "--", "true")
 	before := [2]int{len(openFiles(t, n.PID())), len(openFiles(t, shim))}
-	for _, phase := range []string{"at once", "started", "output", "stdin", "half closed"} {
-		for range 3 {
-			leaveIn(t, n.Exec, id, phase)
+	for _, after := range []time.Duration{0, 10, 30, 100, 300} {
+		for _, program := range []string{"exec yes", "exec cat", "exec sleep 4322"} {
+			cmd := n.BrigCommand(t.Context(), "exec", "-i", id, "--", "sh", "-c", program)
+			cmd.Stdin = endless{}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after * time.Millisecond) // wherever that is
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
 		}
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if now := [2]int{len(openFiles(t, n.PID())), len(openFiles(t, shim))}; now[0] > before[0] || now[1] > before[1] {
 			return fmt.Errorf("brigd and shim have %v descriptors and had %v", now, before)
 		}
-		if ps := n.Brig(t, "exec", id, "--", "ps", "-o", "args"); strings.Contains(ps, "4322") {
-			return fmt.Errorf("left: %s", ps)
+		for _, program := range []string{"yes", "cat", "4322"} {
+			if ps := n.Brig(t, "exec", id, "--", "ps", "-o", "args"); strings.Contains(ps, program) {
+				return fmt.Errorf("left: %s", ps)
+			}
 		}
 		return nil
 	})
 }
 
-// leaveIn goes away in a phase of an exec.
-func leaveIn(t *testing.T, exec brigv1connect.ExecClient, id, phase string) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	stream := exec.Stream(ctx)
-	start := &brigv1.ExecStart{Exec: &brigv1.ExecSpec{Sandbox: id, Argv: []string{"sh", "-c", "yes; sleep 4322"}}, Stdin: true}
-	if err := stream.Send(&brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Start{Start: start}}); err != nil {
-		t.Fatal(err)
-	}
-	if phase == "at once" {
-		return
-	}
-	if _, err := stream.Receive(); err != nil {
-		t.Fatal(phase, err)
-	}
-	switch phase {
-	case "output":
-		for range 5 {
-			if _, err := stream.Receive(); err != nil {
-				t.Fatal(phase, err)
-			}
-		}
-	case "stdin":
-		_ = stream.Send(&brigv1.ExecStreamRequest{Message: &brigv1.ExecStreamRequest_Stdin{Stdin: &brigv1.ExecInput{Data: make([]byte, 1<<20)}}})
-	case "half closed":
-		_ = stream.CloseRequest()
-	}
-}
+// endless is a stdin.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 // TestExecResize tells a program on a terminal its size.
 func TestExecResize(t *testing.T) {
