@@ -9,11 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
-	"brig/nodeagent/engine"
 	"brig/nodeagent/files"
 	"brig/nodeagent/files/wire"
-	"brig/nodeagent/record"
-	"brig/nodeagent/sandboxes"
 )
 
 // filesService is brig.v1.Files.
@@ -23,16 +20,7 @@ type filesService struct {
 }
 
 func newFilesService(s *Server) filesService {
-	return filesService{Server: s, files: files.New(s.startFiles, s.log)}
-}
-
-// startFiles runs brig-files in a sandbox.
-func (s *Server) startFiles(ctx context.Context, rec record.Record, argument string, stdin bool) (*files.Program, error) {
-	p, err := s.manager.Exec(ctx, rec, sandboxes.Program{Argv: []string{engine.Guest("brig-files"), argument}, Stdin: stdin})
-	if err != nil {
-		return nil, err
-	}
-	return &files.Program{Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Control: p}, nil
+	return filesService{Server: s, files: files.New(files.Execs(s.manager.StartExec), s.log)}
 }
 
 func (s filesService) Read(ctx context.Context, r *connect.Request[brigv1.FilesReadRequest], stream *connect.ServerStream[brigv1.FilesReadResponse]) error {
