@@ -27,6 +27,7 @@ import (
 	"brig/nodeagent/names"
 	"brig/nodeagent/network"
 	"brig/nodeagent/notify"
+	"brig/nodeagent/quota"
 	"brig/nodeagent/resolver"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/server"
@@ -75,6 +76,7 @@ type daemon struct {
 	events  *events.Hub
 	denials *denials.Watcher
 	metrics *metrics.Metrics
+	quota   *quota.Ledger
 	// stop ends the context of everything that lives as long as the daemon.
 	stop    context.CancelFunc
 	workers []<-chan struct{}
@@ -139,7 +141,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 	d.watch()
 	d.manager, err = sandboxes.New(living, sandboxes.Parts{
 		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, CA: d.ca, Boot: boot,
-		Events: d.events, Denials: d.denials, Metrics: d.metrics,
+		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota,
 		Changed: d.names.Recheck, Log: d.Log,
 	})
 	if err != nil {
@@ -165,6 +167,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 // manager is there.
 func (d *daemon) watch() {
 	d.events = events.NewHub()
+	d.quota = quota.New(d.Config.Quotas)
 	d.metrics = metrics.New(func() int { return d.manager.Running() })
 	d.metrics.Kernel(transit.Rules(d.Config).Denials)
 	d.denials = denials.New(denials.Config{

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"brig/internal/sandbox"
+	"brig/nodeagent/activity"
 	"brig/nodeagent/record"
 	"brig/nodeagent/standing"
 	"brig/nodeagent/tunnel"
@@ -17,6 +18,9 @@ type keeper struct {
 	id    sandbox.ID
 	owner uint32
 	link  string // in the transit namespace, if it has a network
+
+	// activity knows since when it is idle.
+	activity *activity.Tracker
 
 	ready chan struct{} // closed when it was made, or undone
 	fault error         // why it was undone; read after ready
@@ -45,6 +49,8 @@ func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 	return &keeper{
 		id:    id,
 		abort: abort,
+
+		activity: activity.New(),
 
 		changing: make(chan struct{}, 1),
 
@@ -80,6 +86,15 @@ func (m *Manager) dropKeeper(k *keeper) {
 	delete(m.links, k.link)
 	m.mu.Unlock()
 	m.denials.Forget(k.link)
+}
+
+// Activity of a sandbox, for whatever keeps it awake. Of one that has ended it is one
+// that nobody asks.
+func (m *Manager) Activity(id sandbox.ID) *activity.Tracker {
+	if k := m.keeper(id); k != nil {
+		return k.activity
+	}
+	return activity.New()
 }
 
 // openTunnels are those of now.

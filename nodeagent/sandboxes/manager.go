@@ -30,6 +30,7 @@ import (
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
 	"brig/nodeagent/metrics"
+	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
 	"brig/nodeagent/standing"
 	"brig/nodeagent/store"
@@ -85,6 +86,7 @@ type Manager struct {
 	events  *events.Hub
 	denials *denials.Watcher
 	metrics *metrics.Metrics
+	quota   *quota.Ledger
 	changed func(link string)
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
@@ -112,6 +114,7 @@ type Parts struct {
 	Events  *events.Hub
 	Denials *denials.Watcher
 	Metrics *metrics.Metrics
+	Quota   *quota.Ledger
 	// Changed, if set, is called with a sandbox's link after its policy has changed, and
 	// after a lease has ended: whatever was admitted by the policy before is to be judged
 	// anew.
@@ -127,7 +130,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	}
 	return &Manager{
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, ca: p.CA, boot: p.Boot,
-		events: p.Events, denials: p.Denials, metrics: p.Metrics, changed: p.Changed, log: p.Log,
+		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),

@@ -23,6 +23,7 @@ import (
 	"brig/nodeagent/denials"
 	"brig/nodeagent/events"
 	"brig/nodeagent/metrics"
+	"brig/nodeagent/quota"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/sandboxes/fake"
 	"brig/nodeagent/socket"
@@ -61,7 +62,7 @@ func serve(t *testing.T) *served {
 	watcher := denials.New(denials.Config{Sink: func(d denials.Denial) { manager.Denied(d) }, Count: figures.Denied, Log: log})
 	manager, err = sandboxes.New(ctx, sandboxes.Parts{
 		Config: &cfg, Store: records, Runtime: node, Network: node, Rules: node, CA: authority, Boot: "b",
-		Events: hub, Denials: watcher, Metrics: figures, Log: log,
+		Events: hub, Denials: watcher, Metrics: figures, Quota: quota.New(cfg.Quotas), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

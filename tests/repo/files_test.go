@@ -2,12 +2,14 @@ package repo
 
 import (
 	"bytes"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -113,15 +115,36 @@ func TestProtocolIsCurrent(t *testing.T) {
 			t.Fatalf("buf %s: %v\n%s", args[0], err, out)
 		}
 	}
-	for _, file := range []string{
-		"nodeagent/api/brig/v1/brig.pb.go", "nodeagent/api/brig/v1/brigv1connect/brig.connect.go", "shim/wire/pod/pod.pb.go",
-	} {
-		want, err := os.ReadFile(filepath.Join(generated, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := read(t, file); !bytes.Equal([]byte(got), want) {
+	want, got := generatedIn(t, generated), generatedIn(t, abs)
+	for _, file := range slices.Sorted(maps.Keys(want)) {
+		if got[file] != want[file] {
 			t.Errorf("%s is not what the .proto gives: make generate", file)
 		}
+		delete(got, file)
 	}
+	for file := range got {
+		t.Errorf("%s is of a .proto that is not there: remove it", file)
+	}
+}
+
+// generatedIn is what buf has generated below dir, by path.
+func generatedIn(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, pattern := range []string{
+		"nodeagent/api/brig/v1/*.pb.go", "nodeagent/api/brig/v1/brigv1connect/*.go", "shim/wire/pod/*.pb.go",
+	} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s in %s: %d files, %v", pattern, dir, len(found), err)
+		}
+		for _, path := range found {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[strings.TrimPrefix(path, dir+"/")] = string(data)
+		}
+	}
+	return files
 }
