@@ -23,6 +23,8 @@ const idlePath = "/.brig/idle"
 type Sandbox struct {
 	ID          string
 	Image       string
+	ImageDigest string   // that Image must have; empty: any
+	Restore     string   // path of a checkpoint to go on from; empty: none
 	Argv        []string // empty: Idle
 	Env         map[string]string
 	Workdir     string // empty: the image's
