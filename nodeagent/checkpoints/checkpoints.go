@@ -105,6 +105,19 @@ func (s *Store) Find(uid uint32, name string) (Manifest, error) {
 	return Manifest{}, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("several owners have a checkpoint %s: only they can use it by that name", name))
 }
 
+// OwnerOf is the owner of the checkpoint that uid means by name, also of a damaged one
+// of its own.
+func (s *Store) OwnerOf(uid uint32, name string) (uint32, error) {
+	if err := CheckName(name); err != nil {
+		return 0, err
+	}
+	if _, err := os.Lstat(s.path(uid, name)); err == nil {
+		return uid, nil
+	}
+	m, err := s.Find(uid, name)
+	return m.Owner, err
+}
+
 // List returns the manifests that uid may see, by name. What cannot be read is an error,
 // beside the others.
 func (s *Store) List(uid uint32) ([]Manifest, error) {

@@ -39,6 +39,8 @@ type Event struct {
 	Exited  *record.Exit
 	Policy  *Policy
 	Denied  *Denied
+	// Paused and Resumed: its programs stand still, or go on.
+	Paused, Resumed bool
 	// Missed counts the events that this listener has lost here.
 	Missed uint64
 }

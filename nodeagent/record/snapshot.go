@@ -25,6 +25,12 @@ func SnapshotName(owner uint32, name string) (string, error) {
 	return ref.String(), nil
 }
 
+// SnapshotOwner tells whose snapshot has the name.
+func SnapshotOwner(image string) (owner uint32, ok bool) {
+	owner, known, _ := splitSnapshot(image)
+	return owner, known
+}
+
 // IsSnapshot tells whether an image's name is one that only a snapshot has.
 func IsSnapshot(image string) bool {
 	_, _, ok := splitSnapshot(image)

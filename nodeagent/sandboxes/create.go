@@ -26,12 +26,16 @@ const makeTimeout = 2 * time.Minute
 // and the tunnels listen; or nothing is left of the attempt. With a request id that
 // the owner has used before it returns what that one made.
 func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (record.Record, error) {
-	r, err := r.Check(m.limits)
+	policy, err := record.CompilePolicy(r.Network, m.limits.Ceiling)
 	if err != nil {
 		return record.Record{}, err
 	}
-	policy, err := record.CompilePolicy(r.Network, m.limits.Ceiling)
+	r, from, err := m.restoring(ctx, owner, r, policy)
 	if err != nil {
+		return record.Record{}, err
+	}
+	defer from.release()
+	if r, err = r.Check(m.limits); err != nil {
 		return record.Record{}, err
 	}
 	rec := record.Record{
@@ -46,6 +50,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	making, abort := context.WithCancelCause(making)
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
+	k.from = from
 	earlier, err := m.store.Add(rec)
 	if err != nil || earlier != nil {
 		m.dropKeeper(k)
@@ -108,7 +113,8 @@ func (m *Manager) repeat(ctx context.Context, earlier *record.Record, r record.R
 // for scrap.
 func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, policy netpolicy.Policy) (record.Record, error) {
 	id := string(rec.ID)
-	if err := m.runtime.Ensure(ctx, rec.Request.Image); err != nil {
+	image, err := m.ensure(ctx, &rec)
+	if err != nil {
 		return rec, err
 	}
 	// What follows is short, and undone more easily when it has ended than half-way.
@@ -118,7 +124,6 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	var netns string
 	var address netip.Addr
 	if !policy.Blocked() {
-		var err error
 		if netns, address, err = m.network.Attach(ctx, id, policy); err != nil {
 			return rec, err
 		}
@@ -127,7 +132,8 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err := m.writeFiles(&rec, policy); err != nil {
 		return rec, err
 	}
-	spec := m.spec(&rec, netns)
+	spec := k.from.into(m.spec(&rec, netns))
+	spec.Image = image
 	if err := m.runtime.Create(ctx, spec); err != nil {
 		return rec, err
 	}

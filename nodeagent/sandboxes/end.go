@@ -83,6 +83,7 @@ func (m *Manager) end(ctx context.Context, k *keeper, reason sandbox.Reason, gra
 		m.log.Error("record why a sandbox is ended", "sandbox", k.id, "err", err)
 	}
 	if grace > 0 {
+		m.wake(ctx, k)
 		m.kill(ctx, k, syscall.SIGTERM)
 		awaitOr(ctx, k.ended, grace)
 	}

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/nodeagent/ca"
+	"brig/nodeagent/checkpoints"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
@@ -38,7 +40,8 @@ import (
 
 // Runtime makes and runs what a sandbox is.
 type Runtime interface {
-	Ensure(ctx context.Context, image string) error
+	Images
+	Saver
 	Create(ctx context.Context, s engine.Sandbox) error
 	Start(ctx context.Context, s engine.Sandbox) error
 	Wait(ctx context.Context, id string) (status int, at time.Time, err error)
@@ -75,19 +78,23 @@ type Rules interface {
 
 // Manager of a node's sandboxes.
 type Manager struct {
-	cfg     *config.Config
-	store   *store.Store
-	runtime Runtime
-	network Network
-	rules   Rules
-	ca      *ca.CA
-	limits  record.Limits
-	boot    string
-	events  *events.Hub
-	denials *denials.Watcher
-	metrics *metrics.Metrics
-	quota   *quota.Ledger
-	changed func(link string)
+	cfg         *config.Config
+	store       *store.Store
+	runtime     Runtime
+	network     Network
+	rules       Rules
+	ca          *ca.CA
+	limits      record.Limits
+	boot        string
+	events      *events.Hub
+	denials     *denials.Watcher
+	metrics     *metrics.Metrics
+	quota       *quota.Ledger
+	changed     func(link string)
+	checkpoints *checkpoints.Store
+	kept        *kept
+	// snapshotting holds a token for each snapshot that is being made.
+	snapshotting chan struct{}
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
 	log        *slog.Logger
@@ -128,6 +135,11 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept := &kept{ledger: p.Quota, releases: map[string]func(){}}
+	saved, err := checkpoints.Open(filepath.Join(p.Config.StateDir, "checkpoints"))
+	if err != nil {
+		return nil, err
+	}
 	return &Manager{
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, ca: p.CA, boot: p.Boot,
 		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
@@ -137,6 +149,8 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 			Ceiling:    ceiling,
 		},
 		explaining: make(chan struct{}, 1),
+
+		checkpoints: saved, kept: kept, snapshotting: make(chan struct{}, snapshotsAtOnce),
 
 		ctx:     ctx,
 		keepers: map[sandbox.ID]*keeper{},

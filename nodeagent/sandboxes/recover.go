@@ -32,7 +32,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 		known[string(rec.ID)] = true
 		group.Go(func() error { return m.recover(rec) })
 	}
-	return errors.Join(group.Wait(), m.removeOrphans(ctx, known))
+	return errors.Join(group.Wait(), m.removeOrphans(ctx, known), m.recoverKept(ctx))
 }
 
 func (m *Manager) recover(rec record.Record) error {
@@ -74,6 +74,7 @@ func (m *Manager) adopt(rec record.Record) {
 			rec = again
 		}
 	}
+	m.wg.Go(func() { m.realign(k) })
 	m.relisten(k, rec)
 	if rec.Ending != "" {
 		m.wg.Go(func() { m.end(m.ctx, k, rec.Ending, 0) })

@@ -57,6 +57,10 @@ func eventTo(e events.Event) *brigv1.Event {
 		}}
 	case e.Denied != nil:
 		m.Kind = &brigv1.Event_Denied{Denied: deniedTo(e.Denied)}
+	case e.Paused:
+		m.Kind = &brigv1.Event_Paused{Paused: &brigv1.SandboxPaused{}}
+	case e.Resumed:
+		m.Kind = &brigv1.Event_Resumed{Resumed: &brigv1.SandboxResumed{}}
 	default:
 		m.Kind = &brigv1.Event_Missed{Missed: &brigv1.EventsMissed{Count: e.Missed}}
 	}
