@@ -25,11 +25,9 @@ type Manifest struct {
 	Brig      string     `json:"brig"` // version that took it
 	Host      Host       `json:"host"`
 	// Image that the sandbox was made from, whose files it still reads.
-	Image       string `json:"image"`
-	ImageDigest string `json:"image_digest"`
-	// Network: it had an interface.
-	Network bool    `json:"network"`
-	Program Program `json:"program"`
+	Image       string  `json:"image"`
+	ImageDigest string  `json:"image_digest"`
+	Program     Program `json:"program"`
 	// Files of the image, by name.
 	Files map[string]File `json:"files"`
 }

@@ -72,13 +72,13 @@ func (m *Manager) checkpoint(ctx context.Context, rec record.Record, name string
 		}
 	}
 	if err := m.runtime.Checkpoint(ctx, id, stage.Image()); err != nil {
-		return checkpoints.Manifest{}, err
+		return checkpoints.Manifest{}, m.diskFull(err)
 	}
 	if manifest.Host.Runsc, err = stage.Runsc(); err != nil {
 		return checkpoints.Manifest{}, err
 	}
 	if manifest, err = stage.Commit(manifest); err != nil {
-		return checkpoints.Manifest{}, err
+		return checkpoints.Manifest{}, m.diskFull(err)
 	}
 	made = true
 	steps.Release()
@@ -97,7 +97,7 @@ func (m *Manager) describe(ctx context.Context, rec record.Record, name string) 
 	}
 	return checkpoints.Manifest{
 		Name: name, Owner: rec.Owner, Sandbox: rec.ID, CreatedAt: time.Now().UTC(), Brig: version.Version,
-		Host: host, Image: image, ImageDigest: digest, Network: rec.Address.IsValid(),
+		Host: host, Image: image, ImageDigest: digest,
 		Program: checkpoints.Program{
 			Argv: rec.Request.Argv, Env: rec.Request.Env, Workdir: rec.Request.Workdir, Mounts: rec.Request.Mounts,
 			Stdin: rec.Request.Stdin, TTY: rec.Request.TTY,

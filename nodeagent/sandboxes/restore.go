@@ -6,7 +6,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"brig/internal/netpolicy"
 	"brig/nodeagent/checkpoints"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/record"
@@ -29,7 +28,7 @@ func (o origin) into(s engine.Sandbox) engine.Sandbox {
 // restoring settles, before anything is made, whether a sandbox can go on from the
 // checkpoint that r names, and fills in what it takes over from it: so that what is kept
 // of the new sandbox, and what a repeated request is compared with, is complete.
-func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request, policy netpolicy.Policy) (record.Request, origin, error) {
+func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (record.Request, origin, error) {
 	none := origin{release: func() {}}
 	if r.Checkpoint == "" {
 		return r, none, nil
@@ -46,7 +45,7 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request, p
 	if err != nil {
 		return r, none, err
 	}
-	if err := m.checkRestore(ctx, c, policy); err != nil {
+	if err := m.checkRestore(ctx, c); err != nil {
 		return r, none, err
 	}
 	path, release, err := m.checkpoints.Hold(c)
@@ -72,12 +71,7 @@ func checkLeftOut(r record.Request) error {
 	return nil
 }
 
-func (m *Manager) checkRestore(ctx context.Context, c checkpoints.Manifest, policy netpolicy.Policy) error {
-	if c.Network == policy.Blocked() {
-		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("checkpoint %s %s, and a restored sandbox cannot get or lose one: %s block_network",
-			c.Name, map[bool]string{true: "has a network interface", false: "has no network interface"}[c.Network],
-			map[bool]string{true: "leave out", false: "ask for"}[c.Network]))
-	}
+func (m *Manager) checkRestore(ctx context.Context, c checkpoints.Manifest) error {
 	host, err := checkpoints.ThisHost(ctx, m.cfg.Runsc.Path)
 	if err != nil {
 		return err

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"brig/nodeagent/engine"
 	"brig/nodeagent/record"
@@ -90,9 +92,19 @@ func (m *Manager) snapshot(ctx context.Context, rec record.Record, full string) 
 	layer := filepath.Join(dir, "layer.tar")
 	if err := m.runtime.RootLayer(ctx, string(rec.ID), layer, bytes); err != nil {
 		if errdefs.IsResourceExhausted(err) {
-			err = errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("the files that sandbox %s has written do not fit into %d MiB, a third of the room on the node's disk (holes in files count): make room, or delete some", rec.ID, bytes>>20))
+			return engine.Image{}, errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("the files that sandbox %s has written do not fit into %d MiB, a third of the room on the node's disk (holes in files count): make room, or delete some", rec.ID, bytes>>20))
 		}
-		return engine.Image{}, err
+		return engine.Image{}, m.diskFull(err)
 	}
-	return m.runtime.Commit(ctx, string(rec.ID), layer, full)
+	image, err := m.runtime.Commit(ctx, string(rec.ID), layer, full)
+	return image, m.diskFull(err)
+}
+
+// diskFull gives an error its class that has lost it on its way through runsc or
+// containerd.
+func (m *Manager) diskFull(err error) error {
+	if err != nil && strings.Contains(err.Error(), unix.ENOSPC.Error()) {
+		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("the disk of %s is full: make room (%v)", m.cfg.StateDir, err))
+	}
+	return err
 }

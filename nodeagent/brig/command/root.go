@@ -12,6 +12,8 @@ func New(streams Streams) *cobra.Command {
 	root := group("brig", "Run untrusted code in gVisor sandboxes on this machine",
 		a.createCommand(), a.runCommand(), a.execCommand(),
 		a.lsCommand(), a.inspectCommand(), a.logsCommand(), a.waitCommand(), a.rmCommand(),
+		a.pauseCommand(), a.resumeCommand(), a.snapshotCommand(), a.checkpointCommand(),
+		group("checkpoints", "List and delete checkpoints", a.checkpointsLsCommand(), a.checkpointsRmCommand()),
 		a.tunnelsCommand(),
 		group("policy", "Show, change and explain the network policy of a sandbox",
 			a.policyGetCommand(), a.policySetCommand(), a.policyExplainCommand()),

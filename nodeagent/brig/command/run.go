@@ -35,7 +35,7 @@ func (a *app) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(req.GetArgv()) == 0 {
+			if len(req.GetArgv()) == 0 && req.GetFromCheckpoint() == "" {
 				return usagef("run needs a program: %s (a sandbox that idles is made by brig create)", cmd.UseLine())
 			}
 			return a.run(cmd.Context(), req)

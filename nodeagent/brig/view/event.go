@@ -13,7 +13,7 @@ import (
 // that of the kind.
 type Event struct {
 	At      *time.Time `json:"at"`
-	Kind    string     `json:"kind"` // created, exited, policy_changed, denied, missed
+	Kind    string     `json:"kind"` // created, exited, paused, resumed, policy_changed, denied, missed
 	Sandbox string     `json:"sandbox,omitempty"`
 
 	Created *Created       `json:"created,omitempty"`
@@ -70,6 +70,10 @@ func OfEvent(e *brigv1.Event) Event {
 			Destination: d.GetDestination(), DestinationPort: d.GetDestinationPort(), Name: d.GetName(),
 			Generation: d.GetGeneration(), Count: d.GetCount(), Link: d.GetLink(),
 		}
+	case *brigv1.Event_Paused:
+		v.Kind = "paused"
+	case *brigv1.Event_Resumed:
+		v.Kind = "resumed"
 	case *brigv1.Event_Missed:
 		v.Kind, v.Missed = "missed", k.Missed.GetCount()
 	}

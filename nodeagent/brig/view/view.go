@@ -29,6 +29,8 @@ type Sandbox struct {
 	Generation uint64    `json:"policy_generation"`
 	Resources  Resources `json:"resources"`
 	Tunnels    []Tunnel  `json:"tunnels"`
+	Paused     bool      `json:"paused,omitempty"`
+	Checkpoint string    `json:"from_checkpoint,omitempty"`
 }
 
 // Exit is how a program or a sandbox ended.
@@ -81,6 +83,7 @@ func OfSandbox(s *brigv1.Sandbox) Sandbox {
 		Network: ofNetwork(s.GetNetwork()), Generation: s.GetPolicyGeneration(),
 		Resources: Resources{CPU: s.GetResources().GetCpu(), MemoryMiB: s.GetResources().GetMemoryMib()},
 		Tunnels:   OfTunnels(s.GetTunnels()),
+		Paused:    s.GetPaused(), Checkpoint: s.GetFromCheckpoint(),
 	}
 	if s.GetExit() != nil {
 		exit := OfExit(s.GetExit())
