@@ -25,6 +25,7 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -224,7 +225,7 @@ func (s *Store) rename(path, gone string) error {
 	if s.held[path] > 0 {
 		return fmt.Errorf("a sandbox is being made from it, try again: %w", errdefs.ErrFailedPrecondition)
 	}
-	return os.Rename(path, gone)
+	return unix.Rename(path, gone) // Go's own refuses to replace an empty folder
 }
 
 func missing(name string) error {
