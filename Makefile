@@ -85,7 +85,7 @@ check: lint ## the inner loop: lint, unit tests with the race detector; any user
 test: root packages build deps lint ## everything, as root; leaves the machine as it was
 	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 $(UNITS)
 	go build ./... # on all cores: the next line has one at a time, for the census
-	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -timeout 20m $(SUITES)
+	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -parallel 4 -timeout 20m $(SUITES)
 
 .PHONY: root
 root:

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func create(t *testing.T, max int64) (*Writer, *Reader) {
+func newJournal(t *testing.T, max int64) (*Writer, *Reader) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "out")
 	w, err := Create(Spec{Path: path, Max: max})
@@ -45,7 +45,7 @@ func write(t *testing.T, w *Writer, n int64) {
 }
 
 func TestOffsetsAreTheStreams(t *testing.T) {
-	w, r := create(t, 2*Chunk)
+	w, r := newJournal(t, 2*Chunk)
 	for range 1000 {
 		write(t, w, 997)
 	}
@@ -71,7 +71,7 @@ func TestOffsetsAreTheStreams(t *testing.T) {
 }
 
 func TestSpaceIsBounded(t *testing.T) {
-	w, r := create(t, Chunk)
+	w, r := newJournal(t, Chunk)
 	for range 64 {
 		write(t, w, Chunk)
 	}
@@ -85,7 +85,7 @@ func TestSpaceIsBounded(t *testing.T) {
 }
 
 func TestOneWriteLargerThanTheBound(t *testing.T) {
-	w, r := create(t, Chunk)
+	w, r := newJournal(t, Chunk)
 	write(t, w, 10*Chunk+1)
 	got := make([]byte, 20*Chunk)
 	n, at, err := r.ReadAt(got, 0)
@@ -95,7 +95,7 @@ func TestOneWriteLargerThanTheBound(t *testing.T) {
 }
 
 func TestWaitWakesUpAndStops(t *testing.T) {
-	w, r := create(t, Chunk)
+	w, r := newJournal(t, Chunk)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	done := make(chan error)
@@ -116,7 +116,7 @@ func TestWaitWakesUpAndStops(t *testing.T) {
 
 // A reader that races with a fast writer may miss bytes, but what it gets is right.
 func TestReaderNeverSeesAHole(t *testing.T) {
-	w, r := create(t, Chunk)
+	w, r := newJournal(t, Chunk)
 	const total = 400 * Chunk
 	done := make(chan struct{})
 	defer func() { <-done }()
@@ -168,9 +168,23 @@ func TestURI(t *testing.T) {
 	if got, err := ParseURI(s.URI()); err != nil || got != s {
 		t.Errorf("%s: %+v, %v; want %+v", s.URI(), got, err, s)
 	}
+	s.Block = true
+	if got, err := ParseURI(s.URI()); err != nil || got != s {
+		t.Errorf("%s: %+v, %v; want %+v", s.URI(), got, err, s)
+	}
+	if got, err := ParseInputURI(InputURI(s.Path)); err != nil || got != s.Path {
+		t.Errorf("%s: %s, %v; want %s", InputURI(s.Path), got, err, s.Path)
+	}
+	for _, uri := range []string{"", "journal:///a?max=65536", "journal:///a/../b", "journal:a", "/a", "journal://h/a"} {
+		if path, err := ParseInputURI(uri); err == nil {
+			t.Errorf("input %s: %s; want an error", uri, path)
+		}
+	}
 	for _, uri := range []string{
 		"", "file:///a?max=65536", "journal:///a", "journal://host/a?max=65536", "journal:///a?max=1",
-		"journal:///a/../b?max=65536", "journal:///a?max=65536&x=1", "journal:a?max=65536", "journal:///a?max=many",
+		"journal:///a/../b?max=65536", "journal:///a?max=65536&overflow=block", "journal:///a?max=655360&overflow=drop",
+		"journal:///a?max=655360&overflow=block&overflow=block", "journal:///a?max=65536&overflow=",
+		"journal:///a?max=65536&x=1", "journal:a?max=65536", "journal:///a?max=many",
 	} {
 		if s, err := ParseURI(uri); err == nil {
 			t.Errorf("%s: %+v; want an error", uri, s)

@@ -43,6 +43,7 @@ func importLabelled(t *testing.T, n *node.Node, labels map[string]string) {
 // TestCtrPolicy is the policy as somebody meets it who has ctr alone: annotations
 // choose it, within what the configuration says, and nothing else does.
 func TestCtrPolicy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	importForCtr(t, w.Node)
 	injected := map[string]string{"brig/block-network": "true", "brig/cidr-allowlist": internet.PublicToo + "/32", "dev.gvisor.flag.network": "host"}

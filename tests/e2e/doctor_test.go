@@ -127,6 +127,7 @@ func nothingOfDoctor(t *testing.T, n *node.Node) {
 
 // TestDoctorAfterAKill: what a killed run left, the next one removes.
 func TestDoctorAfterAKill(t *testing.T) {
+	t.Parallel()
 	n, _ := doctorWorld(t)
 	killed := n.BrigCommand(t.Context(), doctorArgs(n)...)
 	if err := killed.Start(); err != nil {
@@ -153,6 +154,7 @@ func TestDoctorAfterAKill(t *testing.T) {
 // TestDoctorElsewhere: on nodes that are set up in other ways nothing escapes either, and
 // everything is judged.
 func TestDoctorElsewhere(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name, overrides string
 		ipv6            bool
@@ -163,6 +165,7 @@ func TestDoctorElsewhere(t *testing.T) {
 		{name: "no resolver upstream, tunnels on all addresses", overrides: "[network]\ndns = [\"203.0.113.200\"]\n[tunnels]\nbind = \"0.0.0.0\"\n", notHere: 5},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			require.Net(t)
 			require.Runsc(t)
 			in := internet.New(t)
@@ -199,6 +202,7 @@ func dualStack(t *testing.T, in *internet.Internet) {
 
 // TestDoctorNeedsANode and root.
 func TestDoctorNeedsANode(t *testing.T) {
+	t.Parallel()
 	n := use(t)
 	missing := filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(missing, []byte("run_dir = \"/run/brig-nowhere\"\n"), 0o600); err != nil {
@@ -303,17 +307,23 @@ func mac(s doctor.Sandbox) string {
 // TestDoctorSeesHoles opens one hole after another and looks whether the doctor names
 // it. The node would mend itself, and may as soon as the doctor has tried everything.
 func TestDoctorSeesHoles(t *testing.T) {
-	n, in := doctorWorld(t)
-	for i, h := range holes {
-		t.Run(h.name, func(t *testing.T) {
-			h.check(t, throughHole(t, n, in, i))
+	t.Parallel()
+	const nodes = 3 // to be quicker
+	for first := range nodes {
+		t.Run("node "+itoa(first), func(t *testing.T) {
+			t.Parallel()
+			n, in := doctorWorld(t)
+			for i := first; i < len(holes); i += nodes {
+				t.Run(holes[i].name, func(t *testing.T) {
+					holes[i].check(t, throughHole(t, n, in, i))
+				})
+			}
+			if r := n.Try(t, doctorArgs(n)...); r.Code != 0 {
+				t.Errorf("after the holes: %v", r)
+			}
+			nothingOfDoctor(t, n)
 		})
 	}
-	r := n.Try(t, doctorArgs(n)...)
-	if r.Code != 0 {
-		t.Errorf("after the holes: %v", r)
-	}
-	nothingOfDoctor(t, n)
 }
 
 func (h hole) check(t *testing.T, report doctorReport) {

@@ -211,6 +211,7 @@ func await(t *testing.T, events <-chan *brigv1.Event, what string, is func(*brig
 
 // TestLivePolicy changes the policy of a sandbox under its connections.
 func TestLivePolicy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.echoServer(t)
 	id := w.Create(t, w.python)
@@ -353,6 +354,7 @@ func (w *world) tampered(t *testing.T, id string) {
 
 // TestLease: a policy for a time ends by itself, though brigd was killed.
 func TestLease(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id := w.Create(t, "--cidr-allow", "203.0.113.0/24", w.python, "--", "python3", "-c", knock, internet.Public, internet.PublicToo)
 	w.arriving(t, 20*time.Second, internet.Public)

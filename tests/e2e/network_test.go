@@ -118,6 +118,7 @@ func address(t *testing.T, n *node.Node, id string) string {
 
 // TestNetwork tries each policy against a world that has everything.
 func TestNetwork(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	sibling := w.Create(t, "--no-egress", w.python, "--", "python3", "-m", "http.server", "80")
 	neighbour := address(t, w.Node, sibling) + ":80"

@@ -21,6 +21,7 @@ import (
 
 // TestRestartOfBrigd kills brigd under sandboxes that go on, and looks at them again.
 func TestRestartOfBrigd(t *testing.T) {
+	t.Parallel()
 	n := launch(t, node.Options{})
 	server := n.Create(t, "--no-egress", "--port", "7/tcp", n.python, "--", "python3", "-c", echo)
 	writer := n.Create(t, n.busybox, "--", "sh", "-c", "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); sleep 0.02; done; sleep 1000")
@@ -94,6 +95,7 @@ func summary(t *testing.T, n *node.Node) string {
 // TestRestartOfContainerd kills containerd; brigd brings it back, and the
 // sandboxes never noticed.
 func TestRestartOfContainerd(t *testing.T) {
+	t.Parallel()
 	n := launch(t, node.Options{})
 	server := n.Create(t, "--no-egress", "--port", "7/tcp", n.python, "--", "python3", "-c", echo)
 	short := n.Create(t, n.busybox, "--", "sh", "-c", "sleep 3; exit 7")
@@ -282,6 +284,7 @@ func TestKilledInCreate(t *testing.T) {
 
 // TestBothKilled: neither brigd nor containerd is there, and both come back.
 func TestBothKilled(t *testing.T) {
+	t.Parallel()
 	n := launch(t, node.Options{})
 	id := n.Create(t, "--no-egress", "--port", "7/tcp", n.python, "--", "python3", "-c", echo)
 	addr := tunnels(t, n.Node, id)[0].addr()

@@ -101,6 +101,9 @@ func specFile(t *testing.T, s *specs.Spec) string {
 func TestRefusedSpecs(t *testing.T) {
 	f := useCtr(t)
 	rootfs := rootfsFolder(t)
+	if r := specRun(t, f.Node, rootfs, "accepted", func(*specs.Spec) {}, "true"); r.Code != 0 {
+		t.Fatalf("unedited: %s", r)
+	}
 	before := holdings(t, f)
 	for i, c := range []struct {
 		want string

@@ -44,6 +44,21 @@ func TestTries(t *testing.T) {
 			_, _ = echo.WriteTo(buffer[:n], from)
 		}
 	}()
+	stray, err := net.ListenPacket("udp4", "127.0.0.1:0") // somebody else answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stray.Close()
+	other, err := net.ListenPacket("udp4", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	go func() {
+		if _, from, err := stray.ReadFrom(make([]byte, 64)); err == nil {
+			_, _ = other.WriteTo([]byte("x"), from)
+		}
+	}()
 	mute, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +79,7 @@ func TestTries(t *testing.T) {
 		{ID: 5, Kind: UDP, To: nobody, Payload: []byte("x")},
 		{ID: 6, Kind: "sorcery", To: nobody},
 		{ID: 7, Kind: UDP, To: "nowhere"},
+		{ID: 8, Kind: UDP, To: stray.LocalAddr().String(), Payload: []byte("x")},
 	}}, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +89,7 @@ func TestTries(t *testing.T) {
 	}
 	want := []Outcome{
 		{1, Connected}, {2, "connection refused"}, {3, Answered}, {4, Sent}, {5, Sent},
-		{6, `no such try: "sorcery"`}, {7, "not an ip:port"},
+		{6, `no such try: "sorcery"`}, {7, "not an ip:port"}, {8, Sent},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -44,7 +44,10 @@ func (t Try) datagram(patience time.Duration) (answered bool, err error) {
 	if err := unix.Sendto(fd, t.Payload, 0, sockaddr(to)); err != nil {
 		return false, err
 	}
-	return wait(fd, patience)
+	if t.Kind == Join {
+		return wait(fd, anybody, patience)
+	}
+	return wait(fd, to.Addr(), patience)
 }
 
 // prepare sets what the try asks for. Options are the sandbox's own business: one that
@@ -85,11 +88,15 @@ func (t Try) ping(patience time.Duration) (answered bool, err error) {
 	if err := unix.Sendto(fd, echo, 0, sockaddr(to)); err != nil {
 		return false, err
 	}
-	return wait(fd, patience)
+	return wait(fd, to.Addr(), patience)
 }
 
-// wait for one datagram.
-func wait(fd int, patience time.Duration) (answered bool, err error) {
+// anybody may answer what went to many.
+var anybody netip.Addr
+
+// wait for one datagram of whoever was sent one: what comes from elsewhere was meant for
+// the try that had the same port before.
+func wait(fd int, of netip.Addr, patience time.Duration) (answered bool, err error) {
 	for end := time.Now().Add(patience); ; {
 		left := time.Until(end)
 		if left <= 0 {
@@ -101,10 +108,23 @@ func wait(fd int, patience time.Duration) (answered bool, err error) {
 		case err != nil || n == 0:
 			return false, err
 		default:
-			_, _, err = unix.Recvfrom(fd, make([]byte, 2048), unix.MSG_DONTWAIT)
-			return err == nil, err
+			_, from, err := unix.Recvfrom(fd, make([]byte, 2048), unix.MSG_DONTWAIT)
+			if err != nil || of == anybody || of.IsUnspecified() || sender(from) == of.Unmap() {
+				return err == nil, err
+			}
 		}
 	}
+}
+
+// sender of a datagram; the zero address if it has none.
+func sender(from unix.Sockaddr) netip.Addr {
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(from.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(from.Addr).Unmap()
+	}
+	return netip.Addr{}
 }
 
 // raw sends a whole IP packet.
