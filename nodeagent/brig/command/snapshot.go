@@ -17,8 +17,8 @@ func (a *app) snapshotCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "snapshot SANDBOX NAME[:TAG]",
 		Short: "Make an image of a running sandbox's files",
-		Long: "Make an image of a running sandbox's root filesystem and print its name. Memory, mounts and /tmp,\n" +
-			"which is a filesystem of its own, are left out. Programs stand still while the files are read.\n\n" +
+		Long: "Make an image of a running sandbox's root filesystem and print its name. Memory and mounts,\n" +
+			"/run and /dev/shm too, are left out. Programs stand still while the files are read.\n\n" +
 			"The image is yours alone; make sandboxes of it by NAME[:TAG] or by the name that is printed.",
 		Example:           "  brig snapshot web web-ready && brig create web-ready",
 		Args:              positional(2, 2),
