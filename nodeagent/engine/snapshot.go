@@ -132,8 +132,8 @@ func (e *Engine) DropUnfinished(ctx context.Context) error {
 	errs := []error{native(err)}
 	for _, l := range all {
 		if strings.HasPrefix(l.ID, snapshotLease) {
-			errs = append(errs, gone(e.client.LeasesService().Delete(ctx, l)),
-				gone(e.client.ContentStore().Abort(ctx, l.ID)))
+			errs = append(errs, gone(e.client.ContentStore().Abort(ctx, l.ID)),
+				gone(e.client.LeasesService().Delete(ctx, l, leases.SynchronousDelete)))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

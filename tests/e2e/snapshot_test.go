@@ -10,7 +10,7 @@ import (
 const changes = `set -e
 echo new >/new; chmod 4751 /new; chown 5:6 /new; touch -d 2001-02-03 /new
 rm /bin/vi
-rm -r /home; mkdir /home; echo over >/home/file
+rm -r /srv; mkdir /srv; echo over >/srv/file
 mkdir -p /a/b/c; echo one >/a/b/one; ln /a/b/one /a/two; ln -s ../../etc /a/link; mkfifo /a/fifo
 mv /usr /moved
 echo more >>/etc/passwd
@@ -24,7 +24,7 @@ echo not kept >/run/file; echo not kept >/dev/shm/file`
 const listing = `cd /; find . -xdev \( -path ./.brig -o -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path './etc/host*' -o -path ./etc/resolv.conf \) -prune -o ! -type d -exec stat -c '%N %A %u:%g %s %h' {} +  | sort
 find . -xdev -type d ! -path './proc*' ! -path './sys*' ! -path './dev*' ! -path ./.brig ! -path . -exec stat -c '%n %A %u:%g' {} + | sort
 stat -c %Y /new
-md5sum /new /large /sparse /home/file /a/two /etc/passwd`
+md5sum /new /large /sparse /srv/file /a/two /etc/passwd`
 
 // TestSnapshot: an image has every file as the sandbox has it, of a sandbox whose memory
 // does not hold the largest of them; and a snapshot of a snapshot, too.
@@ -60,11 +60,11 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("it has %q", got)
 	}
 	n.Brig(t, "exec", clone, "--", "sh", "-c", "rm -r /a /large; echo second >/second")
-	want = n.Brig(t, "exec", clone, "--", "sh", "-c", strings.Replace(listing, " /large /sparse /home/file /a/two", "", 1))
+	want = n.Brig(t, "exec", clone, "--", "sh", "-c", strings.Replace(listing, " /large /sparse /srv/file /a/two", "", 1))
 	n.Brig(t, "snapshot", clone, "e2e-files:2")
 	n.Brig(t, "image", "rm", "e2e-files:1") // what others are made from goes on
 	second := n.Create(t, name[:len(name)-1]+"2")
-	if got := n.Brig(t, "exec", second, "--", "sh", "-c", strings.Replace(listing, " /large /sparse /home/file /a/two", "", 1)); got != want {
+	if got := n.Brig(t, "exec", second, "--", "sh", "-c", strings.Replace(listing, " /large /sparse /srv/file /a/two", "", 1)); got != want {
 		t.Errorf("files of a snapshot of a snapshot: %s", difference(want, got))
 	}
 	n.Brig(t, "rm", "--force", id, clone, second)
