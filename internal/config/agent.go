@@ -17,11 +17,11 @@ func (s Sandboxes) validate() error {
 	if s.Timeout <= 0 || s.MaxTimeout < s.Timeout {
 		bad("sandboxes.timeout must be positive and at most max_timeout")
 	}
-	if s.JournalBytes < 1<<16 {
-		bad("sandboxes.journal_bytes %d: at least 65536", s.JournalBytes)
+	if s.JournalBytes < 1<<17 {
+		bad("sandboxes.journal_bytes %d: at least 131072", s.JournalBytes)
 	}
-	if s.ExecJournalBytes < 1<<16 {
-		bad("sandboxes.exec_journal_bytes %d: at least 65536", s.ExecJournalBytes)
+	if s.ExecJournalBytes < 1<<17 {
+		bad("sandboxes.exec_journal_bytes %d: at least 131072", s.ExecJournalBytes)
 	}
 	if s.CPU < 0 || s.CPU != 0 && s.CPU < 0.01 {
 		bad("sandboxes.cpu %v: want 0, for no limit, or at least 0.01", s.CPU)
@@ -36,32 +36,6 @@ func (s Sandboxes) validate() error {
 		bad("sandboxes.disk_mib %d: want 0, for no limit, or at least 16", s.DiskMiB)
 	}
 	return errors.Join(errs...)
-}
-
-func (t Tunnels) validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if _, err := netip.ParseAddr(t.Bind); err != nil {
-		bad("tunnels.bind %q: want an address", t.Bind)
-	}
-	if t.Advertise == "" {
-		bad("tunnels.advertise: empty")
-	}
-	if (t.Certificate == "") != (t.Key == "") {
-		bad("tunnels.certificate and tunnels.key belong together: give both or none")
-	}
-	if t.Certificate != "" && t.ACME.Directory != "" {
-		bad("tunnels.certificate and tunnels.acme exclude each other: choose where certificates come from")
-	}
-	if t.ACME.Directory != "" {
-		if u, err := url.Parse(t.ACME.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
-			bad("tunnels.acme.directory %q: want an https URL", t.ACME.Directory)
-		}
-	}
-	if (t.Domain == "") != (t.SharedPort == 0) {
-		bad("tunnels.domain and tunnels.shared_port belong together: give both or none")
-	}
-	return errors.Join(append(errs, absolute("tunnels.certificate", t.Certificate), absolute("tunnels.key", t.Key), absolute("tunnels.acme.root", t.ACME.Root))...)
 }
 
 func (r Remote) validate() error {

@@ -139,9 +139,23 @@ type Tunnels struct {
 	// ACME gets the certificates instead; off unless Directory is set.
 	ACME ACME `toml:"acme"`
 	// Domain, if set, gives every TLS tunnel a host name of its own below it, led by the
-	// name that the client shows (SNI) through one port, SharedPort.
-	Domain     string `toml:"domain"`
-	SharedPort uint16 `toml:"shared_port"`
+	// name that the client shows (SNI) through one port, SharedPort. There ACME
+	// authorities are answered, too.
+	Domain     string       `toml:"domain"`
+	SharedPort uint16       `toml:"shared_port"`
+	Limits     TunnelLimits `toml:"limits"`
+}
+
+// TunnelLimits are how many connections may be open at once; at least 1 each.
+type TunnelLimits struct {
+	// Connections of all tunnels. It is lowered to a quarter of the files that brigd may
+	// have open.
+	Connections uint32 `toml:"connections"`
+	// PerSandbox through all of its tunnels.
+	PerSandbox uint32 `toml:"per_sandbox"`
+	PerTunnel  uint32 `toml:"per_tunnel"`
+	// PerSource through one tunnel: an IPv4 address or an IPv6 /64.
+	PerSource uint32 `toml:"per_source"`
 }
 
 // ACME is where certificates of tunnels come from.
@@ -261,7 +275,10 @@ func Defaults() Config {
 			IPv6:      "auto",
 			Limits:    NetworkLimits{Connections: 8192, NewConnections: 1000},
 		},
-		Tunnels: Tunnels{Bind: "127.0.0.1", Advertise: "127.0.0.1"},
+		Tunnels: Tunnels{
+			Bind: "127.0.0.1", Advertise: "127.0.0.1",
+			Limits: TunnelLimits{Connections: 16384, PerSandbox: 2048, PerTunnel: 1024, PerSource: 512},
+		},
 		Sandboxes: Sandboxes{
 			Timeout:      Duration(5 * time.Minute),
 			MaxTimeout:   Duration(24 * time.Hour),

@@ -67,7 +67,7 @@ func TestBlockLosesNothing(t *testing.T) {
 	for _, max := range []int64{2 * Chunk, 3*Chunk + 17, 16 * Chunk} {
 		for _, piece := range []int64{8191, Chunk, 5*Chunk + 3} {
 			w, r := newBlocking(t, max)
-			const total = 200*Chunk + 1
+			const total = 60*Chunk + 1
 			done := inBackground(w, total, piece)
 			follow(t, r, w.spec, 0, total)
 			if err := <-done; err != nil {

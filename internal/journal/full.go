@@ -23,13 +23,14 @@ func (w *Writer) room(want int64) (int64, error) {
 	}
 }
 
-// awaitRelease returns when the journal may be less than full.
+// awaitRelease returns when the journal may be less than full. A disk that does not tell
+// is asked again: nothing is lost for that.
 func (w *Writer) awaitRelease(bound int64) error {
 	wake, disarm := w.user.arm(w.file)
 	defer disarm()
 	start, err := startOf(w.file, w.start)
 	if err != nil {
-		return fmt.Errorf("find the oldest byte of journal %s: %w", w.file.Name(), err)
+		return w.pause(retry)
 	}
 	if w.start = start; w.size-start < bound {
 		return nil

@@ -96,7 +96,7 @@ func (i *Input) try(offset int64, p []byte, eof bool) (size int64, full bool, er
 		if size-start >= Window {
 			return size, true, nil
 		}
-		n, err := i.file.WriteAt(p[size-offset:], size)
+		n, err := writeAt(i.file, p[size-offset:], size)
 		size += int64(n)
 		if err != nil {
 			return size, false, fmt.Errorf("append to input: %w", err)

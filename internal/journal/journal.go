@@ -73,6 +73,22 @@ func punch(f *os.File, start, end int64) error {
 	})
 }
 
+// writeAt tells, unlike os.File's, what a write that failed in its midst has written.
+func writeAt(f *os.File, p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		var wrote int
+		err := control(f, func(fd int) (err error) { wrote, err = unix.Pwrite(fd, p[n:], off+int64(n)); return err })
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return n, err
+		}
+		n += wrote
+	}
+	return n, nil
+}
+
 // chunks rounds down to what a hole may end at.
 func chunks(offset int64) int64 { return offset / Chunk * Chunk }
 
@@ -85,7 +101,7 @@ func control(f *os.File, fn func(fd int) error) error {
 	}
 	var errFn error
 	if err := conn.Control(func(fd uintptr) { errFn = fn(int(fd)) }); err != nil {
-		return err
+		return os.ErrClosed // Control says it in words of its own, and nothing else
 	}
 	return errFn
 }

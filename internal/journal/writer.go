@@ -55,7 +55,8 @@ func create(path string, flag int) (fd uintptr, err error) {
 // releases, and while the disk takes nothing, for space. Else it drops the oldest bytes
 // that exceed the bound, or that a full disk has no space for, and if there are none, p:
 // the stream's offset counts all the same, so a Reader sees a jump. It returns os.ErrClosed
-// if Close comes first, with what of p is in the journal.
+// if Close comes first, with what of p is in the journal; another error only without Block,
+// when all of p is written and no hole could be made.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		room, err := w.room(int64(len(p) - n))
@@ -76,7 +77,7 @@ func (w *Writer) append(p []byte) (n int, err error) {
 	if w.lost {
 		return w.lose(p)
 	}
-	n, err = w.file.WriteAt(p, w.size)
+	n, err = writeAt(w.file, p, w.size)
 	w.size += int64(n)
 	switch {
 	case err == nil:

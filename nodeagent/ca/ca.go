@@ -1,7 +1,8 @@
-// Package ca is the node's own certificate authority: it signs a leaf for every
-// tunnel that ends TLS in brigd, so that TLS works on a node without any name in the
-// public DNS and without the internet. Its certificate may sign for the advertised
-// host alone (a name constraint), so whoever trusts it trusts it for nothing else.
+// Package ca is the node's own certificate authority: it signs a leaf for every host
+// name of tunnels that end TLS in brigd, so that TLS works on a node without any name in
+// the public DNS and without the internet. Its certificate may sign for the node's hosts
+// alone, which are the advertised one and the names below the domain of the tunnels (name
+// constraints), so whoever trusts it trusts it for nothing else.
 //
 // The key is readable by root alone and never leaves the node's state directory;
 // the certificate is readable by everybody.
@@ -32,23 +33,22 @@ const (
 
 // CA of a node.
 type CA struct {
-	host string
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// Open loads the CA in dir, or makes one for host if there is none or the one there
-// may not sign for host any more.
-func Open(dir, host string) (*CA, error) {
-	c, err := load(dir, host)
-	if err == nil && c.valid() {
+// Open loads the CA in dir, or makes one for the hosts, and what is below them, if there
+// is none or the one there may not sign for all of them, or not much longer.
+func Open(dir string, hosts ...string) (*CA, error) {
+	c, err := load(dir)
+	if err == nil && c.validFor(hosts) {
 		return c, nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	return create(dir, host)
+	return create(dir, hosts)
 }
 
 // Path is where the certificate lies.
@@ -62,17 +62,21 @@ func (c *CA) PEM() []byte {
 func certPath(dir string) string { return filepath.Join(dir, "ca.pem") }
 func keyPath(dir string) string  { return filepath.Join(dir, "ca.key") }
 
-func (c *CA) valid() bool {
-	_, err := c.Leaf()
-	return err == nil && time.Until(c.cert.NotAfter) > leafLife
+func (c *CA) validFor(hosts []string) bool {
+	for _, host := range hosts {
+		if _, err := c.Leaf(host); err != nil {
+			return false
+		}
+	}
+	return time.Until(c.cert.NotAfter) > leafLife
 }
 
-func create(dir, host string) (*CA, error) {
+func create(dir string, hosts []string) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the CA's key: %w", err)
 	}
-	template := authority(host)
+	template := authority(hosts)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the CA's certificate: %w", err)
@@ -81,14 +85,14 @@ func create(dir, host string) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the CA's certificate: %w", err)
 	}
-	c := &CA{host: host, dir: dir, cert: cert, key: key}
+	c := &CA{dir: dir, cert: cert, key: key}
 	return c, c.save()
 }
 
-func authority(host string) *x509.Certificate {
+func authority(hosts []string) *x509.Certificate {
 	t := &x509.Certificate{
 		SerialNumber:                serial(),
-		Subject:                     pkix.Name{CommonName: "brig tunnels of " + host},
+		Subject:                     pkix.Name{CommonName: "brig tunnels of " + hosts[0]},
 		NotBefore:                   time.Now().Add(-backdate),
 		NotAfter:                    time.Now().Add(authorityLife),
 		IsCA:                        true,
@@ -97,12 +101,18 @@ func authority(host string) *x509.Certificate {
 		KeyUsage:                    x509.KeyUsageCertSign,
 		PermittedDNSDomainsCritical: true,
 	}
-	// Excluding the other kind of name keeps it from being unconstrained.
-	if addr, err := netip.ParseAddr(host); err == nil {
-		t.PermittedIPRanges = []*net.IPNet{{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())}}
+	for _, host := range hosts {
+		if addr, err := netip.ParseAddr(host); err == nil {
+			t.PermittedIPRanges = append(t.PermittedIPRanges, &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())})
+		} else {
+			t.PermittedDNSDomains = append(t.PermittedDNSDomains, host)
+		}
+	}
+	// A kind of name of which nothing is permitted would be unconstrained.
+	if t.PermittedDNSDomains == nil {
 		t.ExcludedDNSDomains = []string{""}
-	} else {
-		t.PermittedDNSDomains = []string{host}
+	}
+	if t.PermittedIPRanges == nil {
 		t.ExcludedIPRanges = []*net.IPNet{everything(32), everything(128)}
 	}
 	return t

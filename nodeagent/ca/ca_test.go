@@ -2,7 +2,6 @@ package ca
 
 import (
 	"bytes"
-	"crypto/x509"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,9 +9,9 @@ import (
 	"testing"
 )
 
-func open(t *testing.T, dir, host string) *CA {
+func open(t *testing.T, dir string, hosts ...string) *CA {
 	t.Helper()
-	c, err := Open(dir, host)
+	c, err := Open(dir, hosts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +44,7 @@ func TestWhatALeafIsGoodFor(t *testing.T) {
 		"node.example": {"example", "other.example", "127.0.0.1"},
 	} {
 		c := open(t, filepath.Join(t.TempDir(), "ca"), host)
-		leaf, err := c.Leaf()
+		leaf, err := c.Leaf(host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +56,7 @@ func TestWhatALeafIsGoodFor(t *testing.T) {
 				t.Errorf("the leaf of %s is good for %s", host, name)
 			}
 		}
-		if other, err := c.Leaf(); err != nil || other.Leaf.SerialNumber.Cmp(leaf.Leaf.SerialNumber) == 0 {
+		if other, err := c.Leaf(host); err != nil || other.Leaf.SerialNumber.Cmp(leaf.Leaf.SerialNumber) == 0 {
 			t.Errorf("two leaves are one: %v", err)
 		}
 	}
@@ -67,16 +66,37 @@ func TestWhatALeafIsGoodFor(t *testing.T) {
 // it would.
 func TestTheNameConstraintHolds(t *testing.T) {
 	c := open(t, filepath.Join(t.TempDir(), "ca"), "127.0.0.1")
-	roots := x509.NewCertPool()
-	roots.AddCert(c.cert)
 	for _, host := range []string{"example.com", "192.0.2.1"} {
-		thief := &CA{host: host, cert: c.cert, key: c.key}
-		if _, err := thief.Leaf(); err == nil || !strings.Contains(err.Error(), "may not sign for "+host) {
+		if _, err := c.Leaf(host); err == nil || !strings.Contains(err.Error(), "may not sign for "+host) {
 			t.Errorf("%s: error %v", host, err)
 		}
 	}
 	if ips := c.cert.PermittedIPRanges; len(ips) != 1 || !ips[0].IP.Equal(net.IPv4(127, 0, 0, 1)) {
 		t.Errorf("permitted ranges %v", ips)
+	}
+}
+
+// TestDomain: names below a second host are the CA's to sign for, too, and a CA that may
+// not is made anew.
+func TestDomain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	before := open(t, dir, "127.0.0.1")
+	c := open(t, dir, "127.0.0.1", "boxes.example")
+	if bytes.Equal(before.PEM(), c.PEM()) {
+		t.Error("a CA that may not sign below the domain was kept")
+	}
+	if again := open(t, dir, "127.0.0.1", "boxes.example"); !bytes.Equal(again.PEM(), c.PEM()) {
+		t.Error("opened again, it is another one")
+	}
+	for host, may := range map[string]bool{
+		"127.0.0.1": true, "8080-sb-a.boxes.example": true, "boxes.example": true,
+		"127.0.0.2": false, "boxes.example.net": false, "otherboxes.example": false, "example": false,
+	} {
+		if leaf, err := c.Leaf(host); (err == nil) != may {
+			t.Errorf("%s: %v, want that the CA may: %v", host, err, may)
+		} else if may && leaf.Leaf.VerifyHostname(host) != nil {
+			t.Errorf("the leaf is not good for %s", host)
+		}
 	}
 }
 

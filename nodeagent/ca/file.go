@@ -47,7 +47,7 @@ func replace(path string, data []byte, mode os.FileMode) error {
 	return nil
 }
 
-func load(dir, host string) (*CA, error) {
+func load(dir string) (*CA, error) {
 	certDER, err := block(certPath(dir), "CERTIFICATE")
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func load(dir, host string) (*CA, error) {
 		// A crash between the two files of a renewal leaves this; make both anew.
 		return nil, fmt.Errorf("%s and %s do not belong together: %w", keyPath(dir), certPath(dir), os.ErrNotExist)
 	}
-	return &CA{host: host, dir: dir, cert: cert, key: signer}, nil
+	return &CA{dir: dir, cert: cert, key: signer}, nil
 }
 
 func block(path, kind string) ([]byte, error) {

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// leafLife is short beside the CA's: a leaf lives as long as its listener, and a
-// listener that lives longer asks for another.
+// leafLife is short beside the CA's: whoever serves longer asks for another.
 const leafLife = 30 * 24 * time.Hour
 
-// Leaf signs a fresh certificate for the advertised host. Every listener has its
-// own: with a shared one browsers would coalesce connections to two sandboxes.
-func (c *CA) Leaf() (*tls.Certificate, error) {
+// Leaf signs a fresh certificate for a host, a name or an address, and for no other: with
+// one for several names browsers would coalesce connections to two sandboxes. A host that
+// the CA may not sign for is an error.
+func (c *CA) Leaf(host string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a leaf's key: %w", err)
@@ -35,10 +35,10 @@ func (c *CA) Leaf() (*tls.Certificate, error) {
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	if addr, err := netip.ParseAddr(c.host); err == nil {
+	if addr, err := netip.ParseAddr(host); err == nil {
 		template.IPAddresses = []net.IP{addr.AsSlice()}
 	} else {
-		template.DNSNames = []string{c.host}
+		template.DNSNames = []string{host}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, c.cert, key.Public(), c.key)
 	if err != nil {
@@ -50,8 +50,8 @@ func (c *CA) Leaf() (*tls.Certificate, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(c.cert)
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: c.host}); err != nil {
-		return nil, fmt.Errorf("the CA may not sign for %s: %w", c.host, err)
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); err != nil {
+		return nil, fmt.Errorf("the CA may not sign for %s: %w", host, err)
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }

@@ -97,7 +97,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if err := transit.Ensure(ctx, cfg); err != nil {
 		return fmt.Errorf("bring the node's network in order: %w", err)
 	}
-	if d.ca, err = ca.Open(filepath.Join(cfg.StateDir, "ca"), cfg.Tunnels.Advertise); err != nil {
+	if d.ca, err = ca.Open(filepath.Join(cfg.StateDir, "ca"), hostsOf(cfg.Tunnels)...); err != nil {
 		return err
 	}
 	return d.openManager(ctx)
@@ -139,8 +139,12 @@ func (d *daemon) openManager(ctx context.Context) error {
 	living, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	d.watch()
+	tunnels, err := d.openTunnels(living)
+	if err != nil {
+		return err
+	}
 	d.manager, err = sandboxes.New(living, sandboxes.Parts{
-		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, CA: d.ca, Boot: boot,
+		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, Tunnels: tunnels, Boot: boot,
 		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota,
 		Changed: d.names.Recheck, Log: d.Log,
 	})

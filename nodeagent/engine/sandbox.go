@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/image-spec/identity"
 
+	"brig/internal/journal"
 	"brig/internal/sandbox"
 )
 
@@ -82,7 +83,14 @@ func onSnapshot(id, image string) containerd.NewContainerOpts {
 // streams hands the shim the journals by name; nobody copies.
 func streams(s Sandbox) cio.Creator {
 	return func(string) (cio.IO, error) {
-		return named{cio.Config{Stdout: s.Stdout.URI(), Stderr: s.Stderr.URI()}}, nil
+		c := cio.Config{Terminal: s.TTY, Stdout: s.Stdout.URI()}
+		if !s.TTY {
+			c.Stderr = s.Stderr.URI()
+		}
+		if s.Stdin != "" {
+			c.Stdin = journal.InputURI(s.Stdin)
+		}
+		return named{c}, nil
 	}
 }
 

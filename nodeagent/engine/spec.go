@@ -35,8 +35,12 @@ type Sandbox struct {
 	Netns       string // path; empty: the runtime gives it none
 	Files       string // folder with hosts, hostname and resolv.conf
 	Idle        string // the binary that idles, on the host
+	Stdin       string // path of the journal that stdin is read from; empty: it is empty
 	Stdout      journal.Spec
-	Stderr      journal.Spec
+	Stderr      journal.Spec // not used with TTY
+	TTY         bool
+	Columns     uint16 // of the terminal at its start; 0: the runtime's
+	Rows        uint16
 }
 
 // options are the edits of containerd's default spec that make s of it. The image
@@ -44,6 +48,7 @@ type Sandbox struct {
 func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 	opts := []oci.SpecOpts{
 		imageConfig(image),
+		terminal(s),
 		oci.WithEnv(environment(s.Env)),
 		oci.WithHostname(s.Hostname),
 		oci.WithCgroup(path.Join(e.cgroup, s.ID)),
@@ -63,6 +68,17 @@ func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 		opts = append(opts, oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: s.Netns}))
 	}
 	return opts
+}
+
+// terminal comes before the environment, which may name another one.
+func terminal(s Sandbox) oci.SpecOpts {
+	if !s.TTY {
+		return func(context.Context, oci.Client, *containers.Container, *oci.Spec) error { return nil }
+	}
+	if s.Columns == 0 || s.Rows == 0 {
+		return oci.WithTTY
+	}
+	return oci.Compose(oci.WithTTY, oci.WithTTYSize(int(s.Columns), int(s.Rows)))
 }
 
 func environment(env map[string]string) []string {

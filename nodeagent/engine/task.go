@@ -48,3 +48,14 @@ func (e *Engine) Kill(ctx context.Context, id string, signal syscall.Signal) err
 	}
 	return nil
 }
+
+// Resize tells the sandbox's program the size of its terminal.
+func (e *Engine) Resize(ctx context.Context, id string, columns, rows uint16) error {
+	_, err := e.client.TaskService().ResizePty(e.in(ctx), &tasks.ResizePtyRequest{
+		ContainerID: id, Width: uint32(columns), Height: uint32(rows),
+	})
+	if err != nil {
+		return fmt.Errorf("resize the terminal of %s: %w", id, native(err))
+	}
+	return nil
+}

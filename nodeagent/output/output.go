@@ -1,5 +1,5 @@
-// Package output reads back what a sandbox's program has written: its two journals,
-// from any offset, while it runs and after.
+// Package output reads back what a program has written: its journals, from any offset,
+// while it runs and after.
 package output
 
 import (
@@ -8,33 +8,35 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"brig/internal/journal"
 )
 
-// chunk is the most that is sent at once.
-const chunk = 64 << 10
+// chunk is the most that is sent at once: large enough that the cost of a message does not
+// show, small against what is kept for a reader that comes again.
+const chunk = 256 << 10
 
-// Piece of a stream. A jump of Offset means that older bytes were dropped.
+// Stream is one journal, from an offset on.
+type Stream struct {
+	Name    string // of its pieces
+	Journal journal.Spec
+	Offset  int64
+}
+
+// Piece of a stream. A jump of Offset means that older bytes were dropped; at the end of
+// what is there such a piece may be empty.
 type Piece struct {
-	Stream string // the journal's file name
+	Stream string
 	Offset int64
 	Data   []byte
 }
 
-// Request says what to read.
-type Request struct {
-	Dir     string
-	Offsets map[string]int64 // by journal
-	// Ended is closed once no byte will follow; nil: what is there now is all.
-	Ended <-chan struct{}
-}
-
-// Send reads the journals and hands every piece to send, one at a time, until all
-// was sent or ctx ends.
-func Send(ctx context.Context, r Request, send func(Piece) error) error {
+// Send reads journals and hands every piece to send, one at a time, until all was sent or
+// ctx ends. What was sent of a journal that blocks is released. A journal that is not
+// there has no bytes. Once ended is closed no byte will follow; nil: what is there now is
+// all.
+func Send(ctx context.Context, streams []Stream, ended <-chan struct{}, send func(Piece) error) error {
 	var mu sync.Mutex // one piece at a time
 	serial := func(p Piece) error {
 		mu.Lock()
@@ -44,10 +46,10 @@ func Send(ctx context.Context, r Request, send func(Piece) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	errs := make([]error, 0, len(r.Offsets))
-	for name, offset := range r.Offsets {
+	errs := make([]error, 0, len(streams))
+	for _, s := range streams {
 		wg.Go(func() {
-			if err := follow(ctx, r, name, offset, serial); err != nil {
+			if err := follow(ctx, s, ended, serial); err != nil {
 				cancel(err)
 				mu.Lock()
 				errs = append(errs, err)
@@ -62,8 +64,8 @@ func Send(ctx context.Context, r Request, send func(Piece) error) error {
 	return nil
 }
 
-func follow(ctx context.Context, r Request, name string, offset int64, send func(Piece) error) error {
-	j, err := journal.Open(filepath.Join(r.Dir, name))
+func follow(ctx context.Context, s Stream, ended <-chan struct{}, send func(Piece) error) error {
+	j, err := journal.Open(s.Journal.Path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it never came to write anything
 	}
@@ -71,59 +73,53 @@ func follow(ctx context.Context, r Request, name string, offset int64, send func
 		return err
 	}
 	defer j.Close()
+	growing, cancel := context.WithCancel(ctx) // until no more will come
+	defer cancel()
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-growing.Done():
+		}
+	}()
+	buf := make([]byte, chunk)
 	for {
 		// Looked at before reading: what was written before the end is then read.
-		last := r.Ended == nil || isClosed(r.Ended)
-		if offset, err = drain(ctx, j, name, offset, send); err != nil {
+		last := ended == nil || isClosed(ended)
+		if err = s.drain(ctx, j, buf, send); err != nil {
 			return err
 		}
 		if last {
 			return nil
 		}
-		if err := await(ctx, j, offset, r.Ended); err != nil {
+		if err := j.Wait(growing, s.Offset); growing.Err() == nil && err != nil {
 			return err
 		}
 	}
 }
 
 // drain sends what there is.
-func drain(ctx context.Context, j *journal.Reader, name string, offset int64, send func(Piece) error) (int64, error) {
-	buf := make([]byte, chunk)
+func (s *Stream) drain(ctx context.Context, j *journal.Reader, buf []byte, send func(Piece) error) error {
 	for ctx.Err() == nil {
-		n, at, err := j.ReadAt(buf, offset)
-		if errors.Is(err, io.EOF) {
-			return offset, nil
+		n, at, err := j.ReadAt(buf, s.Offset)
+		if errors.Is(err, io.EOF) && at == s.Offset {
+			return nil
 		}
-		if err != nil {
-			return offset, err
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
 		}
-		if err := send(Piece{Stream: name, Offset: at, Data: buf[:n]}); err != nil {
-			return offset, fmt.Errorf("send output: %w", err)
+		if err := send(Piece{Stream: s.Name, Offset: at, Data: buf[:n]}); err != nil {
+			return fmt.Errorf("send output: %w", err)
 		}
-		offset = at + int64(n)
+		s.Offset = at + int64(n)
+		if !s.Journal.Block {
+			continue
+		}
+		if err := j.Release(s.Journal.Read(s.Offset)); err != nil {
+			return err
+		}
 	}
-	return offset, context.Cause(ctx)
-}
-
-// await returns when there is more, or no more will come.
-func await(ctx context.Context, j *journal.Reader, offset int64, ended <-chan struct{}) error {
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-ended:
-			cancel()
-		case <-waiting.Done():
-		}
-	}()
-	err := j.Wait(waiting, offset)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return context.Cause(ctx)
 }
 
 func isClosed(c <-chan struct{}) bool {

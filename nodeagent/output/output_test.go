@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,10 +32,18 @@ func write(t *testing.T, w *journal.Writer, s string) {
 	}
 }
 
-func collect(t *testing.T, r Request) []string {
+// streams of a folder's journals, from offsets on.
+func streams(dir string, offsets map[string]int64) (list []Stream) {
+	for name, offset := range offsets {
+		list = append(list, Stream{Name: name, Journal: journal.Spec{Path: filepath.Join(dir, name), Max: journal.Chunk}, Offset: offset})
+	}
+	return list
+}
+
+func collect(t *testing.T, list []Stream) []string {
 	t.Helper()
 	var got []string
-	if err := Send(t.Context(), r, func(p Piece) error {
+	if err := Send(t.Context(), list, nil, func(p Piece) error {
 		got = append(got, fmt.Sprintf("%s %d %s", p.Stream, p.Offset, p.Data))
 		return nil
 	}); err != nil {
@@ -47,7 +57,7 @@ func TestWhatIsThere(t *testing.T) {
 	dir := t.TempDir()
 	write(t, create(t, dir, "stdout", journal.Chunk), "abc")
 	write(t, create(t, dir, "stderr", journal.Chunk), "xyz")
-	got := collect(t, Request{Dir: dir, Offsets: map[string]int64{"stdout": 1, "stderr": 3, "none": 0}})
+	got := collect(t, streams(dir, map[string]int64{"stdout": 1, "stderr": 3, "none": 0}))
 	if diff := cmp.Diff([]string{"stdout 1 bc"}, got); diff != "" {
 		t.Errorf("pieces (-want +got):\n%s", diff)
 	}
@@ -61,7 +71,7 @@ func TestFollow(t *testing.T) {
 	seen := make(chan string)
 	done := make(chan error)
 	go func() {
-		done <- Send(t.Context(), Request{Dir: dir, Offsets: map[string]int64{"stdout": 0}, Ended: ended}, func(p Piece) error {
+		done <- Send(t.Context(), streams(dir, map[string]int64{"stdout": 0}), ended, func(p Piece) error {
 			seen <- fmt.Sprintf("%d %s", p.Offset, p.Data)
 			return nil
 		})
@@ -90,7 +100,7 @@ func TestDroppedBytesShowAsAJump(t *testing.T) {
 		write(t, w, string(make([]byte, journal.Chunk)))
 	}
 	var first int64 = -1
-	err := Send(t.Context(), Request{Dir: dir, Offsets: map[string]int64{"stdout": 0}}, func(p Piece) error {
+	err := Send(t.Context(), streams(dir, map[string]int64{"stdout": 0}), nil, func(p Piece) error {
 		if first < 0 {
 			first = p.Offset
 		}
@@ -105,14 +115,75 @@ func TestReaderGoes(t *testing.T) {
 	dir := t.TempDir()
 	write(t, create(t, dir, "stdout", journal.Chunk), "a")
 	create(t, dir, "stderr", journal.Chunk)
-	r := Request{Dir: dir, Offsets: map[string]int64{"stdout": 0, "stderr": 0}, Ended: make(chan struct{})}
+	r := streams(dir, map[string]int64{"stdout": 0, "stderr": 0})
 	gone := errors.New("the client has gone")
-	if err := Send(t.Context(), r, func(Piece) error { return gone }); !errors.Is(err, gone) {
+	if err := Send(t.Context(), r, make(chan struct{}), func(Piece) error { return gone }); !errors.Is(err, gone) {
 		t.Errorf("a send that fails: %v; want %v", err, gone)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(gone)
-	if err := Send(ctx, r, func(Piece) error { return nil }); !errors.Is(err, gone) {
+	if err := Send(ctx, r, make(chan struct{}), func(Piece) error { return nil }); !errors.Is(err, gone) {
 		t.Errorf("a context that ends: %v; want %v", err, gone)
+	}
+}
+
+// A reader of a journal that blocks lets its writer go on, loses nothing, and leaves
+// something for one that comes again.
+func TestBlockedWriterGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	spec := journal.Spec{Path: filepath.Join(dir, "stdout"), Max: 4 * journal.Chunk, Block: true}
+	w, err := journal.Create(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	const total = 50 * journal.Chunk
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := range byte(50) {
+			write(t, w, strings.Repeat(string(rune('A'+n)), journal.Chunk))
+		}
+	}()
+	next := int64(0)
+	if err := Send(t.Context(), []Stream{{Name: "stdout", Journal: spec}}, ended, func(p Piece) error {
+		if p.Offset != next {
+			return fmt.Errorf("piece at %d; want %d", p.Offset, next)
+		}
+		for i, b := range p.Data {
+			if want := byte('A' + (next+int64(i))/journal.Chunk); b != want {
+				return fmt.Errorf("byte %d is %q; want %q", next+int64(i), b, want)
+			}
+		}
+		next += int64(len(p.Data))
+		return nil
+	}); err != nil || next != total {
+		t.Fatalf("sent %d of %d, %v", next, total, err)
+	}
+	r, err := journal.Open(spec.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if start, err := r.Start(); err != nil || start != total-2*journal.Chunk {
+		t.Errorf("kept from %d, %v; want from %d", start, err, total-2*journal.Chunk)
+	}
+}
+
+// What was lost at the end shows too.
+func TestLossAtTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	write(t, create(t, dir, "stdout", journal.Chunk), "abc")
+	f, err := os.OpenFile(filepath.Join(dir, "stdout"), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(1000); err != nil { // as a full disk leaves it
+		t.Fatal(err)
+	}
+	got := collect(t, streams(dir, map[string]int64{"stdout": 3}))
+	if diff := cmp.Diff([]string{"stdout 1000 "}, got); diff != "" {
+		t.Errorf("pieces (-want +got):\n%s", diff)
 	}
 }

@@ -45,6 +45,7 @@ func (r Request) Check(l Limits) (Request, error) {
 		func() error { return CheckEnv(r.Env) },
 		func() error { return CheckWorkdir(r.Workdir) },
 		r.checkTags,
+		func() error { return r.Streams.check(len(r.Argv) == 0 && r.Checkpoint == "") },
 		r.Resources.check,
 		func() error { return checkPorts(r.Ports) },
 		r.checkNetwork(l.Ceiling),

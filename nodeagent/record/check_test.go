@@ -52,6 +52,9 @@ func TestCheck(t *testing.T) {
 			"Cannot specify open ports when block_network is enabled; use an empty cidr_allowlist"},
 		{"a list without a network", Request{Image: image, Network: netpolicy.Spec{BlockNetwork: true, CIDRAllowlist: list()}},
 			"cidr_allowlist cannot be used when block_network is enabled"},
+		{"a size of no terminal", Request{Image: image, Argv: []string{"sh"}, Streams: Streams{Size: Size{80, 24}}}, "size is given without tty: only a terminal has one"},
+		{"half a size", Request{Image: image, Argv: []string{"sh"}, Streams: Streams{TTY: true, Size: Size{Columns: 80}}}, "invalid size 80 x 0: give both, or none"},
+		{"stdin of nothing", Request{Image: image, Streams: Streams{Stdin: true}}, "stdin and tty need argv: a sandbox that idles has no program that would use them"},
 		{"malformed range", Request{Image: image, Network: netpolicy.Spec{CIDRAllowlist: list("not-an-ip/8")}}, "Invalid CIDR: not-an-ip/8"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -32,7 +32,10 @@ type Record struct {
 	CreatedAt time.Time  `json:"created_at"`
 	Deadline  Deadline   `json:"deadline"`
 	Address   netip.Addr `json:"address,omitzero"`
-	Tunnels   []Tunnel   `json:"tunnels,omitempty"`
+	// JournalBytes bounds each of its output streams, as the node was configured when
+	// it was made.
+	JournalBytes int64    `json:"journal_bytes,omitempty"`
+	Tunnels      []Tunnel `json:"tunnels,omitempty"`
 	// Policies are those that stand, or are being put in force, as they were written:
 	// what is for good, then a lease, then what is on its way. What stands, the node's
 	// own record decides.

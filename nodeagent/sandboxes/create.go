@@ -40,6 +40,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	}
 	rec := record.Record{
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
+		JournalBytes: m.cfg.Sandboxes.JournalBytes,
 	}
 	rec.Writing(r.Network, policy)
 	making := ctx

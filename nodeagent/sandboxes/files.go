@@ -1,21 +1,15 @@
 package sandboxes
 
 import (
+	"brig/internal/journal"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"brig/internal/journal"
 	"brig/internal/netpolicy"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/record"
 	"brig/nodeagent/resolver"
-)
-
-// The names of the output journals in a sandbox's folder.
-const (
-	stdoutFile = "stdout"
-	stderrFile = "stderr"
 )
 
 // writeFiles writes what a sandbox finds in its /etc. They lie in brigd's state,
@@ -30,6 +24,9 @@ func (m *Manager) writeFiles(r *record.Record, policy netpolicy.Policy) error {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write %s: %w", path, err)
 		}
+	}
+	if r.Request.Stdin {
+		return journal.CreateInput(filepath.Join(dir, stdinFile))
 	}
 	return nil
 }
@@ -69,6 +66,11 @@ func etc(r *record.Record, dns bool) map[string]string {
 // spec is the engine's view of a record.
 func (m *Manager) spec(r *record.Record, netns string) engine.Sandbox {
 	dir := m.cfg.JournalDir(string(r.ID))
+	stdout, stderr := m.Outputs(r)
+	stdin := ""
+	if r.Request.Stdin {
+		stdin = filepath.Join(dir, stdinFile)
+	}
 	return engine.Sandbox{
 		ID:          string(r.ID),
 		Image:       r.Request.Image,
@@ -82,7 +84,11 @@ func (m *Manager) spec(r *record.Record, netns string) engine.Sandbox {
 		Netns:       netns,
 		Files:       dir,
 		Idle:        m.cfg.Sandboxes.Idle,
-		Stdout:      journal.Spec{Path: filepath.Join(dir, stdoutFile), Max: m.cfg.Sandboxes.JournalBytes},
-		Stderr:      journal.Spec{Path: filepath.Join(dir, stderrFile), Max: m.cfg.Sandboxes.JournalBytes},
+		Stdin:       stdin,
+		Stdout:      stdout,
+		Stderr:      stderr,
+		TTY:         r.Request.TTY,
+		Columns:     r.Request.Size.Columns,
+		Rows:        r.Request.Size.Rows,
 	}
 }

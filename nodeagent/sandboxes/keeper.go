@@ -2,8 +2,6 @@ package sandboxes
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 
 	"brig/internal/sandbox"
@@ -36,6 +34,8 @@ type keeper struct {
 	oom, exit         chan struct{}
 	oomOnce, exitOnce sync.Once
 
+	share *tunnel.Share // of the limits of tunnels
+
 	// changing holds one token while the policy is being changed.
 	changing chan struct{}
 	// saving holds one while the sandbox is paused, resumed or saved.
@@ -43,7 +43,7 @@ type keeper struct {
 
 	mu      sync.Mutex // guards what follows
 	closed  bool       // no tunnel is opened any more
-	tunnels map[uint16]*tunnel.Tunnel
+	tunnels map[uint16]*door
 	stands  standing.Standing
 	// superseded is closed when something else stands.
 	superseded chan struct{}
@@ -65,7 +65,7 @@ func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 		oom:   make(chan struct{}),
 		exit:  make(chan struct{}),
 
-		tunnels: map[uint16]*tunnel.Tunnel{},
+		tunnels: map[uint16]*door{},
 	}
 }
 
@@ -77,7 +77,7 @@ func (m *Manager) keeper(id sandbox.ID) *keeper {
 
 func (m *Manager) addKeeper(rec record.Record, abort context.CancelCauseFunc) *keeper {
 	k := newKeeper(rec.ID, abort)
-	k.owner, k.link = rec.Owner, m.rules.Link(string(rec.ID))
+	k.owner, k.link, k.share = rec.Owner, m.rules.Link(string(rec.ID)), m.tunnels.Pool.Share()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.keepers[k.id] = k
@@ -100,13 +100,6 @@ func (m *Manager) Activity(id sandbox.ID) *activity.Tracker {
 		return k.activity
 	}
 	return activity.New()
-}
-
-// openTunnels are those of now.
-func (k *keeper) openTunnels() []*tunnel.Tunnel {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return slices.Collect(maps.Values(k.tunnels))
 }
 
 func isClosed(c <-chan struct{}) bool {

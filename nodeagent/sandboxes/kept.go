@@ -10,9 +10,27 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"brig/internal/config"
+	"brig/nodeagent/checkpoints"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
 )
+
+// saved is what a manager has for snapshots and checkpoints.
+type saved struct {
+	checkpoints *checkpoints.Store
+	kept        *kept
+	// snapshotting holds a token for each snapshot that is being made.
+	snapshotting chan struct{}
+}
+
+func openSaved(cfg *config.Config, ledger *quota.Ledger) (saved, error) {
+	store, err := checkpoints.Open(filepath.Join(cfg.StateDir, "checkpoints"))
+	return saved{
+		checkpoints: store, kept: &kept{ledger: ledger, releases: map[string]func(){}},
+		snapshotting: make(chan struct{}, snapshotsAtOnce),
+	}, err
+}
 
 // kept counts snapshots and checkpoints as their owners'.
 type kept struct {

@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -26,8 +25,6 @@ import (
 	"brig/internal/config"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
-	"brig/nodeagent/ca"
-	"brig/nodeagent/checkpoints"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
@@ -48,6 +45,7 @@ type Runtime interface {
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
+	Resize(ctx context.Context, id string, columns, rows uint16) error
 	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
 }
 
@@ -78,23 +76,20 @@ type Rules interface {
 
 // Manager of a node's sandboxes.
 type Manager struct {
-	cfg         *config.Config
-	store       *store.Store
-	runtime     Runtime
-	network     Network
-	rules       Rules
-	ca          *ca.CA
-	limits      record.Limits
-	boot        string
-	events      *events.Hub
-	denials     *denials.Watcher
-	metrics     *metrics.Metrics
-	quota       *quota.Ledger
-	changed     func(link string)
-	checkpoints *checkpoints.Store
-	kept        *kept
-	// snapshotting holds a token for each snapshot that is being made.
-	snapshotting chan struct{}
+	cfg     *config.Config
+	store   *store.Store
+	runtime Runtime
+	network Network
+	rules   Rules
+	tunnels Tunnels
+	limits  record.Limits
+	boot    string
+	events  *events.Hub
+	denials *denials.Watcher
+	metrics *metrics.Metrics
+	quota   *quota.Ledger
+	changed func(link string)
+	saved
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
 	log        *slog.Logger
@@ -116,7 +111,7 @@ type Parts struct {
 	Runtime Runtime
 	Network Network
 	Rules   Rules
-	CA      *ca.CA
+	Tunnels Tunnels
 	Boot    string // names the machine's present run
 	Events  *events.Hub
 	Denials *denials.Watcher
@@ -135,22 +130,20 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := &kept{ledger: p.Quota, releases: map[string]func(){}}
-	saved, err := checkpoints.Open(filepath.Join(p.Config.StateDir, "checkpoints"))
+	saved, err := openSaved(p.Config, p.Quota)
 	if err != nil {
 		return nil, err
 	}
 	return &Manager{
-		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, ca: p.CA, boot: p.Boot,
+		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
 		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
 			Ceiling:    ceiling,
 		},
+		saved:      saved,
 		explaining: make(chan struct{}, 1),
-
-		checkpoints: saved, kept: kept, snapshotting: make(chan struct{}, snapshotsAtOnce),
 
 		ctx:     ctx,
 		keepers: map[sandbox.ID]*keeper{},

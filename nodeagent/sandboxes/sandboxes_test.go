@@ -529,7 +529,7 @@ func TestTunnels(t *testing.T) {
 	b := n.start(t)
 	rec := create(t, b, record.Request{Ports: []record.Port{port}})
 	at := rec.Tunnels[0]
-	if again, err := b.OpenTunnel(rec, port); err != nil || again != at {
+	if again, err := b.OpenTunnel(rec, port); err != nil || again.Tunnel != at {
 		t.Errorf("opened again: %+v, %v; want %+v", again, err, at)
 	}
 	if _, err := b.OpenTunnel(rec, record.Port{Sandbox: port.Sandbox, Kind: record.TLS}); !errdefs.IsAlreadyExists(err) {

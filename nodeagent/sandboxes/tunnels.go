@@ -1,22 +1,14 @@
 package sandboxes
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/containerd/errdefs"
 
 	"brig/internal/sandbox"
 	"brig/nodeagent/record"
-	"brig/nodeagent/tunnel"
 )
-
-// relistenWait is the pause between tries to come back to a tunnel's port.
-const relistenWait = time.Second
 
 // openAll opens the tunnels that a new sandbox was asked for.
 func (m *Manager) openAll(k *keeper, rec *record.Record) ([]record.Tunnel, error) {
@@ -32,7 +24,15 @@ func (m *Manager) openAll(k *keeper, rec *record.Record) ([]record.Tunnel, error
 }
 
 // OpenTunnel adds a tunnel to a running sandbox, or returns the one that is there.
-func (m *Manager) OpenTunnel(rec record.Record, p record.Port) (record.Tunnel, error) {
+func (m *Manager) OpenTunnel(rec record.Record, p record.Port) (Tunnel, error) {
+	t, err := m.openTunnel(rec, p)
+	if err != nil {
+		return Tunnel{}, err
+	}
+	return m.tunnelOf(m.keeper(rec.ID), rec.ID, t), nil
+}
+
+func (m *Manager) openTunnel(rec record.Record, p record.Port) (record.Tunnel, error) {
 	k, err := m.running(rec.ID)
 	if err != nil {
 		return record.Tunnel{}, err
@@ -99,100 +99,53 @@ func (m *Manager) CloseTunnel(rec record.Record, p record.Port) error {
 	return nil
 }
 
-// listen opens a tunnel on a fresh port, ErrAlreadyExists if the sandbox's port has one.
-func (m *Manager) listen(k *keeper, rec *record.Record, p record.Port) (record.Tunnel, error) {
-	cfg, err := m.tunnelConfig(k, rec, p)
-	if err != nil {
-		return record.Tunnel{}, err
+// Tunnel is one as it is now.
+type Tunnel struct {
+	record.Tunnel
+	// Host and Port that clients are told. They are Listen's, or those of a name.
+	Host string
+	At   uint16
+	// Connections that are open, and bytes since it was opened or brigd started.
+	Connections int
+	In, Out     uint64
+	// Fault is why nobody is led through it at present; nil: it listens.
+	Fault error
+}
+
+// Tunnels of a sandbox, in the record's order.
+func (m *Manager) Tunnels(rec record.Record) []Tunnel {
+	k := m.keeper(rec.ID)
+	all := make([]Tunnel, 0, len(rec.Tunnels))
+	for _, t := range rec.Tunnels {
+		all = append(all, m.tunnelOf(k, rec.ID, t))
+	}
+	return all
+}
+
+func (m *Manager) tunnelOf(k *keeper, id sandbox.ID, r record.Tunnel) Tunnel {
+	t := Tunnel{Tunnel: r, Host: m.cfg.Tunnels.Advertise, At: r.Listen}
+	if name := m.tunnelName(id, r.Port); name != "" {
+		t.Host, t.At = name, m.cfg.Tunnels.SharedPort
+	}
+	if k == nil {
+		return t
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed {
-		return record.Tunnel{}, notRunning(k.id)
-	}
-	if k.tunnels[p.Sandbox] != nil {
-		return record.Tunnel{}, errdefs.ErrAlreadyExists
-	}
-	t, port, err := tunnel.OpenRandom(cfg)
-	if err != nil {
-		return record.Tunnel{}, err
-	}
-	k.tunnels[p.Sandbox] = t
-	return record.Tunnel{Port: p, Listen: port}, nil
-}
-
-// relisten comes back to the ports of a sandbox that this process did not make. A
-// port that somebody has taken meanwhile is tried again until the sandbox ends.
-func (m *Manager) relisten(k *keeper, rec record.Record) {
-	for _, t := range rec.Tunnels {
-		if err := m.relistenOne(k, &rec, t); err != nil {
-			m.log.Warn("come back to a tunnel's port", "sandbox", rec.ID, "port", t.Listen, "err", err)
-			m.wg.Go(func() {
-				for err != nil && m.ctx.Err() == nil && !isClosed(k.ended) {
-					sleep(m.ctx, relistenWait)
-					err = m.relistenOne(k, &rec, t)
-				}
-			})
+	if d := k.tunnels[r.Sandbox]; d != nil {
+		t.Fault = d.fault
+		if d.open != nil {
+			t.Connections, t.In, t.Out = d.open.Counters()
 		}
 	}
+	return t
 }
 
-func (m *Manager) relistenOne(k *keeper, rec *record.Record, t record.Tunnel) error {
-	cfg, err := m.tunnelConfig(k, rec, t.Port)
-	if err != nil {
-		return err
+// TunnelBytes that came in and went out through all tunnels of a sandbox since it was
+// made, or brigd started; those that were closed are counted, too.
+func (m *Manager) TunnelBytes(id sandbox.ID) (in, out uint64) {
+	if k := m.keeper(id); k != nil {
+		return k.share.Bytes()
 	}
-	cfg.Listen = netip.AddrPortFrom(cfg.Listen.Addr(), t.Listen)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closed || k.tunnels[t.Sandbox] != nil {
-		return nil
-	}
-	open, err := tunnel.Open(cfg)
-	if err != nil {
-		return err
-	}
-	k.tunnels[t.Sandbox] = open
-	return nil
-}
-
-func (m *Manager) tunnelConfig(k *keeper, rec *record.Record, p record.Port) (tunnel.Config, error) {
-	bind, err := netip.ParseAddr(m.cfg.Tunnels.Bind)
-	if err != nil {
-		return tunnel.Config{}, fmt.Errorf("tunnels.bind: %w", err)
-	}
-	to := netip.AddrPortFrom(rec.Address, p.Sandbox)
-	return tunnel.Config{
-		Kind:        p.Kind,
-		Listen:      netip.AddrPortFrom(bind, 0),
-		Admits:      k.admits,
-		Dial:        func(ctx context.Context) (net.Conn, error) { return m.network.Dial(ctx, to) },
-		Certificate: m.ca.Leaf,
-		Log:         m.log.With("sandbox", rec.ID, "port", p.Sandbox),
-	}, nil
-}
-
-func (m *Manager) unlisten(k *keeper, port uint16) {
-	k.mu.Lock()
-	t := k.tunnels[port]
-	delete(k.tunnels, port)
-	k.mu.Unlock()
-	if t != nil {
-		t.Close(0)
-	}
-}
-
-// closeTunnels is final.
-func (m *Manager) closeTunnels(k *keeper, drain time.Duration) {
-	k.mu.Lock()
-	open := k.tunnels
-	k.tunnels, k.closed = nil, true
-	k.mu.Unlock()
-	done := make(chan struct{})
-	for _, t := range open {
-		go func() { t.Close(drain); done <- struct{}{} }()
-	}
-	for range open {
-		<-done
-	}
+	return 0, 0
 }

@@ -6,6 +6,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"brig/internal/journal"
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/output"
@@ -106,6 +107,19 @@ func (s sandboxService) Remove(ctx context.Context, r *connect.Request[brigv1.Re
 	return connect.NewResponse(&brigv1.RemoveResponse{}), nil
 }
 
+// streamsOf are a program's two outputs, each from an offset on.
+func streamsOf(stdout journal.Spec, stdoutOffset uint64, stderr journal.Spec, stderrOffset uint64) ([]output.Stream, error) {
+	for _, offset := range []uint64{stdoutOffset, stderrOffset} {
+		if offset > math.MaxInt64 {
+			return nil, invalid("invalid offset %d: larger than any stream", offset)
+		}
+	}
+	return []output.Stream{
+		{Name: "stdout", Journal: stdout, Offset: int64(stdoutOffset)},
+		{Name: "stderr", Journal: stderr, Offset: int64(stderrOffset)},
+	}, nil
+}
+
 var channels = map[string]brigv1.Channel{
 	"stdout": brigv1.Channel_CHANNEL_STDOUT,
 	"stderr": brigv1.Channel_CHANNEL_STDERR,
@@ -116,22 +130,16 @@ func (s sandboxService) ReadOutput(ctx context.Context, r *connect.Request[brigv
 	if err != nil {
 		return err
 	}
-	for _, offset := range []uint64{r.Msg.GetStdoutOffset(), r.Msg.GetStderrOffset()} {
-		if offset > math.MaxInt64 {
-			return invalid("invalid offset %d: larger than any stream", offset)
-		}
+	stdout, stderr := s.manager.Outputs(&rec)
+	streams, err := streamsOf(stdout, r.Msg.GetStdoutOffset(), stderr, r.Msg.GetStderrOffset())
+	if err != nil {
+		return err
 	}
-	request := output.Request{
-		Dir: s.cfg.JournalDir(string(rec.ID)),
-		Offsets: map[string]int64{
-			"stdout": int64(r.Msg.GetStdoutOffset()),
-			"stderr": int64(r.Msg.GetStderrOffset()),
-		},
-	}
+	var ended <-chan struct{}
 	if r.Msg.GetFollow() {
-		request.Ended = s.manager.Ended(rec.ID)
+		ended = s.manager.Ended(rec.ID)
 	}
-	return output.Send(ctx, request, func(p output.Piece) error {
+	return output.Send(ctx, streams, ended, func(p output.Piece) error {
 		return stream.Send(&brigv1.ReadOutputResponse{Channel: channels[p.Stream], Offset: uint64(p.Offset), Data: p.Data})
 	})
 }

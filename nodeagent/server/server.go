@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"time"
@@ -65,6 +66,9 @@ func (s *Server) Handler() http.Handler {
 		connect.WithCodec(jsonCodec{name: "json; charset=utf-8"}),
 		connect.WithCodec(protoCodec{}),
 		connect.WithReadMaxBytes(maxMessage),
+		// Never: a client of this machine gains nothing by it, output would be as slow as
+		// gzip, and a stream that nobody reads could be ahead of its reader without bound.
+		connect.WithCompressMinBytes(math.MaxInt),
 		connect.WithInterceptors(edge{log: s.log}),
 		connect.WithRecover(s.recover),
 	}

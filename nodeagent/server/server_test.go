@@ -20,6 +20,7 @@ import (
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
 	"brig/nodeagent/ca"
+	"brig/nodeagent/certificates"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/events"
 	"brig/nodeagent/metrics"
@@ -28,6 +29,7 @@ import (
 	"brig/nodeagent/sandboxes/fake"
 	"brig/nodeagent/socket"
 	"brig/nodeagent/store"
+	"brig/nodeagent/tunnel"
 )
 
 // served is a server on a real socket with everything but containers.
@@ -60,9 +62,15 @@ func serve(t *testing.T) *served {
 	var manager *sandboxes.Manager
 	figures := metrics.New(func() int { return manager.Running() })
 	watcher := denials.New(denials.Config{Sink: func(d denials.Denial) { manager.Denied(d) }, Count: figures.Denied, Log: log})
+	source, err := certificates.Open(ctx, &cfg, authority, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := tunnel.NewPool(tunnel.Limits{Node: 100, Sandbox: 100, Tunnel: 100, Source: 100})
 	manager, err = sandboxes.New(ctx, sandboxes.Parts{
-		Config: &cfg, Store: records, Runtime: node, Network: node, Rules: node, CA: authority, Boot: "b",
-		Events: hub, Denials: watcher, Metrics: figures, Quota: quota.New(cfg.Quotas), Log: log,
+		Config: &cfg, Store: records, Runtime: node, Network: node, Rules: node, Boot: "b",
+		Tunnels: sandboxes.Tunnels{Pool: pool, Certificates: source},
+		Events:  hub, Denials: watcher, Metrics: figures, Quota: quota.New(cfg.Quotas), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -6,11 +6,13 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"connectrpc.com/connect"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/record"
+	"brig/nodeagent/sandboxes"
 )
 
 type tunnelService struct{ *Server }
@@ -28,7 +30,7 @@ func (s tunnelService) Open(ctx context.Context, r *connect.Request[brigv1.Tunne
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&brigv1.TunnelsOpenResponse{Tunnel: s.tunnelTo(t)}), nil
+	return connect.NewResponse(&brigv1.TunnelsOpenResponse{Tunnel: tunnelTo(t)}), nil
 }
 
 func (s tunnelService) List(ctx context.Context, r *connect.Request[brigv1.TunnelsListRequest]) (*connect.Response[brigv1.TunnelsListResponse], error) {
@@ -37,7 +39,7 @@ func (s tunnelService) List(ctx context.Context, r *connect.Request[brigv1.Tunne
 		return nil, err
 	}
 	slices.SortFunc(rec.Tunnels, func(a, b record.Tunnel) int { return cmp.Compare(a.Sandbox, b.Sandbox) })
-	return connect.NewResponse(&brigv1.TunnelsListResponse{Tunnels: s.tunnelsTo(rec.Tunnels)}), nil
+	return connect.NewResponse(&brigv1.TunnelsListResponse{Tunnels: s.tunnelsTo(rec)}), nil
 }
 
 func (s tunnelService) Close(ctx context.Context, r *connect.Request[brigv1.TunnelsCloseRequest]) (*connect.Response[brigv1.TunnelsCloseResponse], error) {
@@ -55,17 +57,37 @@ func (s tunnelService) Close(ctx context.Context, r *connect.Request[brigv1.Tunn
 	return connect.NewResponse(&brigv1.TunnelsCloseResponse{}), nil
 }
 
-func (s *Server) tunnelTo(t record.Tunnel) *brigv1.Tunnel {
-	scheme := "https"
-	if t.Kind == record.TCP {
-		scheme = "tcp"
+func (s *Server) tunnelsTo(rec record.Record) (out []*brigv1.Tunnel) {
+	for _, t := range s.manager.Tunnels(rec) {
+		out = append(out, tunnelTo(t))
 	}
-	host := s.cfg.Tunnels.Advertise
-	return &brigv1.Tunnel{
+	return out
+}
+
+func tunnelTo(t sandboxes.Tunnel) *brigv1.Tunnel {
+	m := &brigv1.Tunnel{
 		SandboxPort: uint32(t.Sandbox),
 		Kind:        kindsOut[t.Kind],
-		Host:        host,
-		Port:        uint32(t.Listen),
-		Url:         scheme + "://" + net.JoinHostPort(host, strconv.Itoa(int(t.Listen))),
+		Host:        t.Host,
+		Port:        uint32(t.At),
+		Url:         urlOf(t),
+		Connections: uint32(t.Connections),
+		BytesIn:     t.In,
+		BytesOut:    t.Out,
 	}
+	if t.Fault != nil {
+		m.Fault = t.Fault.Error()
+	}
+	return m
+}
+
+func urlOf(t sandboxes.Tunnel) string {
+	at := net.JoinHostPort(t.Host, strconv.Itoa(int(t.At)))
+	switch {
+	case t.Kind == record.TCP:
+		return "tcp://" + at
+	case t.At == 443:
+		return "https://" + strings.TrimSuffix(at, ":443")
+	}
+	return "https://" + at
 }

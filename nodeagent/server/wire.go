@@ -182,7 +182,7 @@ func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
 		CreatedAt: timestamppb.New(r.CreatedAt),
 		Network:   policyTo(spec),
 		Resources: resourcesTo(r.Request.Resources),
-		Tunnels:   s.tunnelsTo(r.Tunnels),
+		Tunnels:   s.tunnelsTo(r),
 
 		PolicyGeneration: generation,
 
@@ -219,13 +219,6 @@ func listTo(l *[]string) *brigv1.CidrList {
 
 func exitTo(e record.Exit) *brigv1.Exit {
 	return &brigv1.Exit{Code: int32(e.Code), Reason: reasons[e.Reason], At: timestamppb.New(e.At)}
-}
-
-func (s *Server) tunnelsTo(list []record.Tunnel) (out []*brigv1.Tunnel) {
-	for _, t := range list {
-		out = append(out, s.tunnelTo(t))
-	}
-	return out
 }
 
 func imageTo(i engine.Image) *brigv1.Image {

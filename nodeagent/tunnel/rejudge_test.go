@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -15,21 +14,15 @@ import (
 // Connections of sources that are not admitted any more are reset; others go on.
 func TestRejudge(t *testing.T) {
 	var refused atomic.Pointer[netip.Addr]
-	tunnel, port, err := OpenRandom(Config{
+	tunnel, address := openWith(t, Config{
 		Kind:   record.TCP,
-		Listen: netip.MustParseAddrPort("127.0.0.1:0"),
 		Dial:   service(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn); conn.Close() }),
 		Admits: func(a netip.Addr) bool { r := refused.Load(); return r == nil || *r != a },
-		Log:    slog.New(slog.DiscardHandler),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tunnel.Close(0)
 	dial := func(from string) net.Conn {
 		t.Helper()
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		conn, err := d.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
+		conn, err := d.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}

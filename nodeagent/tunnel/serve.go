@@ -4,82 +4,85 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-
-	"brig/nodeagent/record"
 )
 
-// halfCloser is a connection whose writing side can end alone.
-type halfCloser interface {
-	net.Conn
-	CloseWrite() error
-}
-
-// serve owns conn.
+// serve owns conn, which was admitted.
 func (t *Tunnel) serve(conn *net.TCPConn) {
 	// Cutting interrupts whatever serve is at: handshake, dial or copy.
 	stop := context.AfterFunc(t.ctx, func() { reset(conn) })
 	defer stop()
-	client, err := t.handshake(conn)
-	if err != nil {
-		t.cfg.Log.Debug("tunnel handshake", "err", err)
-		reset(conn)
-		return
+	var secure *tls.Conn
+	if t.tls != nil {
+		secure = tls.Server(conn, &tls.Config{GetConfigForClient: t.configFor, MinVersion: tls.VersionTLS13})
+		if err := shake(t.ctx, secure); err != nil {
+			t.cfg.Log.Debug("tunnel handshake", "err", err)
+			_ = conn.Close() // no reset: an alert is to arrive
+			return
+		}
 	}
-	ctx, cancel := context.WithTimeout(t.ctx, dialTimeout)
-	upstream, err := t.cfg.Dial(ctx)
-	cancel()
+	t.lead(conn, secure)
+}
+
+// shake hands within the time for it.
+func shake(ctx context.Context, conn *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	return conn.HandshakeContext(ctx)
+}
+
+// lead connects to the sandbox and copies until both ends have ended.
+func (t *Tunnel) lead(conn *net.TCPConn, secure *tls.Conn) {
+	sandbox, err := t.dial()
 	if err != nil {
 		t.cfg.Log.Debug("tunnel dial", "err", err)
 		reset(conn)
 		return
 	}
-	sandbox, ok := upstream.(halfCloser)
-	if !ok {
-		t.cfg.Log.Error("tunnel dial", "err", fmt.Errorf("%T cannot be half-closed", upstream))
-		_ = upstream.Close()
-		reset(conn)
-		return
+	if t.cfg.Begin != nil {
+		defer t.cfg.Begin()()
 	}
-	stopUpstream := context.AfterFunc(t.ctx, func() { _ = sandbox.Close() })
-	defer stopUpstream()
-	join(conn, client, sandbox)
+	stop := context.AfterFunc(t.ctx, func() { reset(sandbox) })
+	defer stop()
+	t.join(conn, secure, sandbox)
 }
 
-func (t *Tunnel) handshake(conn *net.TCPConn) (halfCloser, error) {
-	if t.tls == nil {
-		return conn, nil
-	}
-	ctx, cancel := context.WithTimeout(t.ctx, handshakeTimeout)
+func (t *Tunnel) dial() (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, dialTimeout)
 	defer cancel()
-	c := tls.Server(conn, t.tls)
-	if err := c.HandshakeContext(ctx); err != nil {
+	conn, err := t.cfg.Dial(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if p := c.ConnectionState().NegotiatedProtocol; t.cfg.Kind == record.H2 && p != "h2" {
-		return nil, fmt.Errorf("the client did not ask for h2 but %q", p)
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%T is no TCP connection", conn)
 	}
-	return c, nil
+	return tcp, nil
 }
 
 // join copies both ways until both have ended. A direction that breaks takes the
 // other with it: its bytes would have nowhere to be answered.
-func join(conn *net.TCPConn, client, sandbox halfCloser) {
+func (t *Tunnel) join(conn *net.TCPConn, secure *tls.Conn, sandbox *net.TCPConn) {
+	in := func(n int) { t.traffic.in.Add(uint64(n)); t.cfg.Share.traffic.in.Add(uint64(n)) }
+	out := func(n int) { t.traffic.out.Add(uint64(n)); t.cfg.Share.traffic.out.Add(uint64(n)) }
 	var wg sync.WaitGroup
-	pump := func(to, from halfCloser) {
-		if _, err := io.Copy(to, from); err != nil || to.CloseWrite() != nil {
+	way := func(copied func() error, end func() error) {
+		if copied() != nil || end() != nil {
 			reset(conn)
-			if tcp, ok := sandbox.(*net.TCPConn); ok {
-				reset(tcp)
-			}
-			_ = sandbox.Close()
+			reset(sandbox)
 		}
 	}
-	wg.Go(func() { pump(sandbox, client) })
-	wg.Go(func() { pump(client, sandbox) })
+	if secure != nil {
+		wg.Go(func() { way(func() error { return decrypt(sandbox, conn, secure, in) }, sandbox.CloseWrite) })
+		way(func() error { return encrypt(secure, sandbox, out) }, secure.CloseWrite)
+	} else {
+		wg.Go(func() { way(func() error { return forward(sandbox, conn, in) }, sandbox.CloseWrite) })
+		way(func() error { return forward(conn, sandbox, out) }, conn.CloseWrite)
+	}
 	wg.Wait()
-	_ = client.Close()
+	_ = conn.Close()
 	_ = sandbox.Close()
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -58,18 +59,34 @@ func open(t *testing.T, cfg Config) (address string, authority *ca.CA) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if cfg.Certificate == nil {
+		cfg.Certificate = func(_ *tls.ClientHelloInfo, host string) (*tls.Certificate, error) { return authority.Leaf(host) }
+	}
+	_, address = openWith(t, cfg)
+	return address, authority
+}
+
+// roomy are limits that tests do not reach by chance.
+var roomy = Limits{Node: 1000, Sandbox: 1000, Tunnel: 1000, Source: 1000}
+
+// openWith opens a tunnel on loopback with what cfg leaves out.
+func openWith(t *testing.T, cfg Config) (tunnel *Tunnel, address string) {
+	t.Helper()
 	cfg.Listen = netip.MustParseAddrPort("127.0.0.1:0")
-	cfg.Certificate = authority.Leaf
+	cfg.Host = cmp.Or(cfg.Host, "127.0.0.1")
 	cfg.Log = slog.New(slog.DiscardHandler)
 	if cfg.Admits == nil {
 		cfg.Admits = func(netip.Addr) bool { return true }
 	}
-	tunnel, port, err := OpenRandom(cfg)
+	if cfg.Share == nil {
+		cfg.Share = NewPool(roomy).Share()
+	}
+	tunnel, port, err := cfg.Share.pool.OpenRandom(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tunnel.Close(0) })
-	return netip.AddrPortFrom(cfg.Listen.Addr(), port).String(), authority
+	return tunnel, netip.AddrPortFrom(cfg.Listen.Addr(), port).String()
 }
 
 func dialTLS(t *testing.T, address string, authority *ca.CA, protocols ...string) (*tls.Conn, error) {
@@ -86,7 +103,10 @@ func TestHalfClose(t *testing.T) {
 	for _, kind := range []record.Kind{record.TCP, record.TLS} {
 		t.Run(string(kind), func(t *testing.T) {
 			address, authority := open(t, Config{Kind: kind, Dial: service(t, reverse)})
-			var conn halfCloser
+			var conn interface {
+				net.Conn
+				CloseWrite() error
+			}
 			if kind == record.TCP {
 				c, err := net.Dial("tcp", address)
 				if err != nil {
@@ -220,16 +240,10 @@ func expectReset(address string) error {
 
 func TestCloseCutsConnections(t *testing.T) {
 	for _, drain := range []time.Duration{0, 10 * time.Millisecond} {
-		cfg := Config{
-			Kind: record.TCP, Listen: netip.MustParseAddrPort("127.0.0.1:0"), Log: slog.New(slog.DiscardHandler),
-			Admits: func(netip.Addr) bool { return true },
-			Dial:   service(t, func(conn *net.TCPConn) { _, _ = conn.Write([]byte("x")) }), // and never ends
-		}
-		tunnel, port, err := OpenRandom(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := netip.AddrPortFrom(cfg.Listen.Addr(), port).String()
+		tunnel, address := openWith(t, Config{
+			Kind: record.TCP,
+			Dial: service(t, func(conn *net.TCPConn) { _, _ = conn.Write([]byte("x")) }), // and never ends
+		})
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -250,8 +264,12 @@ func TestCloseCutsConnections(t *testing.T) {
 }
 
 func TestSamePortAgain(t *testing.T) {
-	cfg := Config{Kind: record.TCP, Listen: netip.MustParseAddrPort("127.0.0.1:0"), Admits: func(netip.Addr) bool { return true }}
-	first, port, err := OpenRandom(cfg)
+	pool := NewPool(roomy)
+	cfg := Config{
+		Kind: record.TCP, Listen: netip.MustParseAddrPort("127.0.0.1:0"), Share: pool.Share(),
+		Admits: func(netip.Addr) bool { return true }, Log: slog.New(slog.DiscardHandler),
+	}
+	first, port, err := pool.OpenRandom(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,11 +278,17 @@ func TestSamePortAgain(t *testing.T) {
 		t.Errorf("a port that is taken: %v; want EADDRINUSE", err)
 	}
 	first.Close(0)
+	if pool.Claim(port) {
+		t.Error("a port changed hands while its tunnel had not dropped it")
+	}
 	second, err := Open(cfg)
 	if err != nil {
 		t.Fatalf("a port that was left: %v", err)
 	}
 	second.Close(0)
+	if pool.Drop(port); !pool.Claim(port) {
+		t.Error("a port that was dropped has an owner")
+	}
 	if port < firstPort || port > lastPort {
 		t.Errorf("port %d is not between %d and %d", port, firstPort, lastPort)
 	}

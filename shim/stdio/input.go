@@ -1,110 +1,76 @@
 package stdio
 
 import (
-	"fmt"
 	"os"
-	"sync"
+	"strings"
 
-	"github.com/containerd/errdefs"
+	"brig/internal/journal"
+
 	"golang.org/x/sys/unix"
 )
 
-// input copies from a FIFO to a process.
-type input struct {
-	path     string
-	to       *os.File // closed at the end of input, unless it is a terminal
-	terminal bool
-
-	mu       sync.Mutex
-	from     *os.File // nil: not started
-	hold     *os.File // a writer of the FIFO: without one, its end would come whenever a client detaches
-	released bool     // there is to be no hold
-	closed   bool
+// input copies a process's stdin from where its task says it comes from.
+type input interface {
+	// start begins to copy, the first time it is called and unless it was closed.
+	start(interrupt func(unix.Signal)) error
+	// release lets the input end with what is there, instead of waiting for more.
+	release()
+	close()
 }
 
-func openInput(path string) (file *os.File, in *input, err error) {
-	if path == "" || path == os.DevNull {
+// stdin is the process's side of an input.
+type stdin struct {
+	to       *os.File // closed at the end of input, unless it is a terminal
+	terminal bool
+}
+
+// deliver writes p, and tells interrupt of the keys in it.
+func (s stdin) deliver(p []byte, interrupt func(unix.Signal)) error {
+	var signals []unix.Signal
+	if s.terminal {
+		signals = keySignals(s.to, p)
+	}
+	if _, err := s.to.Write(p); err != nil {
+		return err
+	}
+	for _, sig := range signals {
+		interrupt(sig)
+	}
+	return nil
+}
+
+func (s stdin) close() {
+	if !s.terminal {
+		s.to.Close()
+	}
+}
+
+func openInput(uri string) (file *os.File, in input, err error) {
+	if uri == "" || uri == os.DevNull {
 		file, err = os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 		return file, nil, err
 	}
-	in = &input{path: path}
-	if err := in.check(); err != nil {
+	file, to, err := os.Pipe()
+	if err != nil {
 		return nil, nil, err
 	}
-	file, in.to, err = os.Pipe()
-	return file, in, err
+	if in, err = connectInput(uri, stdin{to: to}); err != nil {
+		file.Close()
+		to.Close()
+		return nil, nil, err
+	}
+	return file, in, nil
 }
 
-// check tells early what start would tell late.
-func (i *input) check() error {
-	fi, err := os.Lstat(i.path)
+// connectInput tells early what start would tell late.
+func connectInput(uri string, to stdin) (in input, err error) {
+	if strings.HasPrefix(uri, journal.Scheme+"://") {
+		in, err = openJournalInput(uri, to)
+	} else {
+		in, err = openFIFOInput(uri, to)
+	}
 	if err != nil {
-		return err
+		return nil, err // and no pointer that is nil
 	}
-	if fi.Mode().Type() != os.ModeNamedPipe {
-		return fmt.Errorf("%s is not a FIFO: %w", i.path, errdefs.ErrInvalidArgument)
-	}
-	return nil
-}
-
-func (i *input) start(interrupt func(unix.Signal)) (err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.closed || i.from != nil {
-		return nil
-	}
-	if i.from, err = openFIFO(i.path, os.O_RDONLY); err != nil {
-		return err
-	}
-	// Without a hold there must be a writer already, or input ends at once, which is
-	// what closing it before the start means.
-	if !i.released {
-		if i.hold, err = openFIFO(i.path, os.O_WRONLY); err != nil {
-			return err
-		}
-	}
-	go i.copy(i.from, interrupt)
-	return nil
-}
-
-// copy ends with an error of either side; there is nobody to tell which.
-func (i *input) copy(from *os.File, interrupt func(unix.Signal)) {
-	defer i.close()
-	buf := make([]byte, bufferBytes)
-	for {
-		n, err := from.Read(buf)
-		var signals []unix.Signal
-		if i.terminal {
-			signals = keySignals(i.to, buf[:n])
-		}
-		if _, errWrite := i.to.Write(buf[:n]); err != nil || errWrite != nil {
-			return
-		}
-		for _, sig := range signals {
-			interrupt(sig)
-		}
-	}
-}
-
-func (i *input) release() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.released = true
-	if i.hold != nil {
-		i.hold.Close()
-		i.hold = nil
-	}
-}
-
-func (i *input) close() {
-	i.release()
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.closed = true
-	if i.from != nil {
-		i.from.Close()
-	}
-	if !i.terminal {
-		i.to.Close()
-	}
+	return in, nil
 }

@@ -17,5 +17,14 @@ func openJournalSink(uri string) (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sink{w: w}, nil
+	return &sink{w: w, hold: lastWords{w}}, nil
+}
+
+// lastWords makes room in a full journal for what a program that has ended left in its
+// pipe: its end is not kept back for a reader that may never come.
+type lastWords struct{ w *journal.Writer }
+
+func (l lastWords) Close() error {
+	l.w.Lift(pipeBytes + bufferBytes)
+	return nil
 }

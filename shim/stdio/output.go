@@ -8,7 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const bufferBytes = 64 << 10
+const (
+	bufferBytes = 64 << 10
+	// pipeBytes is the size of the pipe of an output.
+	pipeBytes = 64 << 10
+)
 
 // output copies from a process to a sink until the process's end is closed. When the
 // sink fails or has ended, it goes on reading: a program is not stopped because its

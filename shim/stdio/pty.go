@@ -28,15 +28,20 @@ func openPTY() (master, replica *os.File, err error) {
 	return master, os.NewFile(peer, "pty"), nil
 }
 
-// keySignals are the signals that typed means, as the terminal is set now.
-func keySignals(master *os.File, typed []byte) (out []unix.Signal) {
+// termios are the settings of the replica.
+func termios(master *os.File) (settings *unix.Termios, err error) {
 	conn, err := master.SyscallConn()
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	var settings *unix.Termios // of the replica
 	errControl := conn.Control(func(fd uintptr) { settings, err = unix.IoctlGetTermios(int(fd), unix.TCGETS) })
-	if errControl != nil || err != nil || settings.Lflag&unix.ISIG == 0 {
+	return settings, errors.Join(errControl, err)
+}
+
+// keySignals are the signals that typed means, as the terminal is set now.
+func keySignals(master *os.File, typed []byte) (out []unix.Signal) {
+	settings, err := termios(master)
+	if err != nil || settings.Lflag&unix.ISIG == 0 {
 		return nil
 	}
 	keys := map[byte]unix.Signal{
@@ -49,4 +54,16 @@ func keySignals(master *os.File, typed []byte) (out []unix.Signal) {
 		}
 	}
 	return out
+}
+
+// typeEOF types what ends a terminal's input, if lines are what is read from it: twice,
+// because the first only ends a line that has begun. A reader that goes on sees its end
+// again.
+func typeEOF(master *os.File) {
+	settings, err := termios(master)
+	if err != nil || settings.Lflag&unix.ICANON == 0 || settings.Cc[unix.VEOF] == 0 {
+		return
+	}
+	key := settings.Cc[unix.VEOF]
+	_, _ = master.Write([]byte{key, key}) // an error: nobody reads it any more
 }

@@ -29,10 +29,15 @@ import (
 // Config names the streams of a process. An empty name is /dev/null; others are the
 // path of a FIFO, or for output one of
 //
-//	file:///path                         appended to
-//	binary:///path?key=value             a logger: this program with the arguments key and value
-//	binary-v2:///path?key=value          likewise, with a stricter sign of being ready
-//	journal:///path?max=BYTES            brigd's
+//	file:///path                              appended to
+//	binary:///path?key=value                  a logger: this program with the arguments key and value
+//	binary-v2:///path?key=value               likewise, with a stricter sign of being ready
+//	journal:///path?max=BYTES                 brigd's; the oldest bytes are dropped
+//	journal:///path?max=BYTES&overflow=block  brigd's; a full one makes the program wait
+//
+// and for stdin
+//
+//	journal:///path                           brigd's, which is there already
 //
 // If both outputs name the same logger, one process takes both.
 type Config struct {
@@ -44,7 +49,7 @@ type Config struct {
 // IO is the streams of one process.
 type IO struct {
 	files [3]*os.File // the process's ends
-	in    *input      // nil: /dev/null
+	in    input       // nil: /dev/null
 	out   []*output
 	logs  []*logger
 	tty   *os.File // the pty's master; nil: pipes
@@ -103,10 +108,9 @@ func (s *IO) openTerminal(ctx context.Context, c Config) error {
 }
 
 // openMaster connects the terminal's master, which is made.
-func (s *IO) openMaster(ctx context.Context, c Config) error {
+func (s *IO) openMaster(ctx context.Context, c Config) (err error) {
 	if c.Stdin != "" {
-		s.in = &input{path: c.Stdin, to: s.tty, terminal: true}
-		if err := s.in.check(); err != nil {
+		if s.in, err = connectInput(c.Stdin, stdin{to: s.tty, terminal: true}); err != nil {
 			return fmt.Errorf("stdin: %w", err)
 		}
 	}
@@ -169,8 +173,9 @@ func (s *IO) Feed(interrupt func(unix.Signal)) error {
 	return nil
 }
 
-// CloseStdin lets the process see the end of its input once the other side has
-// closed its end of the FIFO too.
+// CloseStdin lets the process see the end of its input: once the other side has closed
+// its end of a FIFO too, or after what is in a journal by now. A journal's own end needs
+// no such call.
 func (s *IO) CloseStdin() {
 	if s.in != nil {
 		s.in.release()

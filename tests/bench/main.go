@@ -97,6 +97,8 @@ var measures = []nodeMeasure{
 	{"create → first output", measureCreate},
 	{"exec round trip", measureExec},
 	{"idle sandbox", measureIdle},
+	{"tunnel: throughput", measureTunnelThroughput},
+	{"tunnel: round trip, and what it adds", measureTunnelRoundTrip},
 }
 
 // benchmark runs the measures whose names hold o.only: those of a node on a throwaway

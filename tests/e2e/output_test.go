@@ -27,14 +27,14 @@ func TestRunOutputIsExact(t *testing.T) {
 // TestOutputIsBounded keeps the youngest bytes, says where they begin, and does
 // not let a program that writes without end fill the node.
 func TestOutputIsBounded(t *testing.T) {
-	const kept = 1 << 16
+	const kept = 1 << 17
 	n := launch(t, node.Options{Overrides: fmt.Sprintf("[sandboxes]\njournal_bytes = %d\n", kept)})
-	id := n.Create(t, "--block-network", n.busybox, "--", "sh", "-c", "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done")
+	id := n.Create(t, "--block-network", n.busybox, "--", "sh", "-c", "i=0; while [ $i -lt 60000 ]; do echo $i; i=$((i+1)); done")
 	if r := n.Try(t, "wait", id); r.Code != 0 {
 		t.Fatal(r)
 	}
 	var all strings.Builder
-	for i := range 30000 {
+	for i := range 60000 {
 		fmt.Fprintln(&all, i)
 	}
 	stream, err := n.Sandboxes.ReadOutput(t.Context(), connect.NewRequest(&brigv1.ReadOutputRequest{Sandbox: id}))

@@ -16,8 +16,8 @@ import (
 	"connectrpc.com/connect"
 )
 
-// counted are the numbers that a sandbox's program has written.
-func counted(t *testing.T, n *node.Node, id string) (all []int) {
+// countedBy are the numbers that a sandbox's program has written.
+func countedBy(t *testing.T, n *node.Node, id string) (all []int) {
 	t.Helper()
 	eventually(t, 20*time.Second, func() error {
 		all = nil
@@ -34,8 +34,8 @@ func counted(t *testing.T, n *node.Node, id string) (all []int) {
 	return all
 }
 
-// counting is an echo server that counts in its memory, and keeps a file open.
-const counting = `import os, socketserver, threading, time
+// cloned is an echo server that counts in its memory, and keeps a file open.
+const cloned = `import os, socketserver, threading, time
 class H(socketserver.BaseRequestHandler):
     def handle(self):
         while b := self.request.recv(1 << 16): self.request.sendall(b)
@@ -54,13 +54,13 @@ while True:
 func TestRestoredClones(t *testing.T) {
 	t.Parallel()
 	n := use(t)
-	id := n.Create(t, "--name", "e2e-original", "--port", "7/tcp", "--env", "KEPT=yes", n.python, "--", "python3", "-c", counting)
-	counted(t, n.Node, id)
+	id := n.Create(t, "--name", "e2e-original", "--port", "7/tcp", "--env", "KEPT=yes", n.python, "--", "python3", "-c", cloned)
+	countedBy(t, n.Node, id)
 	conn := dialEcho(t, tunnels(t, n.Node, id)[0].addr(), nil)
 	n.Brig(t, "exec", id, "--", "sh", "-c", "sleep 4242 >/dev/null 2>&1 &")
 	n.Brig(t, "checkpoint", id, "e2e-clones")
 	t.Cleanup(func() { n.Try(t, "checkpoints", "rm", "e2e-clones") })
-	at := counted(t, n.Node, id)
+	at := countedBy(t, n.Node, id)
 	if err := ping(conn); err != nil { // it goes on as it was
 		t.Errorf("a connection over the checkpoint: %v", err)
 	}
@@ -73,7 +73,7 @@ func TestRestoredClones(t *testing.T) {
 		name := fmt.Sprintf("e2e-clone-%d", i)
 		clone := n.Create(t, append([]string{"--from-checkpoint", "e2e-clones", "--name", name}, flags...)...)
 		clones = append(clones, clone)
-		all := counted(t, n.Node, clone)
+		all := countedBy(t, n.Node, clone)
 		if all[0] < 5 || all[0] > at[len(at)-1] {
 			t.Errorf("%s counts from %d, the checkpoint was taken before %d", name, all[0], at[len(at)-1])
 		}
@@ -123,7 +123,7 @@ func TestRestoredClones(t *testing.T) {
 	n.Brig(t, "checkpoint", "--exit", clones[0], "e2e-again")
 	wantEnd(t, n.Node, clones[0], 137, "terminated")
 	again := n.Create(t, "--from-checkpoint", "e2e-again")
-	if all := counted(t, n.Node, again); all[0] <= at[0] {
+	if all := countedBy(t, n.Node, again); all[0] <= at[0] {
 		t.Errorf("the clone of a clone counts from %d", all[0])
 	}
 	n.Brig(t, "rm", "--force", id, clones[0], clones[1], clones[2], again)
@@ -216,7 +216,7 @@ func TestPaused(t *testing.T) {
 	t.Parallel()
 	n := use(t)
 	id := n.Create(t, n.busybox, "--", "sh", "-c", "trap 'exit 6' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done")
-	counted(t, n.Node, id)
+	countedBy(t, n.Node, id)
 	n.Brig(t, "pause", id)
 	if got := n.Brig(t, "ls"); !strings.Contains(got, "paused") {
 		t.Errorf("list: %s", got)
@@ -238,9 +238,53 @@ func TestPaused(t *testing.T) {
 	n.Brig(t, "pause", id)
 	n.Brig(t, "rm", id) // SIGTERM, which it has to be awake for
 	restored := n.Create(t, "--from-checkpoint", "e2e-paused")
-	counted(t, n.Node, restored) // it runs, whatever the other was
+	countedBy(t, n.Node, restored) // it runs, whatever the other was
 	n.Brig(t, "pause", restored)
 	n.Brig(t, "rm", "--force", restored)
 	n.Brig(t, "checkpoints", "rm", "e2e-paused")
 	n.Brig(t, "image", "rm", "e2e-paused")
+}
+
+// TestRestoredStreams: a program that waits for its stdin when the checkpoint is taken
+// gets that of the restored sandbox, on a terminal of the new one's size.
+func TestRestoredStreams(t *testing.T) {
+	t.Parallel()
+	n := use(t)
+	res, err := n.Sandboxes.Create(t.Context(), connect.NewRequest(&brigv1.CreateRequest{
+		Image: n.busybox, Argv: []string{"sh", "-c", "echo waits; read a; echo got $a; stty size"}, Stdin: true, Tty: true,
+		Size: &brigv1.WindowSize{Columns: 80, Rows: 24},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := res.Msg.GetSandbox().GetId()
+	t.Cleanup(func() { n.Try(t, "rm", "--force", id) })
+	eventually(t, 10*time.Second, func() error {
+		if !strings.Contains(n.Brig(t, "logs", id), "waits") {
+			return errString("it does not wait")
+		}
+		return nil
+	})
+	n.Brig(t, "checkpoint", id, "e2e-streams")
+	t.Cleanup(func() { n.Try(t, "checkpoints", "rm", "e2e-streams") })
+	res, err = n.Sandboxes.Create(t.Context(), connect.NewRequest(&brigv1.CreateRequest{
+		FromCheckpoint: "e2e-streams", Size: &brigv1.WindowSize{Columns: 100, Rows: 40},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := res.Msg.GetSandbox()
+	t.Cleanup(func() { n.Try(t, "rm", "--force", restored.GetId()) })
+	if !restored.GetTty() || !restored.GetStdin() {
+		t.Errorf("the restored sandbox: %v", restored)
+	}
+	for _, s := range []struct{ id, word, size string }{{restored.GetId(), "second", "40 100"}, {id, "first", "24 80"}} {
+		if _, err := n.Sandboxes.WriteInput(t.Context(), connect.NewRequest(&brigv1.WriteInputRequest{Sandbox: s.id, Data: []byte(s.word + "\n")})); err != nil {
+			t.Fatal(err)
+		}
+		wantEnd(t, n.Node, s.id, 0, "exited")
+		if got := n.Brig(t, "logs", s.id); !strings.Contains(got, "got "+s.word) || !strings.Contains(got, s.size) {
+			t.Errorf("%s: %q", s.id, got)
+		}
+	}
 }

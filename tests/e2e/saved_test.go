@@ -61,7 +61,7 @@ func goesOn(t *testing.T, n *node.Node, id string) {
 func TestKilledWhileSaving(t *testing.T) {
 	n := launch(t, node.Options{})
 	id := n.Create(t, n.busybox, "--", "sh", "-c", worker)
-	counted(t, n.Node, id)
+	countedBy(t, n.Node, id)
 	before := kept(t, n.Node)
 	for _, saving := range []struct {
 		name   string
@@ -151,7 +151,7 @@ func TestSavingWhatEnds(t *testing.T) {
 	n := use(t)
 	for i, save := range [][]string{{"snapshot"}, {"checkpoint"}, {"checkpoint", "--exit"}} {
 		id := n.Create(t, n.busybox, "--", "sh", "-c", worker)
-		counted(t, n.Node, id)
+		countedBy(t, n.Node, id)
 		name := fmt.Sprintf("e2e-ending-%d", i)
 		cmd := n.BrigCommand(t.Context(), append(save, id, name)...)
 		if err := cmd.Start(); err != nil {
@@ -176,7 +176,7 @@ func TestSavingOnAFullDisk(t *testing.T) {
 	require.Root(t)
 	n := launch(t, node.Options{})
 	id := n.Create(t, n.busybox, "--", "sh", "-c", worker)
-	counted(t, n.Node, id)
+	countedBy(t, n.Node, id)
 	before := kept(t, n.Node)
 	for _, c := range []struct{ folder, size, want string }{
 		{"checkpoints", "2m", "is full: make room"},

@@ -32,6 +32,9 @@ type Options struct {
 	Netns string
 	// Overrides is TOML merged over the configuration that brigd makes.
 	Overrides string
+	// Prepare is called before the first start of a node that Launch makes; nil: nothing.
+	// Mounts that it makes in the node's folder are taken away with the node.
+	Prepare func(*Node) error
 }
 
 // Node is a brigd with its containerd.
@@ -101,6 +104,11 @@ func Launch(t testing.TB, o Options) *Node {
 			t.Error(err)
 		}
 	})
+	if o.Prepare != nil {
+		if err := o.Prepare(n); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func (a *app) createCommand() *cobra.Command {
 			return err
 		},
 	}
-	flags.register(cmd)
+	flags.register(cmd, "drop")
 	return cmd
 }
 

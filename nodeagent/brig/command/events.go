@@ -38,7 +38,7 @@ func (a *app) eventsCommand() *cobra.Command {
 				take = func(e view.Event) error { return enc.Encode(e) }
 			}
 			c := a.client()
-			return persist(cmd.Context(), func() error { return listen(cmd.Context(), c, req, take) })
+			return persist(cmd.Context(), false, func() error { return listen(cmd.Context(), c, req, take) })
 		},
 	}
 }

@@ -17,9 +17,13 @@ func fakeTunnel(p *brigv1.Port) *brigv1.Tunnel {
 		scheme = "tcp"
 	}
 	host := 30000 + p.SandboxPort
-	return &brigv1.Tunnel{
+	t := &brigv1.Tunnel{
 		SandboxPort: p.SandboxPort, Kind: p.Kind, Host: "127.0.0.1", Port: host, Url: fmt.Sprintf("%s://127.0.0.1:%d", scheme, host),
 	}
+	if p.Kind == brigv1.TunnelKind_TUNNEL_KIND_TCP {
+		t.Connections, t.BytesIn, t.BytesOut = 2, 3, 4
+	}
+	return t
 }
 
 func (f fakeTunnels) List(_ context.Context, req *connect.Request[brigv1.TunnelsListRequest]) (*connect.Response[brigv1.TunnelsListResponse], error) {

@@ -23,11 +23,13 @@ type output struct {
 	// take gets every piece in order; dropped counts the bytes before it that
 	// the journal no longer had.
 	take func(channel brigv1.Channel, offset, dropped uint64, data []byte) error
+	// away is what is known of brigd before.
+	away known
 }
 
 // copy reads to the end of what there is or, with follow, of the sandbox.
 func (o *output) copy(ctx context.Context, c *client.Client, sandbox string, follow bool) error {
-	return persist(ctx, func() error { return o.once(ctx, c, sandbox, follow) })
+	return persist(ctx, o.away, func() error { return o.once(ctx, c, sandbox, follow) })
 }
 
 func (o *output) once(ctx context.Context, c *client.Client, sandbox string, follow bool) error {
@@ -73,9 +75,9 @@ func (a *app) toStreams(channel brigv1.Channel, _, dropped uint64, data []byte) 
 }
 
 // wait returns how the sandbox ended, however long that takes.
-func wait(ctx context.Context, c *client.Client, sandbox string) (*brigv1.Exit, error) {
+func wait(ctx context.Context, c *client.Client, sandbox string, before known) (*brigv1.Exit, error) {
 	var exit *brigv1.Exit
-	err := persist(ctx, func() error {
+	err := persist(ctx, before, func() error {
 		res, err := c.Sandboxes.Wait(ctx, connect.NewRequest(&brigv1.WaitRequest{Sandbox: sandbox}))
 		if err == nil {
 			exit = res.Msg.GetExit()
@@ -85,13 +87,22 @@ func wait(ctx context.Context, c *client.Client, sandbox string) (*brigv1.Exit, 
 	return exit, err
 }
 
-// persist repeats an interruptible read while brigd is away, but for no longer
+// known is what is known of brigd before a call.
+type known bool
+
+// reached: brigd has answered this process before, so that its silence is a restart's.
+const reached known = true
+
+// persist repeats a call that may be repeated while brigd is away, but for no longer
 // than patience at a time. A brigd that was never there is an error at once.
-func persist(ctx context.Context, read func() error) error {
+func persist(ctx context.Context, before known, call func() error) error {
 	var since time.Time
+	if before == reached {
+		since = time.Now()
+	}
 	for {
-		err := read()
-		if err == nil || !client.Lost(err) || ctx.Err() != nil {
+		err := call()
+		if err == nil || !away(err) || ctx.Err() != nil {
 			return err
 		}
 		var dial *client.DialError
@@ -110,3 +121,6 @@ func persist(ctx context.Context, read func() error) error {
 		}
 	}
 }
+
+// away tells whether brigd cannot be reached, or says that it is about to end.
+func away(err error) bool { return client.Lost(err) || connect.CodeOf(err) == connect.CodeUnavailable }

@@ -17,10 +17,11 @@ type createFlags struct {
 	ports         []string
 	timeout       time.Duration
 	policy        policyFlags
+	streams       streamFlags
 	checkpoint    string
 }
 
-func (f *createFlags) register(cmd *cobra.Command) {
+func (f *createFlags) register(cmd *cobra.Command, overflow string) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "`NAME`, unique among your running sandboxes: at most 64 of [A-Za-z0-9_.-]")
 	fs.Float64Var(&f.cpu, "cpu", 0, "`CORES`, for example 0.5 (default: the node's)")
@@ -31,6 +32,7 @@ func (f *createFlags) register(cmd *cobra.Command) {
 	f.policy.register(fs)
 	fs.StringVar(&f.checkpoint, "from-checkpoint", "", "go on from the checkpoint `NAME` instead of starting a program; there is no IMAGE then, and no ARGV")
 	fs.StringArrayVar(&f.ports, "port", nil, "open a tunnel to `PORT`: 8080 (TLS), 8080/h2 or 8080/tcp (repeatable)")
+	f.streams.register(cmd, overflow)
 	fs.DurationVar(&f.timeout, "timeout", 0, "`DURATION` until the sandbox is ended, wall clock, for example 90s or 2h (default: the node's, 5m)")
 }
 
@@ -70,7 +72,7 @@ func (f *createFlags) request(cmd *cobra.Command, args []string) (*brigv1.Create
 	if cmd.Flags().Changed("timeout") {
 		req.Timeout = durationpb.New(f.timeout)
 	}
-	return req, nil
+	return req, f.streams.apply(req, cmd.InOrStdin())
 }
 
 // imageAndArgv splits IMAGE [-- ARGV…]; the two dashes may be left out if ARGV

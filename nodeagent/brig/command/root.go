@@ -10,7 +10,7 @@ import (
 func New(streams Streams) *cobra.Command {
 	a := &app{Streams: streams}
 	root := group("brig", "Run untrusted code in gVisor sandboxes on this machine",
-		a.createCommand(), a.runCommand(), a.execCommand(),
+		a.createCommand(), a.runCommand(), a.execCommand(), a.attachCommand(),
 		a.lsCommand(), a.inspectCommand(), a.logsCommand(), a.waitCommand(), a.rmCommand(),
 		a.pauseCommand(), a.resumeCommand(), a.snapshotCommand(), a.checkpointCommand(),
 		group("checkpoints", "List and delete checkpoints", a.checkpointsLsCommand(), a.checkpointsRmCommand()),

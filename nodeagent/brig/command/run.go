@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"brig/nodeagent/brig/client"
+	"brig/nodeagent/brig/terminal"
 	"brig/nodeagent/brig/view"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
@@ -25,10 +26,13 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [flags] IMAGE -- ARGV...",
 		Short: "Run one program in a sandbox of its own, then remove it",
-		Long: "Make a sandbox, show its output, remove it at its end and exit with its program's status.\n\n" +
+		Long: "Make a sandbox, show its output, remove it at its end and exit with its program's status. With -i\n" +
+			"stdin is passed on, with -t the program has this terminal. A brigd that is restarted meanwhile is\n" +
+			"waited for: no byte is lost or repeated.\n\n" +
 			"Ctrl-C ends the sandbox (SIGTERM, ten seconds later SIGKILL; again: at once). The status is 125\n" +
 			"if brig itself failed.",
-		Example:     "  brig run IMAGE -- python3 -c 'print(\"hello\")'",
+		Example: "  brig run IMAGE -- python3 -c 'print(\"hello\")'\n" +
+			"  brig run -it IMAGE -- /bin/sh",
 		Annotations: map[string]string{exitsAsProgram: "yes"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := flags.request(cmd, args)
@@ -38,10 +42,16 @@ func (a *app) runCommand() *cobra.Command {
 			if len(req.GetArgv()) == 0 && req.GetFromCheckpoint() == "" {
 				return usagef("run needs a program: %s (a sandbox that idles is made by brig create)", cmd.UseLine())
 			}
+			if req.GetTty() && !terminal.Is(a.In) {
+				return usagef("-t needs a terminal on stdin; leave it out")
+			}
+			if a.json && (req.GetStdin() || req.GetTty()) {
+				return usagef("--json collects the output and takes no -i or -t; leave one out")
+			}
 			return a.run(cmd.Context(), req)
 		},
 	}
-	flags.register(cmd)
+	flags.register(cmd, "block")
 	return cmd
 }
 
@@ -64,16 +74,8 @@ func (a *app) run(ctx context.Context, req *brigv1.CreateRequest) error {
 	if a.json {
 		return a.runJSON(ctx, c, sb)
 	}
-	out := output{take: a.toStreams}
-	if err := out.copy(ctx, c, sb.GetId(), true); err != nil {
-		return err
-	}
-	exit, err := wait(ctx, c, sb.GetId())
-	if err != nil {
-		return err
-	}
-	a.explain(exit)
-	return exitWith(exit.GetCode())
+	at := attachment{app: a, c: c, sandbox: sb.GetId(), stdin: req.GetStdin(), tty: req.GetTty()}
+	return at.run(ctx)
 }
 
 // createInterruptibly is create that a signal cancels; brigd then undoes what
@@ -139,14 +141,14 @@ type runResult struct {
 
 func (a *app) runJSON(ctx context.Context, c *client.Client, sb *brigv1.Sandbox) error {
 	var kept [3][]byte
-	out := output{take: func(channel brigv1.Channel, _, _ uint64, data []byte) error {
+	out := output{away: reached, take: func(channel brigv1.Channel, _, _ uint64, data []byte) error {
 		kept[channel] = append(kept[channel], data...)
 		return nil
 	}}
 	if err := out.copy(ctx, c, sb.GetId(), true); err != nil {
 		return err
 	}
-	exit, err := wait(ctx, c, sb.GetId())
+	exit, err := wait(ctx, c, sb.GetId(), reached)
 	if err != nil {
 		return err
 	}

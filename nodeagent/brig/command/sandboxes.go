@@ -65,7 +65,7 @@ func (a *app) waitCommand() *cobra.Command {
 		ValidArgsFunction: a.completeSandbox,
 		Annotations:       map[string]string{exitsAsProgram: "yes"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			exit, err := wait(cmd.Context(), a.client(), args[0])
+			exit, err := wait(cmd.Context(), a.client(), args[0], false)
 			if err != nil {
 				return err
 			}

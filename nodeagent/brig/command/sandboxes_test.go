@@ -45,7 +45,10 @@ func TestListAndInspect(t *testing.T) {
       "kind": "tls",
       "host": "127.0.0.1",
       "port": 38080,
-      "url": "https://127.0.0.1:38080"
+      "url": "https://127.0.0.1:38080",
+      "connections": 0,
+      "bytes_in": 0,
+      "bytes_out": 0
     }
   ]
 }
@@ -66,7 +69,10 @@ func TestTunnels(t *testing.T) {
     "kind": "tcp",
     "host": "127.0.0.1",
     "port": 30022,
-    "url": "tcp://127.0.0.1:30022"
+    "url": "tcp://127.0.0.1:30022",
+    "connections": 2,
+    "bytes_in": 3,
+    "bytes_out": 4
   }
 ]
 `})

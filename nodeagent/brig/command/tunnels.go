@@ -14,8 +14,9 @@ func (a *app) tunnelsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "tunnels SANDBOX",
 		Short: "List the tunnels of a sandbox",
-		Long: "List the tunnels of a sandbox: its port and the URL that leads there. The TLS certificates are\n" +
-			"signed by the node's CA; brig node ca prints its path.",
+		Long: "List the tunnels of a sandbox: its port and the URL that leads there; with --json also the open\n" +
+			"connections and the bytes in and out. Unless the node has certificates of others, its own CA\n" +
+			"signs those of TLS tunnels; brig node ca prints its path.",
 		Args:              positional(1, 1),
 		ValidArgsFunction: a.completeSandbox,
 		RunE: func(cmd *cobra.Command, args []string) error {

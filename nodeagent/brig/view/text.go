@@ -28,11 +28,16 @@ func SandboxRows(in []Sandbox, now time.Time) [][]string {
 	return rows
 }
 
-// TunnelRows is the table of brig tunnels: the sandbox's port and the URL.
+// TunnelRows is the table of brig tunnels: the sandbox's port and the URL, and why
+// nobody is led there at present, if so.
 func TunnelRows(in []Tunnel) [][]string {
 	var rows [][]string
 	for _, t := range in {
-		rows = append(rows, []string{fmt.Sprint(t.SandboxPort), t.URL})
+		row := []string{fmt.Sprint(t.SandboxPort), t.URL}
+		if t.Fault != "" {
+			row = append(row, "not at present: "+t.Fault)
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }

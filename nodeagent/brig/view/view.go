@@ -62,6 +62,12 @@ type Tunnel struct {
 	Host        string `json:"host"`
 	Port        uint32 `json:"port"`
 	URL         string `json:"url"`
+	// Connections that are open, and bytes since it was opened or brigd started.
+	Connections uint32 `json:"connections"`
+	BytesIn     uint64 `json:"bytes_in"`
+	BytesOut    uint64 `json:"bytes_out"`
+	// Fault is why nobody is led through it at present.
+	Fault string `json:"fault,omitempty"`
 }
 
 // Image is one image of the node.
@@ -105,6 +111,7 @@ func OfTunnel(t *brigv1.Tunnel) Tunnel {
 	return Tunnel{
 		SandboxPort: t.GetSandboxPort(), Kind: word(t.GetKind().String(), "TUNNEL_KIND_"),
 		Host: t.GetHost(), Port: t.GetPort(), URL: t.GetUrl(),
+		Connections: t.GetConnections(), BytesIn: t.GetBytesIn(), BytesOut: t.GetBytesOut(), Fault: t.GetFault(),
 	}
 }
 

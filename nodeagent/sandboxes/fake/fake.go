@@ -118,6 +118,18 @@ func (n *Node) step(name, id string) error {
 	return nil
 }
 
+// Resize is logged with its size.
+func (n *Node) Resize(_ context.Context, id string, columns, rows uint16) error {
+	if err := n.step("resize", fmt.Sprintf("%s %dx%d", id, columns, rows)); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	if n.tasks[id] == nil {
+		return fmt.Errorf("task %s: %w", id, errdefs.ErrNotFound)
+	}
+	return nil
+}
+
 // Ensure finds an image.
 func (n *Node) Ensure(_ context.Context, image string) error {
 	if err := n.step("ensure", image); err != nil {

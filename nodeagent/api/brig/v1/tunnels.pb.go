@@ -139,16 +139,21 @@ type Tunnel struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	SandboxPort uint32                 `protobuf:"varint,1,opt,name=sandbox_port,json=sandboxPort,proto3" json:"sandbox_port,omitempty"`
 	Kind        TunnelKind             `protobuf:"varint,2,opt,name=kind,proto3,enum=brig.v1.TunnelKind" json:"kind,omitempty"`
-	// The advertised host and port.
+	// What clients connect to: the advertised host and the tunnel's own port; or, where the
+	// node has a domain for tunnels, for TLS kinds the tunnel's own name and the port that
+	// all of them share.
 	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	Port uint32 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
-	// https://host:port for TLS kinds, tcp://host:port for raw TCP.
+	// https://host:port for TLS kinds, without :443, tcp://host:port for raw TCP.
 	Url string `protobuf:"bytes,5,opt,name=url,proto3" json:"url,omitempty"`
 	// Connections that are open now.
 	Connections uint32 `protobuf:"varint,6,opt,name=connections,proto3" json:"connections,omitempty"`
 	// Since the tunnel was opened, or brigd started, without TLS.
-	BytesIn       uint64 `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
-	BytesOut      uint64 `protobuf:"varint,8,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	BytesIn  uint64 `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesOut uint64 `protobuf:"varint,8,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	// Why nobody is led through it at present, such as that somebody else has taken its port
+	// while brigd was away; brigd goes on trying. Empty: it listens.
+	Fault         string `protobuf:"bytes,9,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,6 +242,13 @@ func (x *Tunnel) GetBytesOut() uint64 {
 		return x.BytesOut
 	}
 	return 0
+}
+
+func (x *Tunnel) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
 }
 
 type TunnelsOpenRequest struct {
@@ -518,7 +530,7 @@ const file_brig_v1_tunnels_proto_rawDesc = "" +
 	"\x15brig/v1/tunnels.proto\x12\abrig.v1\"R\n" +
 	"\x04Port\x12!\n" +
 	"\fsandbox_port\x18\x01 \x01(\rR\vsandboxPort\x12'\n" +
-	"\x04kind\x18\x02 \x01(\x0e2\x13.brig.v1.TunnelKindR\x04kind\"\xe8\x01\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x13.brig.v1.TunnelKindR\x04kind\"\xfe\x01\n" +
 	"\x06Tunnel\x12!\n" +
 	"\fsandbox_port\x18\x01 \x01(\rR\vsandboxPort\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.brig.v1.TunnelKindR\x04kind\x12\x12\n" +
@@ -527,7 +539,8 @@ const file_brig_v1_tunnels_proto_rawDesc = "" +
 	"\x03url\x18\x05 \x01(\tR\x03url\x12 \n" +
 	"\vconnections\x18\x06 \x01(\rR\vconnections\x12\x19\n" +
 	"\bbytes_in\x18\a \x01(\x04R\abytesIn\x12\x1b\n" +
-	"\tbytes_out\x18\b \x01(\x04R\bbytesOut\"Q\n" +
+	"\tbytes_out\x18\b \x01(\x04R\bbytesOut\x12\x14\n" +
+	"\x05fault\x18\t \x01(\tR\x05fault\"Q\n" +
 	"\x12TunnelsOpenRequest\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12!\n" +
 	"\x04port\x18\x02 \x01(\v2\r.brig.v1.PortR\x04port\">\n" +
