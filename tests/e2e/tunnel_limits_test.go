@@ -135,7 +135,7 @@ func TestTunnelStorm(t *testing.T) {
 	dialEcho(t, at, nil)
 }
 
-// TestTunnelCounters: what is counted is what was sent, and connections while they are
+// TestTunnelCounters: what is tunnelCount is what was sent, and connections while they are
 // open.
 func TestTunnelCounters(t *testing.T) {
 	t.Parallel()
@@ -261,8 +261,8 @@ while True:
     threading.Thread(target=serve, args=(s.accept()[0],)).start()
 `
 
-// counted is the part of a tunnel under --json that changes.
-type counted struct {
+// tunnelCount is the part of a tunnel under --json that changes.
+type tunnelCount struct {
 	SandboxPort int `json:"sandbox_port"`
 	Port        int
 	Connections int
@@ -271,9 +271,9 @@ type counted struct {
 	Fault       string
 }
 
-func counters(t *testing.T, n *fixture, id string, port int) counted {
+func counters(t *testing.T, n *fixture, id string, port int) tunnelCount {
 	t.Helper()
-	var list []counted
+	var list []tunnelCount
 	if err := json.Unmarshal([]byte(n.Brig(t, "tunnels", "--json", id)), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +283,7 @@ func counters(t *testing.T, n *fixture, id string, port int) counted {
 		}
 	}
 	t.Fatalf("no tunnel to port %d: %+v", port, list)
-	return counted{}
+	return tunnelCount{}
 }
 
 // served returns when the raw tunnel has led a client to the program and back, and
