@@ -112,6 +112,9 @@ func TestKilledWhileSaving(t *testing.T) {
 			}
 			return nil
 		})
+		if saving.name == "snapshot" {
+			n.Brig(t, saving.remove...)
+		}
 	}
 	n.killedWhileRestoring(t)
 	n.Brig(t, "rm", "--force", id)
