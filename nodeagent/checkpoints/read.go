@@ -40,7 +40,7 @@ func (s *Store) read(owner uint32, name string) (Manifest, error) {
 func readManifest(r *os.Root) (m Manifest, err error) {
 	f, err := r.Open(manifestFile)
 	if err != nil {
-		return m, fmt.Errorf("%v", err) // a folder without one is damaged, not absent
+		return m, err
 	}
 	defer f.Close()
 	d := json.NewDecoder(io.LimitReader(f, maxManifest))
