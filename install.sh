@@ -379,6 +379,9 @@ uninstall() {
 	fi
 
 	step "files"
+	if grep -q " $run/binds/" /proc/self/mountinfo; then
+		die "folders that sandboxes were shown are still mounted below $run/binds: unmount them first"
+	fi
 	do_ rm -f "$units/brigd.service" "$units/brig-containerd.service" "$networkd" "$networkmanager"
 	has_systemd && do_ systemctl daemon-reload
 	do_ rm -f "$cni_conf" "$cni_plugin"

@@ -42,5 +42,11 @@ func (c *Config) NetworkLock() string { return filepath.Join(c.RunDir, "network.
 // NetworkDir keeps the address leases and what was chosen for this boot.
 func (c *Config) NetworkDir() string { return filepath.Join(c.RunDir, "network") }
 
+// SecretsDir is where brigd leaves secrets for the shim. It is gone with a reboot.
+func (c *Config) SecretsDir() string { return filepath.Join(c.RunDir, "secrets") }
+
+// BindsDir is where bind mounts of sandboxes are staged.
+func (c *Config) BindsDir() string { return filepath.Join(c.RunDir, "binds") }
+
 // JournalDir keeps the output of one sandbox.
 func (c *Config) JournalDir(id string) string { return filepath.Join(c.StateDir, "sandboxes", id) }

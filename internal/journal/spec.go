@@ -13,9 +13,9 @@ const Scheme = "journal"
 // Spec says where a journal of output is, how much it keeps, and what becomes of more.
 type Spec struct {
 	Path string // absolute and clean
-	// Max is how many bytes are kept, if so many were written: less than another Chunk
-	// more if the oldest are dropped, not one more if the Writer waits. At least Chunk;
-	// two with Block.
+	// Max is how many bytes are kept, if so many were written: less than another
+	// sixteenth or Chunk more if the oldest are dropped, not one more if the Writer waits.
+	// At least Chunk; two with Block.
 	Max int64
 	// Block makes the Writer wait for Readers instead of dropping the oldest bytes.
 	Block bool
@@ -104,4 +104,9 @@ func checkPath(path string) error {
 // Read is how much may be released (Reader.Release) of a journal with Block when all up
 // to sent was sent to a reader. Keep is left, or half of a small journal: something must
 // be released before the journal is full.
-func (s Spec) Read(sent int64) (upTo int64) { return max(0, sent-min(Keep, s.Max/2)) }
+func (s Spec) Read(sent int64) (upTo int64) {
+	return max(0, sent-min(Keep, s.Max/2)) / s.step() * s.step()
+}
+
+// step is how much is dropped at once, at least: a hole has its cost.
+func (s Spec) step() int64 { return max(Chunk, chunks(min(s.Max/16, 16*Chunk))) }

@@ -97,7 +97,7 @@ func (w *Writer) append(p []byte) (n int, err error) {
 // less than its bound.
 func (w *Writer) trim() error {
 	start := chunks(w.size - w.spec.Max)
-	if w.spec.Block || start <= w.start {
+	if w.spec.Block || start < w.start+w.spec.step() {
 		return nil
 	}
 	if err := punch(w.file, w.start, start); err != nil {

@@ -24,7 +24,12 @@ const (
 	AnnotationDomainAllowlist      = "brig/domain-allowlist"       // comma-separated names
 	AnnotationInboundCIDRAllowlist = "brig/inbound-cidr-allowlist" // comma-separated CIDRs
 	AnnotationDNS                  = "brig/dns"                    // off or resolver
-	AnnotationGPU                  = "brig/gpu"                    // honoured in brigd's own containerd namespace alone
+
+	// In brigd's own containerd namespace alone.
+	AnnotationGPU     = "brig/gpu"
+	AnnotationPIDs    = "brig/pids"     // processes and threads of each user in the sandbox
+	AnnotationDiskMiB = "brig/disk-mib" // of the writable layer
+	AnnotationSecrets = "brig/secrets"  // "true": brigd has left some (internal/secrets)
 )
 
 // ID names a sandbox for ever: "sb-" and 16 of [a-z2-7], 80 random bits. It is

@@ -41,6 +41,9 @@ type Program struct {
 	Mounts  []record.Mount    `json:"mounts,omitempty"`
 	Stdin   bool              `json:"stdin,omitempty"`
 	TTY     bool              `json:"tty,omitempty"`
+	// The kernel that was kept enforces these.
+	PIDs    uint64 `json:"pids,omitempty"`
+	DiskMiB uint64 `json:"disk_mib,omitempty"`
 }
 
 // File of an image.

@@ -11,7 +11,6 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -57,17 +56,24 @@ func (e *Engine) find(ctx context.Context, name string) (containerd.Image, error
 func (e *Engine) Ensure(ctx context.Context, name string) error {
 	_, err := e.find(e.in(ctx), name)
 	if errdefs.IsNotFound(err) {
-		_, err = e.Pull(ctx, name, func(uint64, uint64) {})
+		_, err = e.Pull(ctx, name, Credentials{}, func(uint64, uint64) {})
 	}
 	return err
 }
 
 // Pull fetches and unpacks an image, calling progress from time to time, never
-// after it returned.
-func (e *Engine) Pull(ctx context.Context, name string, progress func(done, total uint64)) (Image, error) {
+// after it returned. The credentials are forgotten then.
+func (e *Engine) Pull(ctx context.Context, name string, c Credentials, progress func(done, total uint64)) (Image, error) {
+	if err := c.check(); err != nil {
+		return Image{}, err
+	}
 	full, err := normal(name)
 	if err != nil {
 		return Image{}, err
+	}
+	resolver, err := c.resolver(full)
+	if err != nil {
+		return Image{}, fmt.Errorf("find the registry of %s: %w", name, err)
 	}
 	ctx = e.in(ctx)
 	meter := newMeter(e.client.ContentStore(), progress)
@@ -76,19 +82,13 @@ func (e *Engine) Pull(ctx context.Context, name string, progress func(done, tota
 		containerd.WithPullUnpack,
 		containerd.WithPullSnapshotter(snapshotter),
 		containerd.WithImageHandler(images.HandlerFunc(meter.see)),
-		containerd.WithResolver(resolver()),
+		containerd.WithResolver(resolver),
 	)
 	stop()
 	if err != nil {
 		return Image{}, pullError(name, err)
 	}
 	return e.describe(ctx, image.Metadata())
-}
-
-// resolver is containerd's own, said in full: HTTPS everywhere but on loopback.
-func resolver() remotes.Resolver {
-	hosts := docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchLocalhost))
-	return docker.NewResolver(docker.ResolverOptions{Hosts: hosts})
 }
 
 // pullError says what is wrong and whose move it is.

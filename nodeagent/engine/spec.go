@@ -2,10 +2,13 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
@@ -13,6 +16,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"brig/internal/journal"
+	"brig/internal/sandbox"
+	"brig/nodeagent/record"
 )
 
 // idlePath is where a sandbox without a program finds the one that idles.
@@ -29,8 +34,9 @@ type Sandbox struct {
 	Env         map[string]string
 	Workdir     string // empty: the image's
 	Hostname    string
-	CPU         float64 // cores; 0: no limit
-	MemoryMiB   uint64  // 0: no limit
+	Resources   record.Resources
+	Mounts      []Mount
+	Secrets     bool // the shim finds some (internal/secrets)
 	Annotations map[string]string
 	Netns       string // path; empty: the runtime gives it none
 	Files       string // folder with hosts, hostname and resolv.conf
@@ -43,6 +49,14 @@ type Sandbox struct {
 	Rows        uint16
 }
 
+// Mount is something at a path of the sandbox's.
+type Mount struct {
+	Target   string
+	Source   string // path on the host, staged by brigd; empty: a tmpfs
+	Writable bool
+	SizeMiB  uint64 // of a tmpfs; 0: as much as the memory limit leaves
+}
+
 // options are the edits of containerd's default spec that make s of it. The image
 // gives its environment, its user and its directory; its entrypoint is not run.
 func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
@@ -52,9 +66,10 @@ func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 		oci.WithEnv(environment(s.Env)),
 		oci.WithHostname(s.Hostname),
 		oci.WithCgroup(path.Join(e.cgroup, s.ID)),
-		oci.WithAnnotations(s.Annotations),
+		oci.WithAnnotations(annotations(s)),
 		oci.WithMounts(files(s.Files)),
-		limits(s),
+		oci.WithMounts(mounts(s.Mounts)),
+		limits(s.Resources),
 	}
 	if len(s.Argv) > 0 {
 		opts = append(opts, oci.WithProcessArgs(s.Argv...))
@@ -101,22 +116,83 @@ func readOnly(source, destination string) specs.Mount {
 	return specs.Mount{Type: "bind", Source: source, Destination: destination, Options: []string{"bind", "ro"}}
 }
 
+// mounts come with the outer ones first: whatever order they were asked for in, none
+// covers another.
+func mounts(list []Mount) []specs.Mount {
+	list = slices.SortedFunc(slices.Values(list), func(a, b Mount) int { return strings.Compare(a.Target, b.Target) })
+	out := make([]specs.Mount, 0, len(list))
+	for _, m := range list {
+		mode := "ro"
+		if m.Writable {
+			mode = "rw"
+		}
+		switch {
+		case m.Source != "":
+			out = append(out, specs.Mount{Type: "bind", Source: m.Source, Destination: m.Target, Options: []string{"bind", mode, "nosuid", "nodev"}})
+		default:
+			options := []string{mode, "nosuid", "nodev", "mode=1777"}
+			if m.SizeMiB > 0 {
+				options = append(options, fmt.Sprintf("size=%dm", m.SizeMiB))
+			}
+			out = append(out, specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: m.Target, Options: options})
+		}
+	}
+	return out
+}
+
+// annotations are the policy's, and what only brigd may tell the shim.
+func annotations(s Sandbox) map[string]string {
+	out := maps.Clone(s.Annotations)
+	if out == nil {
+		out = map[string]string{}
+	}
+	if s.Resources.PIDs > 0 {
+		out[sandbox.AnnotationPIDs] = strconv.FormatUint(s.Resources.PIDs, 10)
+	}
+	if s.Resources.DiskMiB > 0 {
+		out[sandbox.AnnotationDiskMiB] = strconv.FormatUint(s.Resources.DiskMiB, 10)
+	}
+	if s.Secrets {
+		out[sandbox.AnnotationSecrets] = "true"
+	}
+	return out
+}
+
 // period is the kernel's default; a quota is a share of it.
 const period = 100_000
 
-func limits(s Sandbox) oci.SpecOpts {
+// sharesOfCore is what one core that is asked for weighs, as everywhere.
+const sharesOfCore = 1024
+
+func limits(r record.Resources) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, spec *oci.Spec) error {
 		if spec.Linux.Resources == nil {
 			spec.Linux.Resources = &specs.LinuxResources{}
 		}
-		if s.CPU > 0 {
-			quota, p := int64(s.CPU*period+0.5), uint64(period)
-			spec.Linux.Resources.CPU = &specs.LinuxCPU{Quota: &quota, Period: &p}
+		var cpu specs.LinuxCPU
+		if r.CPU > 0 {
+			quota, p := int64(r.CPU*period+0.5), uint64(period)
+			cpu.Quota, cpu.Period = &quota, &p
 		}
-		if s.MemoryMiB > 0 {
+		if r.CPURequest > 0 {
+			shares := min(max(uint64(r.CPURequest*sharesOfCore+0.5), 2), 1<<18) // the kernel's bounds
+			cpu.Shares = &shares
+		}
+		var memory specs.LinuxMemory
+		if r.MemoryMiB > 0 {
 			// With swap on top of it the limit would not be one.
-			limit := int64(s.MemoryMiB) << 20
-			spec.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit, Swap: &limit}
+			limit := int64(r.MemoryMiB) << 20
+			memory.Limit, memory.Swap = &limit, &limit
+		}
+		if r.MemoryRequestMiB > 0 {
+			reservation := int64(r.MemoryRequestMiB) << 20
+			memory.Reservation = &reservation
+		}
+		if cpu != (specs.LinuxCPU{}) {
+			spec.Linux.Resources.CPU = &cpu
+		}
+		if memory != (specs.LinuxMemory{}) {
+			spec.Linux.Resources.Memory = &memory
 		}
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"brig/nodeagent/record"
 )
 
 // apply runs the options that do not look into an image.
@@ -30,7 +32,7 @@ func apply(t *testing.T, s Sandbox) string {
 func TestSpec(t *testing.T) {
 	got := apply(t, Sandbox{
 		ID: "sb-x", Argv: []string{"python3", "-m", "http.server"}, Env: map[string]string{"B": "2", "A": "1"}, Workdir: "/w",
-		Hostname: "web", CPU: 0.5, MemoryMiB: 64, Annotations: map[string]string{"brig/cidr-allowlist": ""},
+		Hostname: "web", Resources: record.Resources{CPU: 0.5, MemoryMiB: 64}, Annotations: map[string]string{"brig/cidr-allowlist": ""},
 		Netns: "/run/netns/sb-x", Files: "/state/sb-x",
 	})
 	want := `{

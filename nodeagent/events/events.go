@@ -39,6 +39,8 @@ type Event struct {
 	Exited  *record.Exit
 	Policy  *Policy
 	Denied  *Denied
+	// OOM: something in it was killed for want of memory.
+	OOM bool
 	// Paused and Resumed: its programs stand still, or go on.
 	Paused, Resumed bool
 	// Missed counts the events that this listener has lost here.

@@ -1,7 +1,6 @@
 package record
 
 import (
-	"math"
 	"path"
 	"regexp"
 	"strings"
@@ -16,19 +15,21 @@ import (
 
 // The bounds of a request.
 const (
-	MaxArgv   = 64 << 10
-	MaxEnv    = 128 << 10
-	MaxTags   = 64
-	MaxTag    = 256
-	MaxPorts  = 64
-	MinCPU    = 0.01
-	MinMemory = 32
+	MaxArgv  = 64 << 10
+	MaxEnv   = 128 << 10
+	MaxTags  = 64
+	MaxTag   = 256
+	MaxPorts = 64
 )
 
 // Limits are the node's: what a request gets that does not say, and may ask at most.
 type Limits struct {
 	Timeout, MaxTimeout time.Duration
-	Ceiling             netpolicy.Ceiling
+	// Resources of a request that says nothing of one; zero: no limit.
+	Resources Resources
+	// CPU and Memory tell that every sandbox needs such a limit, since a quota counts it.
+	CPU, Memory bool
+	Ceiling     netpolicy.Ceiling
 }
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
@@ -36,20 +37,22 @@ var requestID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
 // Check returns r with the node's defaults filled in, or what is wrong with its first
 // bad field.
 func (r Request) Check(l Limits) (Request, error) {
-	if r.Timeout == 0 {
-		r.Timeout = l.Timeout
-	}
+	r = r.filled(l)
 	for _, check := range []func() error{
 		r.checkNames,
 		func() error { return CheckArgv(r.Argv, false) },
-		func() error { return CheckEnv(r.Env) },
+		r.checkEnvironment,
 		func() error { return CheckWorkdir(r.Workdir) },
 		r.checkTags,
-		func() error { return r.Streams.check(len(r.Argv) == 0 && r.Checkpoint == "") },
-		r.Resources.check,
+		func() error { return r.Resources.check(l) },
+		func() error { return r.check(len(r.Argv) == 0 && r.Checkpoint == "") },
 		func() error { return checkPorts(r.Ports) },
 		r.checkNetwork(l.Ceiling),
 		func() error { return checkTimeout(r.Timeout, l.MaxTimeout) },
+		r.checkIdleTimeout,
+		r.checkReady,
+		func() error { return checkMounts(r.Mounts) },
+		r.checkText,
 	} {
 		if err := check(); err != nil {
 			return Request{}, err
@@ -66,6 +69,9 @@ func (r Request) checkNames() error {
 		if err := sandbox.CheckName(r.Name); err != nil {
 			return invalid("%v", err)
 		}
+	}
+	if r.Checkpoint != "" {
+		return r.checkCheckpoint()
 	}
 	return CheckImage(r.Image)
 }
@@ -139,16 +145,6 @@ func (r Request) checkTags() error {
 		if k == "" || len(k) > MaxTag || len(v) > MaxTag {
 			return invalid("invalid tag %.64q: the name must not be empty, name and value have at most %d bytes", k, MaxTag)
 		}
-	}
-	return nil
-}
-
-func (r Resources) check() error {
-	if r.CPU != 0 && !(r.CPU >= MinCPU && r.CPU <= 1<<16) || math.IsNaN(r.CPU) {
-		return invalid("invalid resources.cpu %v: want at least %v cores", r.CPU, MinCPU)
-	}
-	if r.MemoryMiB != 0 && (r.MemoryMiB < MinMemory || r.MemoryMiB > 1<<32) {
-		return invalid("invalid resources.memory_mib %d: want at least %d", r.MemoryMiB, MinMemory)
 	}
 	return nil
 }

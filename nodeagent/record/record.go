@@ -40,6 +40,8 @@ type Record struct {
 	// what is for good, then a lease, then what is on its way. What stands, the node's
 	// own record decides.
 	Policies []Written `json:"policies,omitempty"`
+	// SecretsSum tells the request's secrets from others, on the boot that it was made in.
+	SecretsSum string `json:"secrets_sum,omitempty"`
 }
 
 // Deadline is when a sandbox's timeout ends it. The clock that counts is the boot's,

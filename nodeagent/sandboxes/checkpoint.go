@@ -100,7 +100,7 @@ func (m *Manager) describe(ctx context.Context, rec record.Record, name string) 
 		Host: host, Image: image, ImageDigest: digest,
 		Program: checkpoints.Program{
 			Argv: rec.Request.Argv, Env: rec.Request.Env, Workdir: rec.Request.Workdir, Mounts: rec.Request.Mounts,
-			Stdin: rec.Request.Stdin, TTY: rec.Request.TTY,
+			Stdin: rec.Request.Stdin, TTY: rec.Request.TTY, PIDs: rec.Request.Resources.PIDs, DiskMiB: rec.Request.Resources.DiskMiB,
 		},
 	}, nil
 }

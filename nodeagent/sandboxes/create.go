@@ -11,6 +11,7 @@ import (
 
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
+	"brig/internal/secrets"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/events"
 	"brig/nodeagent/record"
@@ -31,16 +32,28 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 		return record.Record{}, err
 	}
 	defer from.release()
-	if r, err = r.Check(m.limits); err != nil {
+	if r, err = r.Check(m.limitsOf(owner)); err != nil {
 		return record.Record{}, err
 	}
+	r = from.limit(r)
 	policy, err := record.CompilePolicy(r.Network, m.limits.Ceiling)
+	if err != nil {
+		return record.Record{}, err
+	}
+	if err := mayMount(owner, r); err != nil {
+		return record.Record{}, err
+	}
+	sum, err := secrets.Sum(m.cfg.SecretsDir(), r.Secrets)
 	if err != nil {
 		return record.Record{}, err
 	}
 	rec := record.Record{
 		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
-		JournalBytes: m.cfg.Sandboxes.JournalBytes,
+		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
+	}
+	release, err := m.take(rec)
+	if err != nil {
+		return m.repeatOr(ctx, rec, err)
 	}
 	rec.Writing(r.Network, policy)
 	making := ctx
@@ -51,6 +64,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	making, abort := context.WithCancelCause(making)
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
+	k.release = release
 	k.from = from
 	earlier, err := m.store.Add(rec)
 	if err != nil || earlier != nil {
@@ -60,7 +74,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 	case err != nil:
 		return record.Record{}, err
 	case earlier != nil:
-		return m.repeat(ctx, earlier, r)
+		return m.repeat(ctx, earlier, rec)
 	}
 	rec, err = m.create(making, k, rec, policy)
 	if err != nil {
@@ -83,17 +97,19 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (r
 }
 
 // repeat answers a request whose id was used before.
-func (m *Manager) repeat(ctx context.Context, earlier *record.Record, r record.Request) (record.Record, error) {
+func (m *Manager) repeat(ctx context.Context, earlier *record.Record, rec record.Record) (record.Record, error) {
 	was, err := earlier.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	now, err := r.Digest()
+	now, err := rec.Request.Digest()
 	if err != nil {
 		return record.Record{}, err
 	}
-	if was != now {
-		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", r.RequestID, earlier.ID))
+	// One that was made before the machine's restart has ended; its sum says nothing now.
+	comparable := earlier.Deadline.Boot == m.boot || earlier.State == sandbox.Creating
+	if was != now || comparable && earlier.SecretsSum != rec.SecretsSum {
+		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", rec.Request.RequestID, earlier.ID))
 	}
 	k := m.keeper(earlier.ID)
 	if earlier.State != sandbox.Creating || k == nil {
@@ -135,7 +151,10 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	}
 	spec := k.from.into(m.spec(&rec, netns))
 	spec.Image = image
-	if err := m.runtime.Create(ctx, spec); err != nil {
+	if spec.Mounts, err = m.mount(&rec); err != nil {
+		return rec, err
+	}
+	if err := m.handOver(ctx, &rec, spec); err != nil {
 		return rec, err
 	}
 	if err := m.runtime.Start(ctx, spec); err != nil {
@@ -153,8 +172,14 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if err != nil {
 		return rec, err
 	}
+	if err := m.awaitReady(caller, &rec); err != nil {
+		return rec, err
+	}
 	if caller.Err() != nil {
 		return rec, context.Cause(caller) // nobody waits for it
+	}
+	if err := m.keepActivity(k, rec); err != nil {
+		return rec, err
 	}
 	return m.settle(k, address, tunnels)
 }

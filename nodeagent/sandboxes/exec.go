@@ -24,7 +24,7 @@ func (m *Manager) Exec(ctx context.Context, rec record.Record, p Program) (*engi
 	if err := record.CheckArgv(p.Argv, true); err != nil {
 		return nil, err
 	}
-	if err := record.CheckEnv(p.Env); err != nil {
+	if err := rec.CheckExecEnv(p.Env); err != nil {
 		return nil, err
 	}
 	if err := record.CheckWorkdir(p.Workdir); err != nil {

@@ -30,9 +30,12 @@ type keeper struct {
 	ended chan struct{} // closed when its end is on record
 	clean chan struct{} // closed when it was torn down, or that failed
 
-	// from the runtime's events; each closed once
-	oom, exit         chan struct{}
-	oomOnce, exitOnce sync.Once
+	// release gives back what is counted of its owner's quota.
+	release func()
+
+	// from the runtime's events; closed once
+	exit     chan struct{}
+	exitOnce sync.Once
 
 	share *tunnel.Share // of the limits of tunnels
 
@@ -44,6 +47,7 @@ type keeper struct {
 	mu      sync.Mutex // guards what follows
 	closed  bool       // no tunnel is opened any more
 	tunnels map[uint16]*door
+	ooms    int // kills for want of memory that it has survived
 	stands  standing.Standing
 	// superseded is closed when something else stands.
 	superseded chan struct{}
@@ -55,6 +59,7 @@ func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 		abort: abort,
 
 		activity: activity.New(),
+		release:  func() {},
 
 		changing: make(chan struct{}, 1),
 		saving:   make(chan struct{}, 1),
@@ -62,7 +67,6 @@ func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 		clean: make(chan struct{}),
-		oom:   make(chan struct{}),
 		exit:  make(chan struct{}),
 
 		tunnels: map[uint16]*door{},
@@ -91,6 +95,10 @@ func (m *Manager) dropKeeper(k *keeper) {
 	delete(m.links, k.link)
 	m.mu.Unlock()
 	m.denials.Forget(k.link)
+	k.release()
+	if err := k.activity.Close(); err != nil {
+		m.log.Warn("the mark of a sandbox's activity was not kept", "sandbox", k.id, "err", err)
+	}
 }
 
 // Activity of a sandbox, for whatever keeps it awake. Of one that has ended it is one

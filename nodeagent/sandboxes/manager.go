@@ -9,8 +9,8 @@
 // cleaned. A sandbox never depends on brigd's process: containerd's shim holds it.
 //
 // A Manager is safe for concurrent use. Every live sandbox has one keeper, whose
-// goroutine alone records its end. Lock order: none is taken under another, and
-// nothing slow happens under one.
+// goroutine alone records its end. Lock order: under a keeper's only those that package
+// tunnel, certificates and quota have inside, and nothing slow happens under any.
 package sandboxes
 
 import (
@@ -25,6 +25,7 @@ import (
 	"brig/internal/config"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
+	"brig/nodeagent/binds"
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
@@ -45,6 +46,9 @@ type Runtime interface {
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
 	Remove(ctx context.Context, id string) error
 	Names(ctx context.Context) (map[string]bool, error)
+	// OOMKills counts what was killed in the sandbox for want of memory, until it is
+	// removed.
+	OOMKills(ctx context.Context, id string) (int, error)
 	Resize(ctx context.Context, id string, columns, rows uint16) error
 	Exec(ctx context.Context, p engine.Program) (*engine.Process, error)
 }
@@ -88,6 +92,7 @@ type Manager struct {
 	denials *denials.Watcher
 	metrics *metrics.Metrics
 	quota   *quota.Ledger
+	binds   binds.Stage
 	changed func(link string)
 	saved
 	// explaining holds a token while an answer is looked for: one at a time.
@@ -140,8 +145,13 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),
-			Ceiling:    ceiling,
+			Resources: record.Resources{
+				CPU: p.Config.Sandboxes.CPU, MemoryMiB: p.Config.Sandboxes.MemoryMiB,
+				PIDs: p.Config.Sandboxes.PIDs, DiskMiB: p.Config.Sandboxes.DiskMiB,
+			},
+			Ceiling: ceiling,
 		},
+		binds:      binds.Stage{Dir: p.Config.BindsDir(), Roots: p.Config.Mounts.Roots},
 		saved:      saved,
 		explaining: make(chan struct{}, 1),
 

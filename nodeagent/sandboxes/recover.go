@@ -57,6 +57,7 @@ func (m *Manager) recover(rec record.Record) error {
 // adopt watches a sandbox that another process made.
 func (m *Manager) adopt(rec record.Record) {
 	k := m.addKeeper(rec, func(error) {})
+	k.release = m.hold(rec)
 	close(k.ready)
 	if rec.Deadline.Boot != m.boot {
 		m.log.Warn("a sandbox was lost with the machine's restart", "sandbox", rec.ID)
@@ -73,6 +74,9 @@ func (m *Manager) adopt(rec record.Record) {
 		} else {
 			rec = again
 		}
+	}
+	if err := m.keepActivity(k, rec); err != nil {
+		m.log.Warn("since when a sandbox is idle is not known, and counted anew", "sandbox", rec.ID, "err", err)
 	}
 	m.wg.Go(func() { m.realign(k) })
 	m.relisten(k, rec)
@@ -100,7 +104,11 @@ func (m *Manager) removeOrphans(ctx context.Context, known map[string]bool) erro
 	for _, f := range folders {
 		names[f.Name()] = true
 	}
-	errs := []error{errAttached, errFolders}
+	staged, errStaged := m.binds.Left()
+	for _, id := range staged {
+		names[id] = true
+	}
+	errs := []error{errAttached, errFolders, errStaged}
 	for name := range names {
 		id, err := sandbox.ParseID(name)
 		if err != nil || known[name] {

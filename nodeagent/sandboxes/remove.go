@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"brig/internal/sandbox"
+	"brig/internal/secrets"
 	"brig/nodeagent/record"
 )
 
@@ -76,6 +77,9 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 		m.closeTunnels(k, drain)
 	}
 	if err := m.runtime.Remove(ctx, string(id)); err != nil {
+		return err
+	}
+	if err := errors.Join(m.binds.Remove(string(id)), secrets.Remove(m.cfg.SecretsDir(), string(id))); err != nil {
 		return err
 	}
 	return m.network.Detach(ctx, string(id))

@@ -15,8 +15,19 @@ import (
 type origin struct {
 	digest string // of the image
 	path   string // of the checkpoint's image
+	// pids and diskMiB are limits that are in the memory that was kept; only if restored.
+	restored      bool
+	pids, diskMiB uint64
 	// release lets the checkpoint be removed again.
 	release func()
+}
+
+// limit gives r the limits that cannot be set anew, in place of the node's defaults.
+func (o origin) limit(r record.Request) record.Request {
+	if o.restored {
+		r.Resources.PIDs, r.Resources.DiskMiB = o.pids, o.diskMiB
+	}
+	return r
 }
 
 // into adds it to what the engine makes.
@@ -36,10 +47,13 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (
 	if err := checkLeftOut(r); err != nil {
 		return r, none, err
 	}
-	if earlier, err := m.store.Requested(uid, r.RequestID); err == nil && earlier.Request.Checkpoint == r.Checkpoint {
-		return adoptedFrom(r, &earlier.Request), none, nil
-	} else if err != nil && !errdefs.IsNotFound(err) {
+	earlier, err := m.store.Requested(record.Record{Owner: uid, Request: r})
+	if err != nil {
 		return r, none, err
+	}
+	if earlier != nil && earlier.Request.Checkpoint == r.Checkpoint {
+		none.restored, none.pids, none.diskMiB = true, earlier.Request.Resources.PIDs, earlier.Request.Resources.DiskMiB
+		return adoptedFrom(r, &earlier.Request), none, nil
 	}
 	c, err := m.checkpoints.Find(uid, r.Checkpoint)
 	if err != nil {
@@ -52,7 +66,9 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (
 	if err != nil {
 		return r, none, err
 	}
-	return adopted(r, c), origin{digest: c.ImageDigest, path: path, release: release}, nil
+	return adopted(r, c), origin{
+		digest: c.ImageDigest, path: path, release: release, restored: true, pids: c.Program.PIDs, diskMiB: c.Program.DiskMiB,
+	}, nil
 }
 
 // checkLeftOut refuses what a restored sandbox cannot have anew.
@@ -63,6 +79,7 @@ func checkLeftOut(r record.Request) error {
 	}{
 		{"image", r.Image != ""}, {"argv", len(r.Argv) > 0}, {"workdir", r.Workdir != ""}, {"tty", r.TTY}, {"stdin", r.Stdin},
 		{"mounts", len(r.Mounts) > 0}, {"env", len(r.Env) > 0}, {"secrets", len(r.Secrets) > 0},
+		{"resources.pids", r.Resources.PIDs > 0}, {"resources.disk_mib", r.Resources.DiskMiB > 0},
 	} {
 		if field.said {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%s cannot be given with from_checkpoint: it is the checkpoint's", field.name))

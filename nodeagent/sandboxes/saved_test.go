@@ -226,6 +226,7 @@ func TestRestoreIsRefused(t *testing.T) {
 		"image": {Image: image}, "argv": {Argv: []string{"a"}}, "workdir": {Workdir: "/"}, "tty": {Streams: record.Streams{TTY: true}},
 		"stdin": {Streams: record.Streams{Stdin: true}}, "mounts": {Mounts: []record.Mount{{Target: "/a"}}},
 		"env": {Env: map[string]string{"A": "1"}}, "secrets": {Secrets: record.Secrets{"A": "1"}},
+		"resources.pids": {Resources: record.Resources{PIDs: 64}}, "resources.disk_mib": {Resources: record.Resources{DiskMiB: 64}},
 	} {
 		r.Checkpoint = "warm"
 		mustFail(field, 1000, r, errdefs.IsInvalidArgument, field+" cannot be given with from_checkpoint")

@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// oomWait is how long the event that tells of memory may come after the end.
-	oomWait = time.Second
 	// retryWait is the pause before containerd is asked again.
 	retryWait = 200 * time.Millisecond
 	// clockLook bounds how late a deadline can be noticed after a suspend, in which
@@ -29,16 +27,20 @@ func (m *Manager) keep(k *keeper, rec record.Record) {
 	ctx, cancel := context.WithCancel(m.ctx)
 	defer cancel()
 	m.wg.Go(func() { m.enforce(ctx, k, rec.Deadline) })
+	if d := rec.Request.IdleTimeout; d > 0 {
+		m.wg.Go(func() { m.enforceIdle(ctx, k, d) })
+	}
 	status, at, lost := m.awaitEnd(ctx, k)
 	if m.ctx.Err() != nil {
 		m.closeTunnels(k, 0)
 		return
 	}
+	oom := status == 128+9 && !lost && m.oomKilled(k)
 	m.finish(k, func(r *record.Record) record.Exit {
 		if lost && r.Ending == "" {
 			return record.ReasonExit(sandbox.ReasonRuntimeCrash, at)
 		}
-		return record.Resolve(status, at, r.Ending, isClosed(k.oom))
+		return record.Resolve(status, at, r.Ending, oom)
 	})
 }
 
@@ -47,9 +49,6 @@ func (m *Manager) awaitEnd(ctx context.Context, k *keeper) (status int, at time.
 	for ctx.Err() == nil {
 		status, at, err := m.runtime.Wait(ctx, string(k.id))
 		if err == nil {
-			if status == 128+9 {
-				m.awaitReason(ctx, k)
-			}
 			return status, at.UTC(), false
 		}
 		if errdefs.IsNotFound(err) {
@@ -59,18 +58,6 @@ func (m *Manager) awaitEnd(ctx context.Context, k *keeper) (status int, at time.
 		sleep(ctx, retryWait)
 	}
 	return 0, time.Time{}, false
-}
-
-// awaitReason waits until the events have caught up with the end.
-func (m *Manager) awaitReason(ctx context.Context, k *keeper) {
-	timer := time.NewTimer(oomWait)
-	defer timer.Stop()
-	select {
-	case <-k.oom:
-	case <-k.exit:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // enforce ends the sandbox at its deadline.
@@ -131,7 +118,8 @@ func (m *Manager) observe(e engine.Event) {
 	switch {
 	case k == nil:
 	case e.OOM:
-		k.oomOnce.Do(func() { close(k.oom) })
+		m.publish(k, events.Event{OOM: true})
+		m.wg.Go(func() { m.survived(k) })
 	default:
 		k.exitOnce.Do(func() { close(k.exit) })
 	}

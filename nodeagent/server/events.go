@@ -57,6 +57,8 @@ func eventTo(e events.Event) *brigv1.Event {
 		}}
 	case e.Denied != nil:
 		m.Kind = &brigv1.Event_Denied{Denied: deniedTo(e.Denied)}
+	case e.OOM:
+		m.Kind = &brigv1.Event_Oom{Oom: &brigv1.SandboxOOM{}}
 	case e.Paused:
 		m.Kind = &brigv1.Event_Paused{Paused: &brigv1.SandboxPaused{}}
 	case e.Resumed:

@@ -46,6 +46,9 @@ func (s execService) begin(ctx context.Context, spec *brigv1.ExecSpec, tty, stdi
 	p, err := s.manager.Exec(ctx, rec, sandboxes.Program{
 		Argv: spec.GetArgv(), Env: spec.GetEnv(), Workdir: spec.GetWorkdir(), TTY: tty, Stdin: stdin,
 	})
+	if err == nil {
+		context.AfterFunc(ctx, s.manager.Activity(rec.ID).Begin()) // the call's end is the exec's
+	}
 	return p, timeout, err
 }
 

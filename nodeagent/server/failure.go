@@ -37,6 +37,9 @@ func (edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.Stream
 }
 
 func (e edge) pass(ctx context.Context, spec connect.Spec, begin time.Time, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errEnding) {
+		err = errEnding // whatever the step under way made of it
+	}
 	err = failure(err)
 	uid, _ := socket.Peer(ctx)
 	attrs := []any{"procedure", spec.Procedure, "uid", uid, "took", time.Since(begin).Round(time.Millisecond)}

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
+	"brig/nodeagent/engine"
 	"brig/nodeagent/record"
 	"brig/nodeagent/socket"
 )
@@ -25,7 +26,9 @@ func (s imageService) Pull(ctx context.Context, r *connect.Request[brigv1.PullRe
 	}
 	var mu sync.Mutex // guards done and total
 	var done, total uint64
-	image, err := s.engine.Pull(ctx, r.Msg.GetImage(), func(d, t uint64) {
+	auth := r.Msg.GetAuth()
+	credentials := engine.Credentials{Username: auth.GetUsername(), Password: auth.GetPassword(), IdentityToken: auth.GetIdentityToken()}
+	image, err := s.engine.Pull(ctx, r.Msg.GetImage(), credentials, func(d, t uint64) {
 		mu.Lock()
 		done, total = d, t
 		mu.Unlock()

@@ -12,6 +12,8 @@ import (
 	"brig/internal/version"
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
+	"brig/nodeagent/quota"
+	"brig/nodeagent/socket"
 )
 
 type nodeService struct {
@@ -20,6 +22,10 @@ type nodeService struct {
 }
 
 func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoRequest]) (*connect.Response[brigv1.InfoResponse], error) {
+	uid, err := socket.Peer(ctx)
+	if err != nil {
+		return nil, err
+	}
 	runsc, err := runscVersion(ctx, s.cfg.Runsc.Path)
 	if err != nil {
 		return nil, err
@@ -36,7 +42,22 @@ func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoReq
 		ContainerdNamespace: s.cfg.Containerd.Namespace,
 		AddressPool:         pool,
 		Running:             uint32(s.manager.Running()),
+		Platform:            s.cfg.Runsc.Platform,
+		Quota:               quotaTo(s.manager.Quota(), uid),
 	}), nil
+}
+
+func quotaTo(l *quota.Ledger, uid uint32) *brigv1.Quota {
+	used := l.Used(uid)
+	limit := func(k quota.Kind) uint64 { return l.Limit(uid, k) }
+	return &brigv1.Quota{
+		Sandboxes: uint32(used[quota.Sandboxes]), SandboxesLimit: uint32(limit(quota.Sandboxes)),
+		Execs: uint32(used[quota.Execs]), ExecsLimit: uint32(limit(quota.Execs)),
+		Tunnels: uint32(used[quota.Tunnels]), TunnelsLimit: uint32(limit(quota.Tunnels)),
+		MemoryMib: used[quota.MemoryMiB], MemoryMibLimit: limit(quota.MemoryMiB),
+		Cpu: float64(used[quota.MilliCPU]) / 1000, CpuLimit: float64(limit(quota.MilliCPU)) / 1000,
+		Images: uint32(used[quota.Images]), ImagesLimit: uint32(limit(quota.Images)),
+	}
 }
 
 // runscVersion asks the binary that sandboxes are started with now.

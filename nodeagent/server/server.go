@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/containerd/errdefs"
 
 	"brig/internal/config"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
@@ -87,8 +88,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	calls, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	calls, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	srv := &http.Server{
 		Handler:           s.Handler(),
 		Protocols:         &protocols,
@@ -107,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	cancel()
+	cancel(errEnding)
 	closing, done := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer done()
 	if err := srv.Shutdown(closing); err != nil {
@@ -115,6 +116,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	return nil
 }
+
+// errEnding is what a call is told that brigd's end cut off: a client that can go on where
+// it was asks again.
+var errEnding = errdefs.ErrUnavailable.WithMessage("brigd is ending: ask again")
 
 // shutdownTimeout is how long calls may take to notice that they are cancelled.
 const shutdownTimeout = 10 * time.Second

@@ -151,9 +151,14 @@ func write(path string, data []byte) error {
 	return nil
 }
 
-// Clear removes what a node leaves outside its folder once nothing of it runs.
+// Clear removes what a node leaves outside its folder once nothing of it runs. While
+// anything is mounted in the run directory that stays: a folder of the host's that a sandbox
+// was shown must not be emptied with it.
 func Clear(cfg *config.Config) error {
-	errs := []error{cgroup.Remove(cfg.CgroupParent()), unmountBelow(cfg.RunDir), unmountBelow(cfg.StateDir)}
+	errs := []error{cgroup.Remove(cfg.CgroupParent()), unmountBelow(cfg.StateDir)}
+	if err := unmountBelow(cfg.RunDir); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
 	for _, path := range []string{cfg.RunDir, cfg.Containerd.Address, cfg.Containerd.Address + ".ttrpc"} {
 		errs = append(errs, os.RemoveAll(path))
 	}

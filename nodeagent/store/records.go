@@ -82,20 +82,6 @@ func (s *Store) Get(id sandbox.ID) (r record.Record, err error) {
 	return r, err
 }
 
-// Requested returns the record that was made by an owner's request of that id, or an
-// ErrNotFound.
-func (s *Store) Requested(owner uint32, requestID string) (r record.Record, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		id := tx.Bucket(requestBucket).Get(key(owner, requestID))
-		if id == nil {
-			return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("there is no request %s", requestID))
-		}
-		r, err = get(tx, sandbox.ID(id))
-		return err
-	})
-	return r, err
-}
-
 // All returns every record, in no order that means anything.
 func (s *Store) All() (all []record.Record, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {

@@ -14,8 +14,8 @@ func (t *Tunnel) serve(conn *net.TCPConn) {
 	stop := context.AfterFunc(t.ctx, func() { reset(conn) })
 	defer stop()
 	var secure *tls.Conn
-	if t.tls != nil {
-		secure = tls.Server(conn, &tls.Config{GetConfigForClient: t.configFor, MinVersion: tls.VersionTLS13})
+	if t.front != nil {
+		secure = tls.Server(conn, t.front)
 		if err := shake(t.ctx, secure); err != nil {
 			t.cfg.Log.Debug("tunnel handshake", "err", err)
 			_ = conn.Close() // no reset: an alert is to arrive

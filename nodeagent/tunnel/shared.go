@@ -18,9 +18,14 @@ import (
 // when it looks whether a name leads here (RFC 8737).
 const challengeProtocol = "acme-tls/1"
 
-// pendingPart is the share of the node's connections that may be in a handshake at the
-// shared port: they are nobody's yet.
-const pendingPart = 8
+// Of the node's connections one in pendingPart may be in a handshake at the shared port,
+// where they are nobody's yet, and of these one in sourcePart from one source, but a few
+// in any case: an ACME authority looks several times at once.
+const (
+	pendingPart = 8
+	sourcePart  = 16
+	sourceLeast = 16
+)
 
 // relistenWait is the pause between tries to get the shared port.
 const relistenWait = time.Second
@@ -46,7 +51,7 @@ type Shared struct {
 // certificates that answer an ACME authority.
 func NewShared(listen netip.AddrPort, l Limits, challenge func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) *Shared {
 	most := max(l.Node/pendingPart, 1)
-	pool := NewPool(Limits{Node: most, Sandbox: most, Tunnel: most, Source: min(most, l.Source)})
+	pool := NewPool(Limits{Node: most, Sandbox: most, Tunnel: most, Source: max(most/sourcePart, sourceLeast)})
 	return &Shared{
 		listen: listen, challenge: challenge, log: log,
 		pending: pool.Share(), sources: sources{}, routes: map[string]*Tunnel{},
@@ -122,6 +127,7 @@ func (s *Shared) Serve(ctx context.Context) error {
 func (s *Shared) serve(ctx context.Context, conn *net.TCPConn, who netip.Addr) {
 	stop := context.AfterFunc(ctx, func() { reset(conn) })
 	v := &visit{shared: s, conn: conn}
+	// A configuration of its own: no session ticket of one name is good for another.
 	secure := tls.Server(conn, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: v.route})
 	err := shake(ctx, secure)
 	s.pending.give(s.sources, &s.taken, who)

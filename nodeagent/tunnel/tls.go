@@ -19,6 +19,11 @@ var nobody = &tls.Config{
 	GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil },
 }
 
+// frontTLS has the keys of the tunnel's session tickets, too, which no other tunnel knows.
+func (t *Tunnel) frontTLS() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: t.configFor}
+}
+
 // serverTLS offers what the kind says by ALPN, TLS 1.3 at least.
 func (t *Tunnel) serverTLS() *tls.Config {
 	protocol := "http/1.1"

@@ -60,7 +60,9 @@ type Config struct {
 type Tunnel struct {
 	cfg      Config
 	listener *net.TCPListener
-	tls      *tls.Config // nil for raw TCP
+	// front begins handshakes, tls goes on with those that are meant for the tunnel. Both
+	// are nil for raw TCP.
+	front, tls *tls.Config
 	traffic  traffic
 
 	// Of the limits; guarded by the pool's mu.
@@ -81,7 +83,7 @@ type Tunnel struct {
 func Open(cfg Config) (*Tunnel, error) {
 	t := &Tunnel{cfg: cfg, sources: sources{}, open: map[*net.TCPConn]bool{}}
 	if cfg.Kind != record.TCP {
-		t.tls = t.serverTLS()
+		t.front, t.tls = t.frontTLS(), t.serverTLS()
 	}
 	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(cfg.Listen))
 	if err != nil {

@@ -59,6 +59,10 @@ func checkAnnotation(key, value string, host Host) error {
 	switch {
 	case key == sandbox.AnnotationGPU:
 		return fmt.Errorf("annotation %s: this version has no GPUs: %w", key, errdefs.ErrNotImplemented)
+	case slices.Contains(ownOnly, key):
+		if !host.Own {
+			return fmt.Errorf("annotation %s is for brigd alone: %w", key, errdefs.ErrPermissionDenied)
+		}
 	case strings.HasPrefix(key, sandbox.AnnotationPrefix) && !slices.Contains(brigAnnotations, key):
 		return fmt.Errorf("unknown annotation %s: brig knows %s: %w",
 			key, strings.Join(brigAnnotations, ", "), errdefs.ErrInvalidArgument)

@@ -20,6 +20,8 @@ type Host struct {
 	LowestOOMScore int
 	// AllowedAnnotations are the dev.gvisor.* keys that the operator lets through.
 	AllowedAnnotations []string
+	// Own tells that brigd asks: the containerd namespace is its own.
+	Own bool
 	// Pod is made for others to join.
 	Pod bool
 	// Sandbox is runsc's id of the sandbox that the container joins; empty: it is the

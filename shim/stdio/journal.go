@@ -25,6 +25,6 @@ func openJournalSink(uri string) (*sink, error) {
 type lastWords struct{ w *journal.Writer }
 
 func (l lastWords) Close() error {
-	l.w.Lift(pipeBytes + bufferBytes)
+	l.w.Lift(2 * bufferBytes)
 	return nil
 }

@@ -8,11 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	bufferBytes = 64 << 10
-	// pipeBytes is the size of the pipe of an output.
-	pipeBytes = 64 << 10
-)
+// bufferBytes is how much is copied at once, and fits into the pipe of an output: large
+// enough that the cost of a call does not show, and small enough for a processor's cache.
+const bufferBytes = 256 << 10
 
 // output copies from a process to a sink until the process's end is closed. When the
 // sink fails or has ended, it goes on reading: a program is not stopped because its
@@ -42,7 +40,18 @@ func openOutput(uri string, open func() (*sink, error)) (file *os.File, out *out
 		to.end()
 		return nil, nil, err
 	}
+	widen(file)
 	return file, newOutput(from, to), nil
+}
+
+// widen makes room in a pipe for a whole buffer. The kernel may refuse it to a user who
+// has many; then the pipe is as it was.
+func widen(pipe *os.File) {
+	conn, err := pipe.SyscallConn() // Fd would make the file block
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, bufferBytes) })
 }
 
 func (o *output) copy() {

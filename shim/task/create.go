@@ -115,6 +115,9 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.planOwn(normal); err != nil {
+		return nil, err
+	}
 	t.runsc = runsc.For(cfg, b.shim.opts.Namespace, b.id())
 	t.runsc.SystemdCgroup = isSystemdPath(normal.Linux.CgroupsPath)
 	if t.request.SystemdCgroup && !t.runsc.SystemdCgroup {
@@ -133,6 +136,7 @@ func (t *Task) host() bundle.Host {
 		Hostname: hostname,
 		Bundle:   t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
 		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations, Pod: t.isRoot() && t.sandbox.pod,
+		Own: t.isRoot() && t.inOwnNamespace(),
 	}
 }
 
@@ -164,7 +168,10 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) error {
 		return err
 	}
 	t.runsc.Overlay = rootfs.Overlay(normal.Root, t.kept())
-	if t.runsc.Overlay == "root:self" && len(t.request.Rootfs) > 0 {
+	if err := t.limitDisk(); err != nil {
+		return err
+	}
+	if strings.HasPrefix(t.runsc.Overlay, "root:self") && len(t.request.Rootfs) > 0 {
 		if err := removeFilestores(b.Rootfs()); err != nil {
 			return err
 		}

@@ -28,7 +28,8 @@ type (
 	EventResumed struct{ ID string }
 	// EventCheckpointed tells that an image of the sandbox is complete.
 	EventCheckpointed struct{ ID, Path string }
-	// EventOOM tells that the kernel killed the sandbox at its memory limit.
+	// EventOOM tells that the kernel killed the sandbox, or something in it, at its memory
+	// limit. It comes before the sandbox's EventExited.
 	EventOOM struct{ ID string }
 	// EventExited tells how the program (empty ExecID) or an exec ended.
 	EventExited struct {

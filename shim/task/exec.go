@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"brig/shim/bundle"
 	"brig/shim/runsc"
 	"brig/shim/stdio"
 
@@ -24,7 +25,7 @@ func (s *Shim) AddExec(id, execID string, spec *specs.Process, streams stdio.Con
 		return err
 	}
 	program := *spec
-	program.Terminal = streams.Terminal
+	program.Terminal, program.Env = streams.Terminal, bundle.WithSecrets(spec.Env, t.secrets)
 	p := newProcess(execID, streams)
 	p.size = sizeOf(&program)
 	if p.args, err = runsc.NewExecArgs(t.id, &program, t.spec.Process.Capabilities); err != nil {

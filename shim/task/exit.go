@@ -21,6 +21,7 @@ const killed = 128 + uint32(unix.SIGKILL)
 func (t *Task) watchAll() {
 	if t.isRoot() {
 		go t.sandbox.watch()
+		go t.sandbox.watchOOM()
 	}
 	go t.watch()
 }

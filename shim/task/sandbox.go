@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,6 +34,7 @@ type Sandbox struct {
 	sentry  *os.Process
 	group   *cgroup.Group // nil: not known
 	ooms    int           // kills in the group before the sandbox was made
+	told    atomic.Int64  // kills that an event has told of
 	shares  shares        // of the group's time
 
 	updating sync.Mutex // one update of the limits at a time
@@ -82,7 +84,7 @@ func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, o runsc.CreateOpt
 	if _, err := b.hold(resources(b.root.spec)); err != nil {
 		return err
 	}
-	return nil
+	return b.root.limitThreads()
 }
 
 // account finds the sandbox's cgroup. Without one an OOM kill looks like any other,
@@ -95,6 +97,7 @@ func (b *Sandbox) account() {
 	}
 	if err == nil {
 		b.ooms, err = group.OOMKills()
+		b.told.Store(int64(b.ooms))
 	}
 	if err != nil {
 		b.shim.opts.Log.Warn("OOM kills will not be noticed", "sandbox", b.id(), "err", err)
@@ -106,12 +109,13 @@ func (b *Sandbox) watch() {
 	<-b.starter.Gone() // until then the sentry is its child
 	b.starter.Release()
 	state, err := b.sentry.Wait()
-	end := sentryEnd{state: state, at: time.Now(), oom: b.oomKilled()}
+	end := sentryEnd{state: state, at: time.Now()}
+	end.oom = end.killed() && b.oomKilled()
 	if err != nil {
 		b.shim.opts.Log.Error("the sentry's status is lost", "sandbox", b.id(), "err", err)
 	}
-	if end.oom {
-		b.shim.opts.Emit(EventOOM{ID: b.id()})
+	if n, err := b.kills(); err == nil && end.oom {
+		b.tellOOM(n)
 	}
 	b.mu.Lock()
 	b.dead, b.end = true, end
@@ -129,6 +133,39 @@ func (b *Sandbox) oomKilled() bool {
 		b.shim.opts.Log.Warn("OOM kills are not known", "sandbox", b.id(), "err", err)
 	}
 	return n > b.ooms
+}
+
+func (b *Sandbox) kills() (int, error) {
+	if b.group == nil {
+		return 0, os.ErrNotExist
+	}
+	return b.group.OOMKills()
+}
+
+// watchOOM tells of kills as they happen: of a sandbox that survives them nobody else would.
+func (b *Sandbox) watchOOM() {
+	if b.group == nil {
+		return
+	}
+	if err := b.group.WatchOOM(b.gone, b.tellOOM); err != nil {
+		b.shim.opts.Log.Warn("OOM kills are told at the sandbox's end alone", "sandbox", b.id(), "err", err)
+	}
+}
+
+// tellOOM tells of each kill once.
+func (b *Sandbox) tellOOM(kills int) {
+	if b.told.Swap(int64(kills)) < int64(kills) {
+		b.shim.opts.Emit(EventOOM{ID: b.id()})
+	}
+}
+
+// killed tells that the sentry died of SIGKILL, or its program did.
+func (e sentryEnd) killed() bool {
+	if e.state == nil {
+		return true // for all that is known
+	}
+	status := e.state.Sys().(syscall.WaitStatus)
+	return status.Signaled() && status.Signal() == syscall.SIGKILL || status.Exited() && uint32(status.ExitStatus()) == killed
 }
 
 // exitCode is the root container's: the sentry exits with it, or with 128 and the

@@ -209,8 +209,8 @@ func await(t *testing.T, events <-chan *brigv1.Event, what string, is func(*brig
 	}
 }
 
-// TestLivePolicy changes the policy of a sandbox under its connections.
-func TestLivePolicy(t *testing.T) {
+// TestPolicyChangeAtRunTime changes the policy of a sandbox under its connections.
+func TestPolicyChangeAtRunTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.echoServer(t)

@@ -125,7 +125,7 @@ func TestNetwork(t *testing.T) {
 	public, other, secure := internet.Public+":80", internet.PublicToo+":80", internet.PublicToo+":443"
 	host := internet.HostAddress
 
-	t.Run("open", func(t *testing.T) {
+	t.Run("nothing said", func(t *testing.T) {
 		id := w.Create(t, w.python)
 		w.wantReach(t, id, map[string]string{public: host, other: host, secure: host}, append(w.forbidden, neighbour)...)
 		w.Asked()
@@ -140,7 +140,7 @@ func TestNetwork(t *testing.T) {
 		}
 		w.unreachable(t, id)
 	})
-	t.Run("cidr list", func(t *testing.T) {
+	t.Run("cidr_allowlist", func(t *testing.T) {
 		id := w.Create(t, "--cidr-allow", "203.0.113.0/24", w.python)
 		w.wantReach(t, id, map[string]string{public: host}, append(w.forbidden, neighbour, other, secure)...)
 		w.noDNS(t, id)
@@ -153,7 +153,7 @@ func TestNetwork(t *testing.T) {
 		id := w.Create(t, "--cidr-allow", "0.0.0.0/0", w.python)
 		w.wantReach(t, id, map[string]string{public: host, other: host}, append(w.forbidden, neighbour)...)
 	})
-	t.Run("no egress", func(t *testing.T) {
+	t.Run("empty cidr_allowlist", func(t *testing.T) {
 		id := w.Create(t, "--no-egress", "--port", "7/tcp", w.python, "--", "python3", "-c", echo)
 		w.wantReach(t, id, nil, append(w.forbidden, neighbour, public, other)...)
 		w.noDNS(t, id)
@@ -169,7 +169,7 @@ func TestNetwork(t *testing.T) {
 			return ping(conn)
 		})
 	})
-	t.Run("block", func(t *testing.T) {
+	t.Run("block_network", func(t *testing.T) {
 		id := w.Create(t, "--block-network", w.python)
 		w.wantReach(t, id, nil, append(w.forbidden, neighbour, public, other)...)
 		w.noDNS(t, id)
@@ -179,6 +179,15 @@ func TestNetwork(t *testing.T) {
 		}
 		if got := address(t, w.Node, id); got != "" {
 			t.Errorf("a blocked sandbox has the address %s", got)
+		}
+	})
+	t.Run("domain_allowlist", func(t *testing.T) {
+		id := w.Create(t, "--domain-allow", internet.Name+":80", "--cidr-allow", internet.PublicToo+"/32", w.python)
+		// By its address alone nobody is reached: the name must have been asked for.
+		w.wantReach(t, id, map[string]string{other: host}, append(w.forbidden, neighbour, public)...)
+		got := w.reach(t, id, internet.Name+":80", "nobody.example.com:80")
+		if want := map[string]string{internet.Name + ":80": internet.Public + " " + host}; !maps.Equal(got, want) {
+			t.Errorf("reached %v, want %v", got, want)
 		}
 	})
 	t.Run("ctr", func(t *testing.T) { w.ctr(t) })

@@ -252,7 +252,7 @@ func TestRestoredStreams(t *testing.T) {
 	n := use(t)
 	res, err := n.Sandboxes.Create(t.Context(), connect.NewRequest(&brigv1.CreateRequest{
 		Image: n.busybox, Argv: []string{"sh", "-c", "echo waits; read a; echo got $a; stty size"}, Stdin: true, Tty: true,
-		Size: &brigv1.WindowSize{Columns: 80, Rows: 24},
+		Size: &brigv1.WindowSize{Columns: 80, Rows: 24}, Resources: &brigv1.Resources{Pids: 64, DiskMib: 32, MemoryMib: 256},
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +275,7 @@ func TestRestoredStreams(t *testing.T) {
 	}
 	restored := res.Msg.GetSandbox()
 	t.Cleanup(func() { n.Try(t, "rm", "--force", restored.GetId()) })
-	if !restored.GetTty() || !restored.GetStdin() {
+	if r := restored.GetResources(); !restored.GetTty() || !restored.GetStdin() || r.GetPids() != 64 || r.GetDiskMib() != 32 || r.GetMemoryMib() != 0 {
 		t.Errorf("the restored sandbox: %v", restored)
 	}
 	for _, s := range []struct{ id, word, size string }{{restored.GetId(), "second", "40 100"}, {id, "first", "24 80"}} {

@@ -433,10 +433,10 @@ func TestFullDiskUnderJournals(t *testing.T) {
 		return unix.Mount("tmpfs", disk, "tmpfs", 0, "size=24m")
 	}})
 	const total = 64 << 20
-	script := []string{"python3", "-c", counting, fmt.Sprint(total / blockBytes)}
-	blocks := n.Create(t, append([]string{"--block-network", "--overflow", "block", n.python, "--"}, script...)...)
+	count := fmt.Sprint(total / blockBytes)
+	drops := n.Create(t, "--block-network", n.python, "--", "python3", "-c", "import time; time.sleep(6)\n"+counting, count)
+	blocks := n.Create(t, "--block-network", "--overflow", "block", n.python, "--", "python3", "-c", counting, count)
 	settled(t, filepath.Join(disk, blocks, "stdout")) // it has taken all there is
-	drops := n.Create(t, append([]string{"--block-network", n.python, "--"}, script...)...)
 	wantEnd(t, n.Node, drops, 0, "exited")
 	stream, err := n.Sandboxes.ReadOutput(t.Context(), connect.NewRequest(&brigv1.ReadOutputRequest{Sandbox: drops}))
 	if err != nil {

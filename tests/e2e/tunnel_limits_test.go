@@ -169,46 +169,6 @@ func TestTunnelCounters(t *testing.T) {
 	}
 }
 
-// TestTunnelPortTaken: somebody who takes a tunnel's port while brigd is away keeps it,
-// the tunnel says so, and has it back when he leaves.
-func TestTunnelPortTaken(t *testing.T) {
-	t.Parallel()
-	n := launch(t, node.Options{})
-	id := n.Create(t, "--no-egress", "--port", "7/tcp", n.python, "--", "python3", "-c", echo)
-	tun := tunnels(t, n.Node, id)[0]
-	served(t, n, id, 7)
-	if err := n.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	var lc net.ListenConfig
-	squatter, err := lc.Listen(t.Context(), "tcp4", tun.addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if got := counters(t, n, id, 7); got.Fault == "" || got.Port != tun.Port {
-		t.Errorf("%+v; want to be told that the port is taken", got)
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp4", tun.addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.Close()
-	if theirs, err := squatter.Accept(); err != nil {
-		t.Errorf("who has the port lost it: %v", err)
-	} else {
-		theirs.Close()
-	}
-	squatter.Close()
-	dialEcho(t, tun.addr(), nil)
-	if got := counters(t, n, id, 7); got.Fault != "" {
-		t.Errorf("%+v", got)
-	}
-}
-
 // TestTunnelReset: a reset passes, both ways.
 func TestTunnelReset(t *testing.T) {
 	t.Parallel()

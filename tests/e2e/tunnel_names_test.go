@@ -62,7 +62,8 @@ func byPort(list []tunnel) map[int]tunnel {
 }
 
 // TestTunnelsByName: with a domain every TLS tunnel has a name, and one port leads to
-// all; whoever is not led on hears the same; a restart changes nothing.
+// all; whoever is not led on hears the same; a restart changes nothing. Who takes a
+// tunnel's port meanwhile keeps it, the tunnel says so, and has it back when he leaves.
 func TestTunnelsByName(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
@@ -97,7 +98,13 @@ func TestTunnelsByName(t *testing.T) {
 		}
 	}
 	check()
+	served(t, n, id, 9)
 	if err := n.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var lc net.ListenConfig
+	squatter, err := lc.Listen(t.Context(), "tcp4", list[9].addr())
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Start(); err != nil {
@@ -105,9 +112,33 @@ func TestTunnelsByName(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, func() error { _, err := answer(t, at, name(7, id), pool); return err })
 	check()
+	taken(t, n, id, list[9], squatter)
 	n.Brig(t, "tunnel", "close", id, "7")
 	if _, err := answer(t, at, name(7, id), pool); err == nil || err.Error() != unknown {
 		t.Errorf("a name whose tunnel was closed: %v", err)
+	}
+}
+
+// taken looks at a tunnel whose port a squatter has, until he leaves.
+func taken(t *testing.T, n *fixture, id string, tun tunnel, squatter net.Listener) {
+	t.Helper()
+	if got := counters(t, n, id, tun.SandboxPort); got.Fault == "" || got.Port != tun.Port {
+		t.Errorf("%+v; want to be told that the port is taken", got)
+	}
+	conn, err := dialSource(t.Context(), "127.0.0.1", tun.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if theirs, err := squatter.Accept(); err != nil {
+		t.Errorf("who has the port lost it: %v", err)
+	} else {
+		theirs.Close()
+	}
+	squatter.Close()
+	dialEcho(t, tun.addr(), nil)
+	if got := counters(t, n, id, tun.SandboxPort); got.Fault != "" {
+		t.Errorf("%+v", got)
 	}
 }
 

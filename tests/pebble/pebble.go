@@ -74,8 +74,11 @@ func resolver(t testing.TB) (address string) {
 		}
 		_ = w.WriteMsg(m) // who asked has gone
 	})}
-	ended := make(chan error, 1)
-	go func() { ended <- server.ActivateAndServe() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.ActivateAndServe() // it ends with the listener
+	}()
 	t.Cleanup(func() {
 		l.Close()
 		<-ended

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -22,6 +23,7 @@ type Registry struct {
 	handler http.Handler
 	server  *http.Server
 	host    string
+	guard   atomic.Pointer[Login]
 }
 
 // Serve answers on listener, which it owns. The listener decides which network
@@ -31,9 +33,9 @@ func Serve(listener net.Listener) *Registry {
 	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	r := &Registry{
 		handler: handler,
-		server:  &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)},
 		host:    fmt.Sprintf("localhost:%d", listener.Addr().(*net.TCPAddr).Port),
 	}
+	r.server = &http.Server{Handler: http.HandlerFunc(r.serve), ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { _ = r.server.Serve(listener) }()
 	return r
 }

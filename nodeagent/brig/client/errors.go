@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -60,5 +61,6 @@ func Lost(err error) bool {
 	if connect.IsWireError(err) {
 		return false // brigd said so itself
 	}
-	return connect.CodeOf(err) == connect.CodeUnavailable || errors.Is(err, io.ErrUnexpectedEOF)
+	var broken *net.OpError // whatever connect makes of it
+	return connect.CodeOf(err) == connect.CodeUnavailable || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &broken)
 }

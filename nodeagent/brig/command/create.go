@@ -58,7 +58,7 @@ func (a *app) create(ctx context.Context, c *client.Client, req *brigv1.CreateRe
 		}
 	}
 	if !have {
-		if _, err := a.pull(ctx, c, req.GetImage()); err != nil {
+		if _, err := a.pull(ctx, c, &brigv1.PullRequest{Image: req.GetImage()}); err != nil {
 			return nil, err
 		}
 	}
@@ -90,8 +90,9 @@ func hasImage(ctx context.Context, c *client.Client, image string) (bool, error)
 }
 
 // pull fetches image and shows how far it is.
-func (a *app) pull(ctx context.Context, c *client.Client, image string) (*brigv1.Image, error) {
-	stream, err := c.Images.Pull(ctx, connect.NewRequest(&brigv1.PullRequest{Image: image}))
+func (a *app) pull(ctx context.Context, c *client.Client, req *brigv1.PullRequest) (*brigv1.Image, error) {
+	image := req.GetImage()
+	stream, err := c.Images.Pull(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package command_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +16,11 @@ func TestCreateSendsWhatWasSaid(t *testing.T) {
 	n := &fakeNode{}
 	socket := n.start(t)
 	fakeImages{n}.add("img", 1)
+	t.Setenv("FROM_ENV", "env")
+	secretFile := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secretFile, []byte("two\nlines\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args []string
 		want *brigv1.CreateRequest
@@ -41,6 +48,24 @@ func TestCreateSendsWhatWasSaid(t *testing.T) {
 			Image: "img", Ports: []*brigv1.Port{
 				{SandboxPort: 80, Kind: brigv1.TunnelKind_TUNNEL_KIND_TLS}, {SandboxPort: 81, Kind: brigv1.TunnelKind_TUNNEL_KIND_H2},
 				{SandboxPort: 82, Kind: brigv1.TunnelKind_TUNNEL_KIND_TCP}, {SandboxPort: 70000, Kind: brigv1.TunnelKind_TUNNEL_KIND_TLS}}}},
+		{[]string{"--cpu", "2", "--cpu-request", "0.5", "--memory", "512", "--memory-request", "64", "--pids", "100", "--disk", "1024", "img"},
+			&brigv1.CreateRequest{Image: "img", Resources: &brigv1.Resources{
+				Cpu: 2, CpuRequest: 0.5, MemoryMib: 512, MemoryRequestMib: 64, Pids: 100, DiskMib: 1024}}},
+		{[]string{"--mount", "type=bind,source=/srv/data,target=/data", "--mount", "type=bind,source=/srv/out,target=/out,rw",
+			"--mount", "type=tmpfs,target=/a,size=64", "--tmpfs", "/b", "--tmpfs", "/c:8", "img"},
+			&brigv1.CreateRequest{Image: "img", Mounts: []*brigv1.Mount{
+				{Target: "/data", Source: &brigv1.Mount_Bind{Bind: &brigv1.BindMount{Source: "/srv/data"}}},
+				{Target: "/out", Source: &brigv1.Mount_Bind{Bind: &brigv1.BindMount{Source: "/srv/out", Writable: true}}},
+				{Target: "/a", Source: &brigv1.Mount_Tmpfs{Tmpfs: &brigv1.TmpfsMount{SizeMib: 64}}},
+				{Target: "/b", Source: &brigv1.Mount_Tmpfs{Tmpfs: &brigv1.TmpfsMount{}}},
+				{Target: "/c", Source: &brigv1.Mount_Tmpfs{Tmpfs: &brigv1.TmpfsMount{SizeMib: 8}}}}}},
+		{[]string{"--secret", "A=b=c", "--secret", "FROM_ENV", "--secret-file", "FILE=" + secretFile, "img"},
+			&brigv1.CreateRequest{Image: "img", Secrets: map[string]string{"A": "b=c", "FROM_ENV": "env", "FILE": "two\nlines"}}},
+		{[]string{"--idle-timeout", "1m", "--ready", "tcp:8080", "--ready-timeout", "5s", "img"}, &brigv1.CreateRequest{
+			Image: "img", IdleTimeout: durationpb.New(60e9),
+			Ready: &brigv1.ReadyProbe{Probe: &brigv1.ReadyProbe_TcpPort{TcpPort: 8080}, Timeout: durationpb.New(5e9)}}},
+		{[]string{"--ready", "exec:test -e /up", "img"}, &brigv1.CreateRequest{Image: "img", Ready: &brigv1.ReadyProbe{
+			Probe: &brigv1.ReadyProbe_Exec{Exec: &brigv1.ExecProbe{Argv: []string{"test", "-e", "/up"}}}}}},
 	} {
 		n.creates = nil
 		got := brig(t, socket, "", append([]string{"create"}, tc.args...)...)

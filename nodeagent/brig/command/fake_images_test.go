@@ -39,6 +39,9 @@ func (f fakeImages) List(context.Context, *connect.Request[brigv1.ImagesListRequ
 }
 
 func (f fakeImages) Pull(_ context.Context, req *connect.Request[brigv1.PullRequest], stream *connect.ServerStream[brigv1.PullResponse]) error {
+	f.mu.Lock()
+	f.pulls = append(f.pulls, req.Msg)
+	f.mu.Unlock()
 	if strings.Contains(req.Msg.Image, "missing") {
 		return connect.NewError(connect.CodeNotFound, fmt.Errorf("the registry has no image %s", req.Msg.Image))
 	}

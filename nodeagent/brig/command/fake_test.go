@@ -30,7 +30,8 @@ type fakeNode struct {
 	sandboxes []*fakeSandbox
 	images    []*brigv1.Image
 	creates   []*brigv1.CreateRequest // as received
-	execs     []*brigv1.ExecStart     // as received
+	pulls     []*brigv1.PullRequest
+	execs     []*brigv1.ExecStart // as received
 	sets      []*brigv1.SetNetworkPolicyRequest
 	asked     []*brigv1.ExplainNetworkRequest
 	events    []*brigv1.Event // sent to whoever listens, who then loses the stream
@@ -122,6 +123,7 @@ func (n *fakeNode) Info(context.Context, *connect.Request[brigv1.InfoRequest]) (
 	return connect.NewResponse(&brigv1.InfoResponse{
 		Node: "host", Version: "1.2.3", RunscVersion: "release-x", ContainerdAddress: "/run/brig/containerd.sock",
 		ContainerdNamespace: "brig", AddressPool: "10.88.0.0/16", Running: 1,
+		Platform: "systrap", Quota: &brigv1.Quota{Sandboxes: 1, SandboxesLimit: 1000, MemoryMib: 512, Cpu: 0.5, CpuLimit: 8},
 	}), nil
 }
 

@@ -37,12 +37,17 @@ func (a *app) imageLsCommand() *cobra.Command {
 }
 
 func (a *app) imagePullCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "pull IMAGE",
+	var login loginFlags
+	cmd := &cobra.Command{
+		Use:   "pull [flags] IMAGE",
 		Short: "Fetch an image from its registry and print its name",
 		Args:  positional(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			image, err := a.pull(cmd.Context(), a.client(), args[0])
+			auth, err := login.auth(a.In)
+			if err != nil {
+				return err
+			}
+			image, err := a.pull(cmd.Context(), a.client(), &brigv1.PullRequest{Image: args[0], Auth: auth})
 			if err != nil {
 				return err
 			}
@@ -53,6 +58,8 @@ func (a *app) imagePullCommand() *cobra.Command {
 			return err
 		},
 	}
+	login.register(cmd.Flags())
+	return cmd
 }
 
 func (a *app) imageImportCommand() *cobra.Command {

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"brig/internal/version"
@@ -22,6 +23,34 @@ type nodeInfo struct {
 	ContainerdNamespace string `json:"containerd_namespace"`
 	AddressPool         string `json:"address_pool"`
 	Running             uint32 `json:"running"`
+	Platform            string `json:"platform"`
+	Quota               []used `json:"quota"`
+}
+
+// used is what the caller has of a kind; a limit of zero: any amount.
+type used struct {
+	Kind  string  `json:"kind"`
+	Used  float64 `json:"used"`
+	Limit float64 `json:"limit"`
+}
+
+func quotaOf(q *brigv1.Quota) []used {
+	return []used{
+		{"sandboxes", float64(q.GetSandboxes()), float64(q.GetSandboxesLimit())},
+		{"execs", float64(q.GetExecs()), float64(q.GetExecsLimit())},
+		{"tunnels", float64(q.GetTunnels()), float64(q.GetTunnelsLimit())},
+		{"memory_mib", float64(q.GetMemoryMib()), float64(q.GetMemoryMibLimit())},
+		{"cpu", q.GetCpu(), q.GetCpuLimit()},
+		{"images", float64(q.GetImages()), float64(q.GetImagesLimit())},
+	}
+}
+
+// words of a quota: how much of how much.
+func (u used) words() string {
+	if u.Limit == 0 {
+		return fmt.Sprintf("%v %s", u.Used, u.Kind)
+	}
+	return fmt.Sprintf("%v of %v %s", u.Used, u.Limit, u.Kind)
 }
 
 func (a *app) nodeInfoCommand() *cobra.Command {
@@ -38,8 +67,12 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(nodeInfo{
 					m.GetNode(), m.GetVersion(), m.GetRunscVersion(), m.GetContainerdAddress(),
-					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(),
+					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(), m.GetPlatform(), quotaOf(m.GetQuota()),
 				})
+			}
+			var yours []string
+			for _, u := range quotaOf(m.GetQuota()) {
+				yours = append(yours, u.words())
 			}
 			return view.Table(a.Out, [][]string{
 				{"node", m.GetNode()},
@@ -48,7 +81,9 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 				{"socket", a.socketPath()},
 				{"containerd", m.GetContainerdAddress() + " (namespace " + m.GetContainerdNamespace() + ")"},
 				{"address pool", m.GetAddressPool()},
+				{"platform", m.GetPlatform()},
 				{"running", fmt.Sprint(m.GetRunning())},
+				{"yours", strings.Join(yours, ", ")},
 			})
 		},
 	}

@@ -1,22 +1,17 @@
 package command
 
 import (
-	"time"
-
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // createFlags are what create and run have in common.
 type createFlags struct {
 	name, workdir string
-	cpu           float64
-	memory        uint64
 	env, tags     []string
 	ports         []string
-	timeout       time.Duration
 	policy        policyFlags
+	limits        limitFlags
 	streams       streamFlags
 	checkpoint    string
 }
@@ -24,16 +19,14 @@ type createFlags struct {
 func (f *createFlags) register(cmd *cobra.Command, overflow string) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "`NAME`, unique among your running sandboxes: at most 64 of [A-Za-z0-9_.-]")
-	fs.Float64Var(&f.cpu, "cpu", 0, "`CORES`, for example 0.5 (default: the node's)")
-	fs.Uint64Var(&f.memory, "memory", 0, "`MIB`, a hard limit (default: the node's)")
 	fs.StringArrayVar(&f.env, "env", nil, "`KEY=VALUE` added to the image's environment (repeatable)")
 	fs.StringVar(&f.workdir, "workdir", "", "working `DIRECTORY`, absolute (default: the image's)")
 	fs.StringArrayVar(&f.tags, "tag", nil, "`KEY=VALUE` to find the sandbox by (repeatable)")
 	f.policy.register(fs)
 	fs.StringVar(&f.checkpoint, "from-checkpoint", "", "go on from the checkpoint `NAME` instead of starting a program; there is no IMAGE then, and no ARGV")
 	fs.StringArrayVar(&f.ports, "port", nil, "open a tunnel to `PORT`: 8080 (TLS), 8080/h2 or 8080/tcp (repeatable)")
+	f.limits.register(fs)
 	f.streams.register(cmd, overflow)
-	fs.DurationVar(&f.timeout, "timeout", 0, "`DURATION` until the sandbox is ended, wall clock, for example 90s or 2h (default: the node's, 5m)")
 }
 
 // request builds the message for IMAGE [-- ARGV…], or for a checkpoint instead.
@@ -63,14 +56,8 @@ func (f *createFlags) request(cmd *cobra.Command, args []string) (*brigv1.Create
 	if req.Network, err = f.policy.network(cmd.Flags()); err != nil {
 		return nil, err
 	}
-	if cmd.Flags().Changed("cpu") || cmd.Flags().Changed("memory") {
-		if f.cpu < 0 || (cmd.Flags().Changed("cpu") && f.cpu == 0) || (cmd.Flags().Changed("memory") && f.memory == 0) {
-			return nil, usagef("--cpu and --memory must be positive; leave them out for the node's default")
-		}
-		req.Resources = &brigv1.Resources{Cpu: f.cpu, MemoryMib: f.memory}
-	}
-	if cmd.Flags().Changed("timeout") {
-		req.Timeout = durationpb.New(f.timeout)
+	if err := f.limits.apply(cmd.Flags(), req); err != nil {
+		return nil, err
 	}
 	return req, f.streams.apply(req, cmd.InOrStdin())
 }

@@ -13,7 +13,7 @@ import (
 // that of the kind.
 type Event struct {
 	At      *time.Time `json:"at"`
-	Kind    string     `json:"kind"` // created, exited, paused, resumed, policy_changed, denied, missed
+	Kind    string     `json:"kind"` // created, exited, paused, resumed, policy_changed, denied, oom, missed
 	Sandbox string     `json:"sandbox,omitempty"`
 
 	Created *Created       `json:"created,omitempty"`
@@ -70,6 +70,8 @@ func OfEvent(e *brigv1.Event) Event {
 			Destination: d.GetDestination(), DestinationPort: d.GetDestinationPort(), Name: d.GetName(),
 			Generation: d.GetGeneration(), Count: d.GetCount(), Link: d.GetLink(),
 		}
+	case *brigv1.Event_Oom:
+		v.Kind = "oom"
 	case *brigv1.Event_Paused:
 		v.Kind = "paused"
 	case *brigv1.Event_Resumed:
@@ -107,6 +109,8 @@ func eventWords(e Event) string {
 		return fmt.Sprintf("policy generation %d is in force", e.Policy.Generation)
 	case e.Denied != nil:
 		return deniedWords(e.Denied)
+	case e.Kind == "oom":
+		return "reached its memory limit, and something in it was killed"
 	case e.Missed > 0:
 		return fmt.Sprintf("%d events came faster than they were read and are lost", e.Missed)
 	}

@@ -29,8 +29,24 @@ type Sandbox struct {
 	Generation uint64    `json:"policy_generation"`
 	Resources  Resources `json:"resources"`
 	Tunnels    []Tunnel  `json:"tunnels"`
-	Paused     bool      `json:"paused,omitempty"`
-	Checkpoint string    `json:"from_checkpoint,omitempty"`
+	// IdleTimeout is a duration, such as 1m0s; absent: never.
+	IdleTimeout string  `json:"idle_timeout,omitempty"`
+	Mounts      []Mount `json:"mounts,omitempty"`
+	// Secrets by name.
+	Secrets []string `json:"secrets,omitempty"`
+	Stdin   bool     `json:"stdin,omitempty"`
+	TTY     bool     `json:"tty,omitempty"`
+	Paused  bool     `json:"paused,omitempty"`
+	// Checkpoint that it was made from.
+	Checkpoint string `json:"from_checkpoint,omitempty"`
+}
+
+// Mount is a bind mount, or a tmpfs if it has no source.
+type Mount struct {
+	Target   string `json:"target"`
+	Source   string `json:"source,omitempty"`
+	Writable bool   `json:"writable"`
+	SizeMiB  uint64 `json:"size_mib,omitempty"`
 }
 
 // Exit is how a program or a sandbox ended.
@@ -49,10 +65,14 @@ type Network struct {
 	DNS     string   `json:"dns,omitempty"`
 }
 
-// Resources are the limits; zero is the node's default.
+// Resources are the limits, and what it gets when all is wanted; zero is none.
 type Resources struct {
-	CPU       float64 `json:"cpu"`
-	MemoryMiB uint64  `json:"memory_mib"`
+	CPU              float64 `json:"cpu"`
+	MemoryMiB        uint64  `json:"memory_mib"`
+	CPURequest       float64 `json:"cpu_request,omitempty"`
+	MemoryRequestMiB uint64  `json:"memory_request_mib,omitempty"`
+	PIDs             uint64  `json:"pids,omitempty"`
+	DiskMiB          uint64  `json:"disk_mib,omitempty"`
 }
 
 // Tunnel is one open tunnel.
@@ -87,15 +107,34 @@ func OfSandbox(s *brigv1.Sandbox) Sandbox {
 		CreatedAt: moment(s.GetCreatedAt()), Deadline: moment(s.GetDeadline()),
 		Address: s.GetAddress(),
 		Network: ofNetwork(s.GetNetwork()), Generation: s.GetPolicyGeneration(),
-		Resources: Resources{CPU: s.GetResources().GetCpu(), MemoryMiB: s.GetResources().GetMemoryMib()},
+		Resources: ofResources(s.GetResources()),
 		Tunnels:   OfTunnels(s.GetTunnels()),
-		Paused:    s.GetPaused(), Checkpoint: s.GetFromCheckpoint(),
+		Mounts:    each(s.GetMounts(), ofMount),
+		Secrets:   s.GetSecrets(), Stdin: s.GetStdin(), TTY: s.GetTty(),
+		Paused: s.GetPaused(), Checkpoint: s.GetFromCheckpoint(),
+	}
+	if d := s.GetIdleTimeout(); d != nil {
+		v.IdleTimeout = d.AsDuration().String()
 	}
 	if s.GetExit() != nil {
 		exit := OfExit(s.GetExit())
 		v.Exit = &exit
 	}
 	return v
+}
+
+func ofResources(r *brigv1.Resources) Resources {
+	return Resources{
+		CPU: r.GetCpu(), MemoryMiB: r.GetMemoryMib(), CPURequest: r.GetCpuRequest(), MemoryRequestMiB: r.GetMemoryRequestMib(),
+		PIDs: r.GetPids(), DiskMiB: r.GetDiskMib(),
+	}
+}
+
+func ofMount(m *brigv1.Mount) Mount {
+	if b := m.GetBind(); b != nil {
+		return Mount{Target: m.GetTarget(), Source: b.GetSource(), Writable: b.GetWritable()}
+	}
+	return Mount{Target: m.GetTarget(), Writable: true, SizeMiB: m.GetTmpfs().GetSizeMib()}
 }
 
 // OfSandboxes converts a list; never nil, so that it prints as [].

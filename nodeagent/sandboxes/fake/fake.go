@@ -45,6 +45,7 @@ type task struct {
 	paused  bool
 	ended   chan struct{}
 	status  int
+	ooms    int
 }
 
 // New returns a node with the images.
@@ -269,4 +270,29 @@ func (n *Node) Attached() ([]string, error) {
 func (n *Node) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to.Port()).String())
+}
+
+// Starved kills something in a sandbox, as the kernel does at its memory limit.
+func (n *Node) Starved(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t := n.tasks[id]; t != nil {
+		t.ooms++
+	}
+}
+
+// Starve ends a sandbox's program so.
+func (n *Node) Starve(id string) {
+	n.Starved(id)
+	n.Exit(id, 137)
+}
+
+// OOMKills counts how often Starved was called.
+func (n *Node) OOMKills(_ context.Context, id string) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t := n.tasks[id]; t != nil {
+		return t.ooms, nil
+	}
+	return 0, errdefs.ErrNotFound
 }
