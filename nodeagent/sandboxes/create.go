@@ -27,15 +27,18 @@ const makeTimeout = 2 * time.Minute
 // and the tunnels listen; or nothing is left of the attempt. With a request id that
 // the owner has used before it returns what that one made.
 func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (record.Record, error) {
+	if err := checkRestoredLimits(r); err != nil {
+		return record.Record{}, err
+	}
+	r, err := r.Check(m.limitsOf(owner))
+	if err != nil {
+		return record.Record{}, err
+	}
 	r, from, err := m.restoring(ctx, owner, r)
 	if err != nil {
 		return record.Record{}, err
 	}
 	defer from.release()
-	if r, err = r.Check(m.limitsOf(owner)); err != nil {
-		return record.Record{}, err
-	}
-	r = from.limit(r)
 	policy, err := record.CompilePolicy(r.Network, m.limits.Ceiling)
 	if err != nil {
 		return record.Record{}, err

@@ -15,19 +15,8 @@ import (
 type origin struct {
 	digest string // of the image
 	path   string // of the checkpoint's image
-	// pids and diskMiB are limits that are in the memory that was kept; only if restored.
-	restored      bool
-	pids, diskMiB uint64
 	// release lets the checkpoint be removed again.
 	release func()
-}
-
-// limit gives r the limits that cannot be set anew, in place of the node's defaults.
-func (o origin) limit(r record.Request) record.Request {
-	if o.restored {
-		r.Resources.PIDs, r.Resources.DiskMiB = o.pids, o.diskMiB
-	}
-	return r
 }
 
 // into adds it to what the engine makes.
@@ -37,22 +26,18 @@ func (o origin) into(s engine.Sandbox) engine.Sandbox {
 }
 
 // restoring settles, before anything is made, whether a sandbox can go on from the
-// checkpoint that r names, and fills in what it takes over from it: so that what is kept
+// checkpoint that r, which was checked, names, and fills in what it takes over from it: so that what is kept
 // of the new sandbox, and what a repeated request is compared with, is complete.
 func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (record.Request, origin, error) {
 	none := origin{release: func() {}}
 	if r.Checkpoint == "" {
 		return r, none, nil
 	}
-	if err := checkLeftOut(r); err != nil {
-		return r, none, err
-	}
 	earlier, err := m.store.Requested(record.Record{Owner: uid, Request: r})
 	if err != nil {
 		return r, none, err
 	}
 	if earlier != nil && earlier.Request.Checkpoint == r.Checkpoint {
-		none.restored, none.pids, none.diskMiB = true, earlier.Request.Resources.PIDs, earlier.Request.Resources.DiskMiB
 		return adoptedFrom(r, &earlier.Request), none, nil
 	}
 	c, err := m.checkpoints.Find(uid, r.Checkpoint)
@@ -62,27 +47,26 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (
 	if err := m.checkRestore(ctx, c); err != nil {
 		return r, none, err
 	}
+	r = adopted(r, c)
+	if err := r.CheckRestored(); err != nil {
+		return r, none, err
+	}
 	path, release, err := m.checkpoints.Hold(c)
 	if err != nil {
 		return r, none, err
 	}
-	return adopted(r, c), origin{
-		digest: c.ImageDigest, path: path, release: release, restored: true, pids: c.Program.PIDs, diskMiB: c.Program.DiskMiB,
-	}, nil
+	return r, origin{digest: c.ImageDigest, path: path, release: release}, nil
 }
 
-// checkLeftOut refuses what a restored sandbox cannot have anew.
-func checkLeftOut(r record.Request) error {
-	for _, field := range []struct {
-		name string
-		said bool
-	}{
-		{"image", r.Image != ""}, {"argv", len(r.Argv) > 0}, {"workdir", r.Workdir != ""}, {"tty", r.TTY}, {"stdin", r.Stdin},
-		{"mounts", len(r.Mounts) > 0}, {"env", len(r.Env) > 0}, {"secrets", len(r.Secrets) > 0},
-		{"resources.pids", r.Resources.PIDs > 0}, {"resources.disk_mib", r.Resources.DiskMiB > 0},
-	} {
-		if field.said {
-			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%s cannot be given with from_checkpoint: it is the checkpoint's", field.name))
+// checkRestoredLimits refuses limits that the kernel which was kept enforces, as it was
+// told then. It comes before the node's defaults are filled in.
+func checkRestoredLimits(r record.Request) error {
+	if r.Checkpoint == "" {
+		return nil
+	}
+	for name, said := range map[string]uint64{"resources.pids": r.Resources.PIDs, "resources.disk_mib": r.Resources.DiskMiB} {
+		if said > 0 {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%s cannot be given with from_checkpoint: it is the checkpoint's", name))
 		}
 	}
 	return nil
@@ -111,6 +95,7 @@ func (m *Manager) checkRestore(ctx context.Context, c checkpoints.Manifest) erro
 func adopted(r record.Request, c checkpoints.Manifest) record.Request {
 	r.Image, r.Argv, r.Env, r.Workdir, r.Mounts = c.Image, c.Program.Argv, c.Program.Env, c.Program.Workdir, c.Program.Mounts
 	r.Stdin, r.TTY = c.Program.Stdin, c.Program.TTY
+	r.Resources.PIDs, r.Resources.DiskMiB = c.Program.PIDs, c.Program.DiskMiB
 	return r
 }
 
@@ -119,5 +104,6 @@ func adopted(r record.Request, c checkpoints.Manifest) record.Request {
 func adoptedFrom(r record.Request, earlier *record.Request) record.Request {
 	r.Image, r.Argv, r.Env, r.Workdir, r.Mounts = earlier.Image, earlier.Argv, earlier.Env, earlier.Workdir, earlier.Mounts
 	r.Stdin, r.TTY = earlier.Stdin, earlier.TTY
+	r.Resources.PIDs, r.Resources.DiskMiB = earlier.Resources.PIDs, earlier.Resources.DiskMiB
 	return r
 }

@@ -221,7 +221,7 @@ func TestRestoreIsRefused(t *testing.T) {
 	warm := record.Request{Checkpoint: "warm"}
 	mustFail("another uid", 1001, warm, errdefs.IsNotFound, "no checkpoint warm")
 	mustFail("none", 1000, record.Request{Checkpoint: "cold"}, errdefs.IsNotFound, "no checkpoint cold")
-	mustFail("a path", 1000, record.Request{Checkpoint: "../1000/warm"}, errdefs.IsInvalidArgument, "invalid checkpoint")
+	mustFail("a path", 1000, record.Request{Checkpoint: "../1000/warm"}, errdefs.IsInvalidArgument, "invalid from_checkpoint")
 	for field, r := range map[string]record.Request{
 		"image": {Image: image}, "argv": {Argv: []string{"a"}}, "workdir": {Workdir: "/"}, "tty": {Streams: record.Streams{TTY: true}},
 		"stdin": {Streams: record.Streams{Stdin: true}}, "mounts": {Mounts: []record.Mount{{Target: "/a"}}},
