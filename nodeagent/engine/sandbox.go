@@ -33,6 +33,9 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return err
 	}
+	if s.ImageDigest != "" && image.Target().Digest.String() != s.ImageDigest {
+		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("image %s is another one by now: want %s", image.Name(), s.ImageDigest))
+	}
 	if err := e.snapshot(ctx, s.ID, image); err != nil {
 		return err
 	}
@@ -40,13 +43,14 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	container, err := e.client.NewContainer(ctx, s.ID,
 		containerd.WithRuntime(sandbox.Runtime, nil),
 		onSnapshot(s.ID, image.Name()),
+		withOrigin(image),
 		containerd.WithNewSpec(e.options(s, image)...),
 	)
 	if err != nil {
 		return fmt.Errorf("make container: %w", native(err))
 	}
 	failpoint.Hit("create.container")
-	if _, err := container.NewTask(ctx, streams(s)); err != nil {
+	if _, err := container.NewTask(ctx, streams(s), restored(s.Restore)); err != nil {
 		return fmt.Errorf("make task: %w", native(err))
 	}
 	failpoint.Hit("create.task")

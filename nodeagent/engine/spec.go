@@ -31,6 +31,8 @@ func Guest(name string) string { return path.Join(guestPath, name) }
 type Sandbox struct {
 	ID          string
 	Image       string
+	ImageDigest string   // that Image must have; empty: any
+	Restore     string   // path of a checkpoint to go on from; empty: none
 	Argv        []string // empty: the guest that idles
 	Env         map[string]string
 	Workdir     string // empty: the image's

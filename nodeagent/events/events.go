@@ -41,6 +41,8 @@ type Event struct {
 	Denied  *Denied
 	// OOM: something in it was killed for want of memory.
 	OOM bool
+	// Paused and Resumed: its programs stand still, or go on.
+	Paused, Resumed bool
 	// Missed counts the events that this listener has lost here.
 	Missed uint64
 }

@@ -45,7 +45,7 @@ func (r Request) Check(l Limits) (Request, error) {
 		func() error { return CheckWorkdir(r.Workdir) },
 		r.checkTags,
 		func() error { return r.Resources.check(l) },
-		func() error { return r.check(len(r.Argv) == 0 && r.Checkpoint == "") },
+		r.checkStreams,
 		func() error { return checkPorts(r.Ports) },
 		r.checkNetwork(l.Ceiling),
 		func() error { return checkTimeout(r.Timeout, l.MaxTimeout) },

@@ -28,7 +28,9 @@ type Record struct {
 	Ending sandbox.Reason `json:"ending,omitempty"`
 	// Clean is set once nothing but the record and the output is left of an ended
 	// sandbox.
-	Clean     bool       `json:"clean,omitempty"`
+	Clean bool `json:"clean,omitempty"`
+	// Paused: its programs are to stand still.
+	Paused    bool       `json:"paused,omitempty"`
 	CreatedAt time.Time  `json:"created_at"`
 	Deadline  Deadline   `json:"deadline"`
 	Address   netip.Addr `json:"address,omitzero"`
@@ -84,6 +86,6 @@ func (r *Record) End(e Exit) error {
 	if err != nil {
 		return err
 	}
-	r.State, r.Exit, r.Tunnels = state, &e, nil
+	r.State, r.Exit, r.Tunnels, r.Paused = state, &e, nil, false
 	return nil
 }

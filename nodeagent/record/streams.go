@@ -12,3 +12,16 @@ func (s Streams) check(idles bool) error {
 	}
 	return nil
 }
+
+// checkStreams leaves a size alone whose terminal, or none, is a checkpoint's:
+// CheckRestored has the word then.
+func (r Request) checkStreams() error {
+	if r.Checkpoint != "" {
+		return nil
+	}
+	return r.check(len(r.Argv) == 0)
+}
+
+// CheckRestored refuses, of a checked request that was filled in from its checkpoint, what
+// could not be judged before.
+func (r Request) CheckRestored() error { return r.check(false) }

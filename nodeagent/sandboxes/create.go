@@ -32,10 +32,18 @@ const makeTimeout = 2 * time.Minute
 func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_ record.Record, err error) {
 	begin := time.Now()
 	defer func() { m.measure(begin, err) }()
+	if err := checkRestoredLimits(r); err != nil {
+		return record.Record{}, err
+	}
 	r, err = r.Check(m.limitsOf(owner))
 	if err != nil {
 		return record.Record{}, err
 	}
+	r, from, err := m.restoring(ctx, owner, r)
+	if err != nil {
+		return record.Record{}, err
+	}
+	defer from.release()
 	policy, err := record.CompilePolicy(r.Network, m.limits.Ceiling)
 	if err != nil {
 		return record.Record{}, err
@@ -68,6 +76,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
 	k.release = release
+	k.from = from
 	_, done := m.phase(ctx, metrics.PhaseRecord)
 	earlier, err := m.store.Add(rec)
 	if done(err); err != nil || earlier != nil {
@@ -136,7 +145,8 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	id := string(rec.ID)
 	tracing.About(ctx, id)
 	part, done := m.phase(ctx, metrics.PhaseImage)
-	if err := done(m.runtime.Ensure(part, rec.Request.Image)); err != nil {
+	image, err := m.ensure(part, &rec)
+	if done(err) != nil {
 		return rec, err
 	}
 	failpoint.Hit("create.image")
@@ -147,7 +157,6 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	var netns string
 	var address netip.Addr
 	if !policy.Blocked() {
-		var err error
 		part, done := m.phase(ctx, metrics.PhaseNetwork)
 		netns, address, err = m.network.Attach(part, id, policy)
 		if done(err) != nil {
@@ -160,8 +169,8 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	failpoint.Hit("create.files")
-	spec := m.spec(&rec, netns)
-	var err error
+	spec := k.from.into(m.spec(&rec, netns))
+	spec.Image = image
 	if spec.Mounts, err = m.mount(&rec); err != nil {
 		return rec, err
 	}

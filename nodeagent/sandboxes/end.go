@@ -85,6 +85,7 @@ func (m *Manager) end(ctx context.Context, k *keeper, reason sandbox.Reason, gra
 	}
 	failpoint.Hit("end.recorded")
 	if grace > 0 {
+		m.wake(ctx, k)
 		m.kill(ctx, k, syscall.SIGTERM)
 		awaitOr(ctx, k.ended, grace)
 	}

@@ -29,6 +29,8 @@ type keeper struct {
 	// abort has the making undone; nothing happens once it is made.
 	abort context.CancelCauseFunc
 
+	from origin // what it is made from; until it is ready
+
 	ended chan struct{} // closed when its end is on record
 	clean chan struct{} // closed when it was torn down, or that failed
 
@@ -43,6 +45,8 @@ type keeper struct {
 
 	// changing holds one token while the policy is being changed.
 	changing chan struct{}
+	// saving holds one while the sandbox is paused, resumed or saved.
+	saving chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	closed  bool       // no tunnel is opened any more
@@ -62,6 +66,7 @@ func newKeeper(id sandbox.ID, abort context.CancelCauseFunc) *keeper {
 		release:  func() {},
 
 		changing: make(chan struct{}, 1),
+		saving:   make(chan struct{}, 1),
 
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),

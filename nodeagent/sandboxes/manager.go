@@ -40,7 +40,8 @@ import (
 
 // Runtime makes and runs what a sandbox is.
 type Runtime interface {
-	Ensure(ctx context.Context, image string) error
+	Images
+	Saver
 	Create(ctx context.Context, s engine.Sandbox) error
 	Start(ctx context.Context, s engine.Sandbox) error
 	Wait(ctx context.Context, id string) (status int, at time.Time, err error)
@@ -102,6 +103,7 @@ type Manager struct {
 	binds   binds.Stage
 	changed func(link string)
 	held    func(context.Context) ([]string, error)
+	saved
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
 	log        *slog.Logger
@@ -153,6 +155,10 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	saved, err := openSaved(p.Config, p.Quota)
+	if err != nil {
+		return nil, err
+	}
 	return &Manager{
 		groups: groups,
 		execs: execs.New(ctx, execs.Parts{
@@ -171,6 +177,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 			Ceiling: ceiling,
 		},
 		binds:      binds.Stage{Dir: p.Config.BindsDir(), Roots: p.Config.Mounts.Roots},
+		saved:      saved,
 		explaining: make(chan struct{}, 1),
 
 		ctx:     ctx,

@@ -1,6 +1,7 @@
 package sandboxes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -13,6 +14,9 @@ import (
 // ErrRecords is what keeps a brigd from serving: without the records it would neither
 // end what runs in time nor know what is nobody's.
 var ErrRecords = errors.New("the records of sandboxes cannot be read")
+
+// keptTimeout bounds the look for what was being saved.
+const keptTimeout = 10 * time.Second
 
 // Recover takes over what an earlier brigd left: what runs is watched again and its
 // tunnels listen; of what was half made or half removed it takes note. From then on every
@@ -27,6 +31,10 @@ func (m *Manager) Recover() error {
 			return err
 		}
 	}
+	// Before anybody saves anew: what lies half made is nobody's now.
+	ctx, cancel := context.WithTimeout(m.ctx, keptTimeout)
+	defer cancel()
+	m.report("look for checkpoints and snapshots", m.recoverKept(ctx))
 	return nil
 }
 
@@ -71,6 +79,7 @@ func (m *Manager) adopt(rec record.Record) {
 		m.log.Warn("since when a sandbox is idle is not known, and counted anew", "sandbox", rec.ID, "err", err)
 	}
 	failpoint.Hit("recover.standing")
+	m.wg.Go(func() { m.realign(k) })
 	m.relisten(k, rec)
 	m.execs.Adopt(m.inside(k, nil))
 	failpoint.Hit("recover.tunnels")

@@ -59,6 +59,10 @@ func eventTo(e events.Event) *brigv1.Event {
 		m.Kind = &brigv1.Event_Denied{Denied: deniedTo(e.Denied)}
 	case e.OOM:
 		m.Kind = &brigv1.Event_Oom{Oom: &brigv1.SandboxOOM{}}
+	case e.Paused:
+		m.Kind = &brigv1.Event_Paused{Paused: &brigv1.SandboxPaused{}}
+	case e.Resumed:
+		m.Kind = &brigv1.Event_Resumed{Resumed: &brigv1.SandboxResumed{}}
 	default:
 		m.Kind = &brigv1.Event_Missed{Missed: &brigv1.EventsMissed{Count: e.Missed}}
 	}

@@ -21,6 +21,9 @@ func (s imageService) Pull(ctx context.Context, r *connect.Request[brigv1.PullRe
 	if err := record.CheckImage(r.Msg.GetImage()); err != nil {
 		return err
 	}
+	if record.IsSnapshot(r.Msg.GetImage()) {
+		return errdefs.ErrNotFound.WithMessage("no registry has image " + r.Msg.GetImage() + ": snapshots come from sandboxes of this node")
+	}
 	var mu sync.Mutex // guards done and total
 	var done, total uint64
 	auth := r.Msg.GetAuth()
@@ -89,25 +92,32 @@ func (c *chunks) Read(p []byte) (int, error) {
 }
 
 func (s imageService) List(ctx context.Context, _ *connect.Request[brigv1.ImagesListRequest]) (*connect.Response[brigv1.ImagesListResponse], error) {
+	uid, err := socket.Peer(ctx)
+	if err != nil {
+		return nil, err
+	}
 	images, err := s.engine.Images(ctx)
 	if err != nil {
 		return nil, err
 	}
 	answer := &brigv1.ImagesListResponse{}
 	for _, i := range images {
-		answer.Images = append(answer.Images, imageTo(i))
+		if record.MaySee(uid, i.Name) {
+			answer.Images = append(answer.Images, imageTo(i))
+		}
 	}
 	return connect.NewResponse(answer), nil
 }
 
 func (s imageService) Remove(ctx context.Context, r *connect.Request[brigv1.ImagesRemoveRequest]) (*connect.Response[brigv1.ImagesRemoveResponse], error) {
-	if err := rootAlone(ctx, "remove"); err != nil {
+	uid, err := socket.Peer(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := record.CheckImage(r.Msg.GetImage()); err != nil {
 		return nil, err
 	}
-	if err := s.engine.RemoveImage(ctx, r.Msg.GetImage()); err != nil {
+	if err := s.manager.RemoveImage(ctx, uid, r.Msg.GetImage()); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&brigv1.ImagesRemoveResponse{}), nil

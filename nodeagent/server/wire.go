@@ -189,6 +189,7 @@ func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
 		Secrets:        r.Request.Secrets.Names(),
 		Stdin:          r.Request.Stdin,
 		Tty:            r.Request.TTY,
+		Paused:         r.Paused,
 		FromCheckpoint: r.Request.Checkpoint,
 		Usage:          usageTo(s.manager.UsageOf(r)),
 	}

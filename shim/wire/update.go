@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"brig/internal/rootlayer"
 	"brig/shim/wire/pod"
 
 	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
@@ -17,9 +18,17 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Update changes a task's limits. Annotations are for other runtimes; brig's count when
-// a sandbox is made.
+// Update changes a task's limits, or writes a layer of its root: it is the one call whose
+// payload containerd hands on unread, and brigd asks through it for what containerd has no
+// call for. Annotations are for other runtimes; brig's count when a sandbox is made.
 func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
+	if r.Resources.GetTypeUrl() == rootlayer.TypeURL {
+		request, err := rootlayer.Decode(r.Resources.GetValue())
+		if err != nil {
+			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+		}
+		return empty, failure(v.shim.RootLayer(ctx, r.ID, request))
+	}
 	wanted, err := limits(r.Resources)
 	if err == nil {
 		err = v.shim.Update(ctx, r.ID, wanted)

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"brig/nodeagent/brig/client"
 	"brig/nodeagent/brig/progress"
@@ -49,9 +50,12 @@ func (a *app) createCommand() *cobra.Command {
 // create pulls the image if the node lacks it, showing progress on stderr, and
 // makes the sandbox.
 func (a *app) create(ctx context.Context, c *client.Client, req *brigv1.CreateRequest) (*brigv1.Sandbox, error) {
-	have, err := hasImage(ctx, c, req.GetImage())
-	if err != nil {
-		return nil, err
+	have := req.GetFromCheckpoint() != ""
+	if !have {
+		var err error
+		if have, err = hasImage(ctx, c, req.GetImage()); err != nil {
+			return nil, err
+		}
 	}
 	if !have {
 		if _, err := a.pull(ctx, c, &brigv1.PullRequest{Image: req.GetImage()}); err != nil {
@@ -66,7 +70,7 @@ func (a *app) create(ctx context.Context, c *client.Client, req *brigv1.CreateRe
 }
 
 // hasImage tells whether the node has image, by the name given or by its full
-// form (docker.io/library/busybox:latest for busybox).
+// form (docker.io/library/busybox:latest for busybox), or as a snapshot of the caller's.
 func hasImage(ctx context.Context, c *client.Client, image string) (bool, error) {
 	res, err := c.Images.List(ctx, connect.NewRequest(&brigv1.ImagesListRequest{}))
 	if err != nil {
@@ -77,7 +81,8 @@ func hasImage(ctx context.Context, c *client.Client, image string) (bool, error)
 		full = ref.String()
 	}
 	for _, i := range res.Msg.GetImages() {
-		if i.GetName() == image || i.GetName() == full {
+		_, snapshot, _ := strings.Cut(strings.TrimPrefix(i.GetName(), "snapshot.brig/"), "/")
+		if i.GetName() == image || i.GetName() == full || snapshot == image || snapshot == image+":latest" {
 			return true, nil
 		}
 	}

@@ -13,6 +13,7 @@ type createFlags struct {
 	policy        policyFlags
 	limits        limitFlags
 	streams       streamFlags
+	checkpoint    string
 }
 
 func (f *createFlags) register(cmd *cobra.Command, overflow string) {
@@ -22,18 +23,27 @@ func (f *createFlags) register(cmd *cobra.Command, overflow string) {
 	fs.StringVar(&f.workdir, "workdir", "", "working `DIRECTORY`, absolute (default: the image's)")
 	fs.StringArrayVar(&f.tags, "tag", nil, "`KEY=VALUE` to find the sandbox by (repeatable)")
 	f.policy.register(fs)
+	fs.StringVar(&f.checkpoint, "from-checkpoint", "", "go on from the checkpoint `NAME` instead of starting a program; there is no IMAGE then, and no ARGV")
 	fs.StringArrayVar(&f.ports, "port", nil, "open a tunnel to `PORT`: 8080 (TLS), 8080/h2 or 8080/tcp (repeatable)")
 	f.limits.register(fs)
 	f.streams.register(cmd, overflow)
 }
 
-// request builds the message for IMAGE [-- ARGV…].
+// request builds the message for IMAGE [-- ARGV…], or for a checkpoint instead.
 func (f *createFlags) request(cmd *cobra.Command, args []string) (*brigv1.CreateRequest, error) {
-	image, argv, err := imageAndArgv(cmd, args)
+	var image string
+	var argv []string
+	var err error
+	switch {
+	case f.checkpoint == "":
+		image, argv, err = imageAndArgv(cmd, args)
+	case len(args) > 0:
+		err = usagef("%q: with --from-checkpoint neither IMAGE nor ARGV can be given: both are the checkpoint's", args[0])
+	}
 	if err != nil {
 		return nil, err
 	}
-	req := &brigv1.CreateRequest{Name: f.name, Image: image, Argv: argv, Workdir: f.workdir}
+	req := &brigv1.CreateRequest{Name: f.name, Image: image, Argv: argv, Workdir: f.workdir, FromCheckpoint: f.checkpoint}
 	if req.Env, err = pairs("env", f.env); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ func New(streams Streams) *cobra.Command {
 		a.createCommand(), a.runCommand(), a.execCommand(), a.attachCommand(),
 		a.lsCommand(), a.inspectCommand(), a.logsCommand(), a.waitCommand(), a.rmCommand(),
 		a.cpCommand(),
+		a.pauseCommand(), a.resumeCommand(), a.snapshotCommand(), a.checkpointCommand(),
+		group("checkpoints", "List and delete checkpoints", a.checkpointsLsCommand(), a.checkpointsRmCommand()),
 		a.tunnelsCommand(),
 		group("policy", "Show, change and explain the network policy of a sandbox",
 			a.policyGetCommand(), a.policySetCommand(), a.policyExplainCommand()),

@@ -39,7 +39,7 @@ func (a *app) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(req.GetArgv()) == 0 {
+			if len(req.GetArgv()) == 0 && req.GetFromCheckpoint() == "" {
 				return usagef("run needs a program: %s (a sandbox that idles is made by brig create)", cmd.UseLine())
 			}
 			if req.GetTty() && !terminal.Is(a.In) {

@@ -58,6 +58,8 @@ func ImageRows(in []Image, now time.Time) [][]string {
 // Status is a sandbox's state in a word or two: running, exited 0, exited 137 (oom).
 func Status(s Sandbox) string {
 	switch {
+	case s.Paused:
+		return "paused"
 	case s.Exit == nil:
 		return s.State
 	case s.Exit.Reason == "exited":

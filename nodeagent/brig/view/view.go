@@ -38,6 +38,9 @@ type Sandbox struct {
 	Secrets []string `json:"secrets,omitempty"`
 	Stdin   bool     `json:"stdin,omitempty"`
 	TTY     bool     `json:"tty,omitempty"`
+	Paused  bool     `json:"paused,omitempty"`
+	// Checkpoint that it was made from.
+	Checkpoint string `json:"from_checkpoint,omitempty"`
 }
 
 // Mount is a bind mount, or a tmpfs if it has no source.
@@ -110,6 +113,7 @@ func OfSandbox(s *brigv1.Sandbox) Sandbox {
 		Tunnels:   OfTunnels(s.GetTunnels()),
 		Mounts:    each(s.GetMounts(), ofMount),
 		Secrets:   s.GetSecrets(), Stdin: s.GetStdin(), TTY: s.GetTty(),
+		Paused: s.GetPaused(), Checkpoint: s.GetFromCheckpoint(),
 	}
 	if d := s.GetIdleTimeout(); d != nil {
 		v.IdleTimeout = d.AsDuration().String()

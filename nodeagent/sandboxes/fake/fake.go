@@ -42,7 +42,9 @@ type Node struct {
 }
 
 type task struct {
+	made    engine.Sandbox
 	started bool
+	paused  bool
 	ended   chan struct{}
 	status  int
 	ooms    int
@@ -153,7 +155,7 @@ func (n *Node) Create(_ context.Context, s engine.Sandbox) error {
 	if n.tasks[s.ID] != nil {
 		return errdefs.ErrAlreadyExists
 	}
-	n.tasks[s.ID] = &task{ended: make(chan struct{})}
+	n.tasks[s.ID] = &task{made: s, ended: make(chan struct{})}
 	return nil
 }
 

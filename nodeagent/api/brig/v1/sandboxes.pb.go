@@ -398,8 +398,9 @@ type CreateRequest struct {
 	// What becomes of output that nobody reads. Default: the oldest is dropped.
 	Overflow Overflow `protobuf:"varint,19,opt,name=overflow,proto3,enum=brig.v1.Overflow" json:"overflow,omitempty"`
 	// Name of a checkpoint to go on from instead of starting a program. Image, argv,
-	// workdir, tty, stdin and mounts are the checkpoint's and must be left out; env and
-	// secrets too, since the programs run already. Everything else is this request's.
+	// workdir, tty, stdin, mounts and the limits pids and disk_mib are the checkpoint's and
+	// must be left out; env and secrets too, since the programs run already. Everything
+	// else is this request's.
 	FromCheckpoint string `protobuf:"bytes,20,opt,name=from_checkpoint,json=fromCheckpoint,proto3" json:"from_checkpoint,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -47,14 +47,16 @@ const (
 
 // ImagesClient is a client for the brig.v1.Images service.
 type ImagesClient interface {
-	// Pull fetches an image from its registry, reporting progress.
+	// Pull fetches an image from its registry, reporting progress. Snapshots are in none:
+	// not_found.
 	Pull(context.Context, *connect.Request[v1.PullRequest]) (*connect.ServerStreamForClient[v1.PullResponse], error)
 	// Import reads an OCI or docker archive sent as chunks and names the images it
 	// held. Root's alone (permission_denied): names of images are one for all users.
 	Import(context.Context) *connect.ClientStreamForClient[v1.ImportRequest, v1.ImportResponse]
-	// List returns the images by name.
+	// List returns the images by name, of snapshots the caller's own (root: everybody's).
 	List(context.Context, *connect.Request[v1.ImagesListRequest]) (*connect.Response[v1.ImagesListResponse], error)
-	// Remove deletes an image by name. Sandboxes made from it go on. Root's alone.
+	// Remove deletes an image by name. Sandboxes made from it go on. Root's alone, but for
+	// snapshots, which are their owners'.
 	Remove(context.Context, *connect.Request[v1.ImagesRemoveRequest]) (*connect.Response[v1.ImagesRemoveResponse], error)
 }
 
@@ -126,14 +128,16 @@ func (c *imagesClient) Remove(ctx context.Context, req *connect.Request[v1.Image
 
 // ImagesHandler is an implementation of the brig.v1.Images service.
 type ImagesHandler interface {
-	// Pull fetches an image from its registry, reporting progress.
+	// Pull fetches an image from its registry, reporting progress. Snapshots are in none:
+	// not_found.
 	Pull(context.Context, *connect.Request[v1.PullRequest], *connect.ServerStream[v1.PullResponse]) error
 	// Import reads an OCI or docker archive sent as chunks and names the images it
 	// held. Root's alone (permission_denied): names of images are one for all users.
 	Import(context.Context, *connect.ClientStream[v1.ImportRequest]) (*connect.Response[v1.ImportResponse], error)
-	// List returns the images by name.
+	// List returns the images by name, of snapshots the caller's own (root: everybody's).
 	List(context.Context, *connect.Request[v1.ImagesListRequest]) (*connect.Response[v1.ImagesListResponse], error)
-	// Remove deletes an image by name. Sandboxes made from it go on. Root's alone.
+	// Remove deletes an image by name. Sandboxes made from it go on. Root's alone, but for
+	// snapshots, which are their owners'.
 	Remove(context.Context, *connect.Request[v1.ImagesRemoveRequest]) (*connect.Response[v1.ImagesRemoveResponse], error)
 }
 
