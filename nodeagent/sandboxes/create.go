@@ -79,7 +79,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	k.from = from
 	_, done := m.phase(ctx, metrics.PhaseRecord)
 	earlier, err := m.store.Add(rec)
-	if done(err); err != nil || earlier != nil {
+	if err = done(err); err != nil || earlier != nil {
 		m.dropKeeper(k)
 	}
 	switch {

@@ -260,7 +260,8 @@ func TestMalformedFrames(t *testing.T) {
 		_ = conn.(*net.UnixConn).CloseWrite()
 		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 		answer, err := io.ReadAll(conn)
-		if e, ok := err.(net.Error); ok && e.Timeout() {
+		var e net.Error
+		if errors.As(err, &e) && e.Timeout() {
 			t.Errorf("%s: neither an answer nor an end: %q", name, answer)
 		}
 		if strings.Contains(string(answer), "internal") || strings.Contains(string(answer), "200 OK") && !strings.Contains(string(answer), `"error"`) {

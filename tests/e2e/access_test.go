@@ -336,7 +336,11 @@ func testUsage(t *testing.T, n *fixture) {
 	}
 	last := stats()
 	call(t, n, "Sandboxes/Terminate", fmt.Sprintf(`{"sandbox":%q}`, id))
-	var got struct{ Sandbox struct{ Usage struct{ CPUNanoseconds string } } }
+	var got struct {
+		Sandbox struct {
+			Usage struct{ CPUNanoseconds string }
+		}
+	}
 	answer := call(t, n, "Sandboxes/Get", fmt.Sprintf(`{"sandbox":%q}`, id))
 	if err := json.Unmarshal([]byte(answer), &got); err != nil {
 		t.Fatalf("%v: %s", err, answer)
