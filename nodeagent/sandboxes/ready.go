@@ -19,14 +19,11 @@ const (
 	probeTold   = 200
 )
 
-// awaitReady returns once the sandbox's probe has succeeded. It fails with an
+// awaitReady returns once the sandbox's probe, which there is, has succeeded. It fails with an
 // ErrFailedPrecondition when the probe's time is up, or when the sandbox's program ends
 // before; with the cause of ctx when nobody waits any more.
 func (m *Manager) awaitReady(ctx context.Context, rec *record.Record) error {
 	p := rec.Request.Ready
-	if p == nil {
-		return nil
-	}
 	timeUp := errors.New("time is up")
 	trying, cancel := context.WithTimeoutCause(ctx, p.Timeout, timeUp)
 	defer cancel()
