@@ -52,6 +52,9 @@ type Runtime interface {
 	// OOMKills counts what was killed in the sandbox for want of memory, until it is
 	// removed.
 	OOMKills(ctx context.Context, id string) (int, error)
+	// Crashed tells whether a sandbox has ended because its kernel died, until it is
+	// removed.
+	Crashed(ctx context.Context, id string) (bool, error)
 	Resize(ctx context.Context, id string, columns, rows uint16) error
 	// Stat asks what a running sandbox uses.
 	Stat(ctx context.Context, id string) (engine.Stat, error)

@@ -346,6 +346,7 @@ func TestEnds(t *testing.T) {
 		// Whether anybody has heard of it does not matter: the host counts.
 		{"out of memory", "137 oom", record.Request{}, func(n *node, _ *brigd, rec record.Record) { n.Starve(string(rec.ID)) }},
 		{"killed, with memory left", "137 signal", record.Request{}, func(n *node, _ *brigd, rec record.Record) { n.Exit(string(rec.ID), 137) }},
+		{"its kernel dies", "137 runtime_crash", record.Request{}, func(n *node, _ *brigd, rec record.Record) { n.Crash(string(rec.ID)) }},
 		{"idle timeout", "124 idle_timeout", record.Request{IdleTimeout: time.Second}, func(*node, *brigd, record.Record) {}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -384,6 +385,17 @@ func TestShimDies(t *testing.T) {
 	n.Lose(string(rec.ID))
 	b = n.start(t)
 	if got := wait(t, b, rec); got != "runtime_crash" {
+		t.Errorf("reason %s; want runtime_crash", got)
+	}
+}
+
+func TestKernelDiesWhileBrigdIsAway(t *testing.T) {
+	n := newNode(t)
+	b := n.start(t)
+	rec := create(t, b, record.Request{})
+	b.stop()
+	n.Crash(string(rec.ID))
+	if got := wait(t, n.start(t), rec); got != "runtime_crash" {
 		t.Errorf("reason %s; want runtime_crash", got)
 	}
 }
