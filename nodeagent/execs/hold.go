@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -38,7 +39,7 @@ func (x *Exec) vanish() {
 		x.m.Log.Error("end an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
 		return
 	}
-	x.rest()
+	x.rest(time.Now())
 	x.closeInput()
 	x.uncount()
 	x.drop()
