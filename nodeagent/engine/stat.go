@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/cgroups/v3/cgroup1/stats"
@@ -10,26 +11,31 @@ import (
 	"github.com/containerd/typeurl/v2"
 )
 
-// Stat is what somebody has to be asked about a running sandbox.
+// Stat is what somebody has to be asked about a running sandbox. nil: nobody answered.
 type Stat struct {
 	// Processes in it, as its own kernel counts them.
-	Processes uint64
+	Processes *uint64
 	// Disk is what its writable layer holds, in bytes.
-	Disk uint64
+	Disk *uint64
 }
 
 // Stat asks the sandbox's kernel and looks at its writable layer. Both may take their time:
-// ctx bounds it.
+// ctx bounds it. What is known is there with an error, too.
 func (e *Engine) Stat(ctx context.Context, id string) (s Stat, err error) {
-	if s.Processes, err = e.count(e.in(ctx), id); err != nil {
-		return s, err
+	n, err := e.count(e.in(ctx), id)
+	if err == nil {
+		s.Processes = &n
 	}
-	usage, err := e.client.SnapshotService(snapshotter).Usage(e.in(ctx), id)
-	if err != nil {
-		return s, fmt.Errorf("look at the writable layer of %s: %w", id, native(err))
+	usage, failed := e.client.SnapshotService(snapshotter).Usage(e.in(ctx), id)
+	if failed != nil {
+		return s, errors.Join(err, fmt.Errorf("look at the writable layer of %s: %w", id, native(failed)))
 	}
-	s.Disk = uint64(max(usage.Size, 0))
-	return s, nil
+	if usage.Size < 0 {
+		return s, errors.Join(err, fmt.Errorf("look at the writable layer of %s: its size is unknown", id))
+	}
+	disk := uint64(usage.Size)
+	s.Disk = &disk
+	return s, err
 }
 
 func (e *Engine) count(ctx context.Context, id string) (uint64, error) {

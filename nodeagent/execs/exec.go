@@ -43,6 +43,7 @@ type Exec struct {
 	killed  bool        // a client sent SIGKILL
 	timeout *time.Timer // nil: no deadline
 	awake   func()      // tells that it runs no more
+	running bool        // the figures were told so
 }
 
 func (m *Manager) newExec(sb Sandbox, id string) *Exec {

@@ -17,7 +17,8 @@
 // What an exit says of a program that its sandbox took along is in reason.go.
 //
 // A Manager is safe for concurrent use. Every exec that runs has one goroutine, which alone
-// records its end. No lock is taken under another, and nothing slow happens under one.
+// records its end. An Exec's lock may be taken under the Manager's, and nothing slow happens
+// under either.
 package execs
 
 import (
@@ -80,7 +81,8 @@ type Parts struct {
 	// JournalBytes bounds an output stream.
 	JournalBytes int64
 	Quota        *quota.Ledger
-	Boot         string // names the machine's present run
+	Figures      Figures // nil: nobody looks
+	Boot         string  // names the machine's present run
 	Log          *slog.Logger
 }
 
@@ -105,6 +107,9 @@ type box struct {
 
 // New returns a Manager whose goroutines end with ctx; programs go on.
 func New(ctx context.Context, p Parts) *Manager {
+	if p.Figures == nil {
+		p.Figures = unseen{}
+	}
 	return &Manager{Parts: p, ctx: ctx, boxes: map[sandbox.ID]*box{}}
 }
 

@@ -29,10 +29,11 @@ import (
 // world is what outlives a brigd: a node with one sandbox, and its folder.
 type world struct {
 	*fake.Node
-	dir    string
-	id     sandbox.ID
-	ended  chan struct{}
-	quotas config.Quotas
+	dir     string
+	id      sandbox.ID
+	ended   chan struct{}
+	quotas  config.Quotas
+	figures execs.Figures
 
 	mu     sync.Mutex // guards what follows
 	ending sandbox.Reason
@@ -78,7 +79,7 @@ func (w *world) brigd(t *testing.T) (m *execs.Manager, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m = execs.New(ctx, execs.Parts{
 		Runtime: w, Folder: func(string) string { return w.dir }, JournalBytes: 1 << 20,
-		Quota: quota.New(w.quotas), Boot: "boot", Log: slog.New(slog.DiscardHandler),
+		Quota: quota.New(w.quotas), Figures: w.figures, Boot: "boot", Log: slog.New(slog.DiscardHandler),
 	})
 	stop = func() { cancel(); m.Close() }
 	t.Cleanup(stop)

@@ -37,6 +37,7 @@ type note struct {
 	Max    int64         `json:"max"`  // of an output journal, whatever the configuration says by now
 	Boot   string        `json:"boot"` // id of the boot that Deadline counts from
 	Due    time.Duration `json:"due,omitempty"`
+	Began  time.Time     `json:"began"` // when it was asked for
 }
 
 // folder of an exec.
