@@ -234,6 +234,30 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 }
 
+// lateBody gives its bytes when its call has ended.
+type lateBody struct {
+	io.ReadCloser
+	end func()
+}
+
+func (b *lateBody) Read(p []byte) (int, error) {
+	b.end()
+	return copy(p, "late"), nil
+}
+
+// TestNothingCountsAfterTheEnd: a stream's reader may outlive its call.
+func TestNothingCountsAfterTheEnd(t *testing.T) {
+	b := &budget{one: map[uint32]int64{}}
+	m := &metered{budget: b}
+	m.ReadCloser = &lateBody{end: m.end}
+	if n, err := m.Read(make([]byte, 10)); n != 0 || err == nil {
+		t.Errorf("read %d bytes after the end, %v", n, err)
+	}
+	if b.all != 0 || len(b.one) != 0 {
+		t.Errorf("%d bytes count for ever", b.all)
+	}
+}
+
 // TestMalformedFrames: whatever bytes come, there is a typed answer or an end, and the
 // next caller is served.
 func TestMalformedFrames(t *testing.T) {
