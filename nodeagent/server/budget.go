@@ -114,7 +114,25 @@ func charge(ctx context.Context, answer any) error {
 	if !ok || !metered {
 		return nil
 	}
-	return body.take(int64(proto.Size(m)))
+	body.mu.Lock()
+	rest := int64(proto.Size(m)) - body.ahead
+	body.mu.Unlock()
+	return body.take(max(rest, 0))
+}
+
+// chargeAhead counts n bytes of an answer that is being gathered.
+func chargeAhead(ctx context.Context, n int) error {
+	body, ok := ctx.Value(meteredKey{}).(*metered)
+	if !ok {
+		return nil
+	}
+	if err := body.take(int64(n)); err != nil {
+		return err
+	}
+	body.mu.Lock()
+	defer body.mu.Unlock()
+	body.ahead += int64(n)
+	return nil
 }
 
 // metered is a body whose bytes count until release or, in a stream, until the next
@@ -130,6 +148,7 @@ type metered struct {
 	passed bool       // it was understood, and what became of it is on record
 	over   bool       // the call has ended
 	taken  int64
+	ahead  int64   // of taken: the answer's that is not made yet
 	header [5]byte // of the message: flags, length
 	known  int     // bytes of header
 	rest   uint32  // bytes of the message to come

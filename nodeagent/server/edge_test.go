@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,6 +23,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
@@ -255,6 +258,28 @@ func TestNothingCountsAfterTheEnd(t *testing.T) {
 	}
 	if b.all != 0 || len(b.one) != 0 {
 		t.Errorf("%d bytes count for ever", b.all)
+	}
+}
+
+// TestAnswersCountWhileTheyAreGathered: and not once more when they are whole.
+func TestAnswersCountWhileTheyAreGathered(t *testing.T) {
+	b := &budget{one: map[uint32]int64{}}
+	m := &metered{budget: b}
+	ctx := context.WithValue(t.Context(), meteredKey{}, m)
+	for range 2 {
+		if err := chargeAhead(ctx, maxBodiesOfOne/4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer := &brigv1.ExecRunResponse{Stdout: make([]byte, maxBodiesOfOne/4), Stderr: make([]byte, maxBodiesOfOne/4), Truncated: true}
+	if err := charge(ctx, answer); err != nil || b.all != int64(proto.Size(answer)) {
+		t.Errorf("%d bytes count, %v; want %d", b.all, err, proto.Size(answer))
+	}
+	if err := chargeAhead(ctx, maxBodiesOfOne); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("too much: %v", err)
+	}
+	if m.end(); b.all != 0 || len(b.one) != 0 {
+		t.Errorf("%d bytes count after the end", b.all)
 	}
 }
 
