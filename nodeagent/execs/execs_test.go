@@ -78,7 +78,7 @@ func (w *world) brigd(t *testing.T) (m *execs.Manager, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	m = execs.New(ctx, execs.Parts{
-		Runtime: w, Folder: func(string) string { return w.dir }, JournalBytes: 1 << 20,
+		Runtime: w, Folder: func(string) string { return w.dir }, Spare: filepath.Join(w.dir, "spare"), JournalBytes: 1 << 20,
 		Quota: quota.New(w.quotas), Figures: w.figures, Boot: "boot", Log: slog.New(slog.DiscardHandler),
 	})
 	stop = func() { cancel(); m.Close() }

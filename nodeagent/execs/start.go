@@ -122,7 +122,7 @@ func (x *Exec) begin(ctx context.Context, s Spec, digest string) error {
 // claim the id, if the sandbox can run programs and has room for another one.
 func (x *Exec) claim(s Spec) error {
 	if x.sb.Refusal != nil {
-		if _, err := os.Lstat(string(x.folder)); s.ID != "" && err == nil {
+		if s.ID != "" && x.folder.there() {
 			return os.ErrExist
 		}
 		return x.sb.Refusal
@@ -145,7 +145,7 @@ func (x *Exec) claim(s Spec) error {
 func (x *Exec) launch(ctx context.Context, s Spec, digest string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.m.JournalBytes, Boot: x.m.Boot, Began: time.Now().UTC()}
+	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.max, Boot: x.m.Boot, Began: time.Now().UTC()}
 	if s.Timeout > 0 {
 		now, err := clock.Now()
 		if err != nil {
