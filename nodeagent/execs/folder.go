@@ -16,6 +16,9 @@ import (
 	"brig/nodeagent/record"
 )
 
+// execsFolder is in a sandbox's.
+const execsFolder = "execs"
+
 // The files of an exec's folder.
 const (
 	noteFile    = "note"     // what was started, written before the start
@@ -43,7 +46,9 @@ type note struct {
 type folder string
 
 // execsDir has a folder for each exec of a sandbox.
-func (m *Manager) execsDir(id sandbox.ID) string { return filepath.Join(m.Folder(string(id)), "execs") }
+func (m *Manager) execsDir(id sandbox.ID) string {
+	return filepath.Join(m.Folder(string(id)), execsFolder)
+}
 
 func (m *Manager) folder(id sandbox.ID, exec string) folder {
 	return folder(filepath.Join(m.execsDir(id), exec))
@@ -59,6 +64,23 @@ func (m *Manager) recorded(id sandbox.ID) (execs []string) {
 		execs = append(execs, e.Name())
 	}
 	return execs
+}
+
+// Recorded lists the execs of a sandbox whose folder it is given, and apart those of which
+// there is an id and nothing else, as a brigd leaves them that dies between the two.
+func Recorded(sandboxFolder string) (whole, half []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(sandboxFolder, execsFolder))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, nil
+	}
+	for _, e := range entries {
+		if _, err := os.Lstat(filepath.Join(sandboxFolder, execsFolder, e.Name(), noteFile)); err != nil {
+			half = append(half, e.Name())
+		} else {
+			whole = append(whole, e.Name())
+		}
+	}
+	return whole, half, err
 }
 
 func (f folder) path(name string) string { return filepath.Join(string(f), name) }
