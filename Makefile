@@ -42,7 +42,7 @@ build: ## brig's own static binaries, in bin/
 failpoints: build ## a brigd for tests/crash, in bin/failpoints/
 	@mkdir -p bin/failpoints
 	$(STATIC) -tags failpoints -o bin/failpoints/ ./nodeagent/brigd
-	@for f in deps $(notdir $(filter-out nodeagent/brigd,$(BINARIES))); do ln -sfn ../$$f bin/failpoints/$$f; done
+	@for f in deps guest $(notdir $(filter-out nodeagent/brigd,$(BINARIES))); do ln -sfn ../$$f bin/failpoints/$$f; done
 
 .PHONY: deps
 deps: bin/deps/.runsc bin/deps/.containerd ## runsc, containerd, ctr, runc, cnitool from pinned source, in bin/deps/

@@ -54,6 +54,12 @@ func (c *Config) BindsDir() string { return filepath.Join(c.RunDir, "binds") }
 // JournalDir keeps the output of one sandbox.
 func (c *Config) JournalDir(id string) string { return filepath.Join(c.StateDir, "sandboxes", id) }
 
+// CheckpointsDir keeps sandboxes that were saved whole, by owner.
+func (c *Config) CheckpointsDir() string { return filepath.Join(c.StateDir, "checkpoints") }
+
+// SnapshotsDir is where layers lie while they are on their way into containerd.
+func (c *Config) SnapshotsDir() string { return filepath.Join(c.StateDir, "snapshots") }
+
 // PhasesFile is where the shim tells what it did to start a container whose creator asked.
 func (c *Config) PhasesFile(namespace, id string) string {
 	return filepath.Join(c.RunDir, "phases", namespace, id)

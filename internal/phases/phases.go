@@ -20,6 +20,9 @@ import (
 // maxFile bounds what Take reads; a shim writes a few hundred bytes.
 const maxFile = 64 << 10
 
+// unfinished ends the name of a file that is being written.
+const unfinished = ".next"
+
 // Phase is something that took time.
 type Phase struct {
 	Name  string    `json:"name"`
@@ -60,11 +63,21 @@ func (r *Recorder) Write(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write phases: %w", err)
 	}
-	next := path + ".next"
+	next := path + unfinished
 	if err := os.WriteFile(next, data, 0o600); err != nil {
 		return fmt.Errorf("write phases: %w", err)
 	}
 	return os.Rename(next, path)
+}
+
+// Remove removes what a shim wrote or began to write. No file is no error.
+func Remove(path string) error {
+	for _, p := range []string{path, path + unfinished} {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove what a shim told: %w", err)
+		}
+	}
+	return nil
 }
 
 // Take reads the phases at path and removes the file. No file is no phases.

@@ -212,7 +212,7 @@ func (d *daemon) verify(ctx context.Context) (verify.Result, error) {
 	case <-ctx.Done():
 		return verify.Result{}, context.Cause(ctx)
 	}
-	return verify.Run(ctx, verify.Parts{Config: d.Config, Records: d.store.All, Engine: d.engine, Network: d.network, PID: os.Getpid()})
+	return verify.Run(ctx, verify.Parts{Config: d.Config, Records: d.store.All, Engine: d.engine, Network: d.network, Saving: d.manager.Saving, PID: os.Getpid()})
 }
 
 // makeFolders makes the state folder passable, for the CA's certificate; what is

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -10,7 +11,7 @@ import (
 
 // Held is one thing that containerd holds in brigd's namespace.
 type Held struct {
-	Kind string // container, task, snapshot (a writable one) or lease
+	Kind string // container, task, snapshot (a writable one), lease or "unfinished snapshot"
 	Name string // the sandbox's id, if it is one's
 }
 
@@ -27,6 +28,10 @@ func (e *Engine) Held(ctx context.Context) (held []Held, err error) {
 	}
 	leases, errLeases := e.client.LeasesService().List(ctx)
 	for _, l := range leases {
+		if id, ok := strings.CutPrefix(l.ID, snapshotLease); ok {
+			held = append(held, Held{"unfinished snapshot", id})
+			continue
+		}
 		held = append(held, Held{"lease", l.ID})
 	}
 	errSnapshots := e.client.SnapshotService(snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {

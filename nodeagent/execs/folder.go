@@ -16,6 +16,9 @@ import (
 	"brig/nodeagent/record"
 )
 
+// execsFolder is in a sandbox's.
+const execsFolder = "execs"
+
 // The files of an exec's folder.
 const (
 	noteFile    = "note"     // what was started, written before the start
@@ -55,6 +58,23 @@ func (m *Manager) recorded(id sandbox.ID) (execs []string) {
 		}
 	}
 	return execs
+}
+
+// Recorded lists the execs of a sandbox whose folder it is given, and apart those of which
+// there is an id and nothing else, as a brigd leaves them that dies between the two.
+func Recorded(sandboxFolder string) (whole, half []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(sandboxFolder, execsFolder))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, nil
+	}
+	for _, e := range entries {
+		if _, err := os.Lstat(filepath.Join(sandboxFolder, execsFolder, e.Name(), noteFile)); err != nil {
+			half = append(half, e.Name())
+		} else {
+			whole = append(whole, e.Name())
+		}
+	}
+	return whole, half, err
 }
 
 func (f folder) path(name string) string { return filepath.Join(string(f), name) }

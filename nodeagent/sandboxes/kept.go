@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +24,7 @@ type saved struct {
 }
 
 func openSaved(cfg *config.Config, ledger *quota.Ledger) (saved, error) {
-	store, err := checkpoints.Open(filepath.Join(cfg.StateDir, "checkpoints"))
+	store, err := checkpoints.Open(cfg.CheckpointsDir())
 	return saved{
 		checkpoints: store, kept: &kept{ledger: ledger, releases: map[string]func(){}},
 		snapshotting: make(chan struct{}, snapshotsAtOnce),
@@ -84,6 +83,18 @@ func (k *kept) take(name string, owner uint32) (settle func(made *bool), err err
 // with a slash.
 func checkpointKey(owner uint32, name string) string { return fmt.Sprintf("/%d/%s", owner, name) }
 
+// Saving tells whether a sandbox is being saved, or about to stand still, at this moment.
+func (m *Manager) Saving() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range m.keepers {
+		if len(k.saving) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // recoverKept removes what an earlier brigd left half-made, and counts what is there.
 func (m *Manager) recoverKept(ctx context.Context) error {
 	errs := []error{m.checkpoints.Sweep(), m.runtime.DropUnfinished(ctx), m.clearStages()}
@@ -102,11 +113,8 @@ func (m *Manager) recoverKept(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// stages is where layers lie while they are on their way into containerd.
-func (m *Manager) stages() string { return filepath.Join(m.cfg.StateDir, "snapshots") }
-
 func (m *Manager) clearStages() error {
-	if err := os.RemoveAll(m.stages()); err != nil {
+	if err := os.RemoveAll(m.cfg.SnapshotsDir()); err != nil {
 		return fmt.Errorf("remove unfinished snapshots: %w", err)
 	}
 	return nil
@@ -115,10 +123,10 @@ func (m *Manager) clearStages() error {
 // stage makes a folder of brigd's own, for one layer. A shim that was asked for it by a
 // brigd that died finds it gone.
 func (m *Manager) stage(id string) (dir string, err error) {
-	if err := os.MkdirAll(m.stages(), 0o700); err != nil {
+	if err := os.MkdirAll(m.cfg.SnapshotsDir(), 0o700); err != nil {
 		return "", fmt.Errorf("make a folder for the layer: %w", err)
 	}
-	if dir, err = os.MkdirTemp(m.stages(), id+"-"); err != nil {
+	if dir, err = os.MkdirTemp(m.cfg.SnapshotsDir(), id+"-"); err != nil {
 		return "", fmt.Errorf("make a folder for the layer: %w", err)
 	}
 	return dir, nil

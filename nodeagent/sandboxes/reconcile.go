@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -108,13 +109,7 @@ func (m *Manager) present(ctx context.Context) (map[string]bool, error) {
 	for _, id := range attached {
 		names[id] = true
 	}
-	folders, errFolders := os.ReadDir(filepath.Dir(m.cfg.JournalDir("any")))
-	if errors.Is(errFolders, os.ErrNotExist) {
-		errFolders = nil
-	}
-	for _, f := range folders {
-		names[f.Name()] = true
-	}
+	errFolders := m.presentIn(names, filepath.Dir(m.cfg.JournalDir("any")), m.cfg.SecretsDir(), filepath.Dir(m.cfg.PhasesFile(m.cfg.Containerd.Namespace, "any")))
 	staged, errStaged := m.binds.Left()
 	for _, id := range staged {
 		names[id] = true
@@ -124,6 +119,23 @@ func (m *Manager) present(ctx context.Context) (map[string]bool, error) {
 		names[id] = true
 	}
 	return names, errors.Join(errAttached, errFolders, errStaged, errHeld)
+}
+
+// presentIn adds the names that begin with a sandbox's id: a file that was being written
+// has a longer one.
+func (m *Manager) presentIn(names map[string]bool, folders ...string) error {
+	var errs []error
+	for _, folder := range folders {
+		entries, err := os.ReadDir(folder)
+		if !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, e := range entries {
+			name, _, _ := strings.Cut(e.Name(), ".")
+			names[name] = true
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // attached tells whose attachments stay.

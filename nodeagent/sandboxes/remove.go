@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"brig/internal/failpoint"
+	"brig/internal/phases"
 	"brig/internal/sandbox"
 	"brig/internal/secrets"
 	"brig/nodeagent/record"
@@ -86,8 +87,8 @@ func (m *Manager) teardown(ctx context.Context, id sandbox.ID) error {
 	if err := errors.Join(m.binds.Remove(string(id)), secrets.Remove(m.cfg.SecretsDir(), string(id))); err != nil {
 		return err
 	}
-	if err := os.Remove(m.cfg.PhasesFile(m.cfg.Containerd.Namespace, string(id))); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove what a shim told: %w", err)
+	if err := phases.Remove(m.cfg.PhasesFile(m.cfg.Containerd.Namespace, string(id))); err != nil {
+		return err
 	}
 	return m.network.Detach(ctx, string(id))
 }

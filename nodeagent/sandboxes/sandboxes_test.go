@@ -555,9 +555,28 @@ func TestOrphans(t *testing.T) {
 	if err := n.Create(t.Context(), engine.Sandbox{ID: "somebody-elses"}); err != nil {
 		t.Fatal(err)
 	}
+	left := map[string]bool{ // by path, and whether it stays
+		filepath.Join(n.cfg.SecretsDir(), string(sandbox.NewID())):                                         false,
+		n.cfg.PhasesFile(n.cfg.Containerd.Namespace, string(sandbox.NewID())):                              false,
+		n.cfg.PhasesFile(n.cfg.Containerd.Namespace, string(sandbox.NewID())) + ".next":                    false,
+		filepath.Join(n.cfg.BindsDir(), string(sandbox.NewID()), "0"):                                      false,
+		filepath.Join(n.cfg.SecretsDir(), "key"):                                                           true,
+		filepath.Join(filepath.Dir(n.cfg.PhasesFile("another", "any")), "sb-aaaaaaaaaaaaaaaa"):             true,
+		filepath.Join(filepath.Dir(n.cfg.PhasesFile(n.cfg.Containerd.Namespace, "any")), "somebody-elses"): true,
+	}
+	for path := range left {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	n.start(t)
 	if diff := cmp.Diff([]string{"task somebody-elses"}, n.Left()); diff != "" {
 		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	for path, stays := range left {
+		if _, err := os.Lstat(path); (err == nil) != stays {
+			t.Errorf("%s: %v; want it to stay: %v", path, err, stays)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"brig/internal/sandbox"
 	"brig/nodeagent/record"
@@ -35,6 +36,9 @@ func (p *Parts) expected(r *record.Record) (want []Line) {
 	if p.ownContainerd() {
 		add("bundle", "mount", "socket")
 	}
+	if slices.ContainsFunc(r.Request.Mounts, func(m record.Mount) bool { return m.Source != "" }) {
+		add("binds")
+	}
 	if !r.Address.IsValid() {
 		return want
 	}
@@ -58,6 +62,22 @@ func (p *Parts) listener(port uint16) string {
 	return netip.AddrPortFrom(bind, port).String()
 }
 
+// allowed is what a sandbox may have and need not: what its shim told of its making, which
+// a brigd may not have lived to read.
+func allowed(r *record.Record, held []Line) (lines []Line) {
+	for _, l := range held {
+		if l.Kind == "phases" && l.Owner == string(r.ID) && r.State == sandbox.Running {
+			lines = append(lines, l.key())
+		}
+	}
+	return lines
+}
+
+// unfinished is what lies there while a sandbox is being saved, and must not afterwards.
+func unfinished(l Line) bool {
+	return l.Kind == "unfinished checkpoint" || l.Kind == "unfinished snapshot"
+}
+
 // bystander is what is listed and may be there or not: what belongs to no sandbox is
 // containerd's own business (a pull that is under way), and a program that runsc needs
 // for a moment comes and goes.
@@ -66,7 +86,7 @@ func bystander(l Line) bool {
 	case "container", "task", "snapshot", "lease of containerd":
 		_, err := sandbox.ParseID(l.Owner)
 		return err != nil
-	case "process runsc", "execs":
+	case "process runsc", "exec", "checkpoint":
 		return true
 	}
 	return false

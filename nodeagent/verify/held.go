@@ -21,7 +21,7 @@ import (
 func (p *Parts) held(ctx context.Context) ([]Line, error) {
 	var all []Line
 	for _, part := range []func(context.Context) ([]Line, error){
-		p.containerd, p.network, p.processes, p.mounts, p.cgroups, p.folders, p.listeners,
+		p.containerd, p.network, p.processes, p.mounts, p.cgroups, p.folders, p.saved, p.execs, p.listeners,
 	} {
 		lines, err := part(ctx)
 		if err != nil {
@@ -124,6 +124,9 @@ func (p *Parts) mounts(context.Context) (lines []Line, err error) {
 	all, err := census.Mounts()
 	for _, m := range all {
 		below := strings.HasPrefix(m.Path, p.Config.RunDir+"/") || strings.HasPrefix(m.Path, p.Config.StateDir+"/")
+		if strings.HasPrefix(m.Path, p.Config.BindsDir()+"/") {
+			continue // listed by their folder, which is not removed while one is there
+		}
 		if owner := idPattern.FindString(m.Path); below && owner != "" {
 			lines = append(lines, Line{Kind: "mount", Owner: owner, Detail: m.Path})
 		}
@@ -151,9 +154,11 @@ func (p *Parts) cgroups(context.Context) (lines []Line, err error) {
 // folders that have a sandbox's id for a name, and files that were left half-written.
 func (p *Parts) folders(context.Context) (lines []Line, err error) {
 	places := map[string]string{
-		"folder": filepath.Dir(p.Config.JournalDir("any")),
-		"runsc":  p.Config.RunscRoot(p.Config.Containerd.Namespace),
-		"execs":  filepath.Join(p.Config.RunDir, "x"),
+		"folder":  filepath.Dir(p.Config.JournalDir("any")),
+		"runsc":   p.Config.RunscRoot(p.Config.Containerd.Namespace),
+		"binds":   p.Config.BindsDir(),
+		"secrets": p.Config.SecretsDir(),
+		"phases":  filepath.Dir(p.Config.PhasesFile(p.Config.Containerd.Namespace, "any")),
 	}
 	if p.ownContainerd() {
 		places["bundle"] = filepath.Join(p.Config.RunDir, "containerd", "io.containerd.runtime.v2.task", p.Config.Containerd.Namespace)
@@ -164,8 +169,9 @@ func (p *Parts) folders(context.Context) (lines []Line, err error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			if _, err := sandbox.ParseID(e.Name()); err == nil {
-				lines = append(lines, Line{Kind: kind, Owner: e.Name(), Detail: filepath.Join(dir, e.Name())})
+			name, _, _ := strings.Cut(e.Name(), ".") // of a file that is half-written, too
+			if _, err := sandbox.ParseID(name); err == nil {
+				lines = append(lines, Line{Kind: kind, Owner: name, Detail: filepath.Join(dir, e.Name())})
 			}
 		}
 	}

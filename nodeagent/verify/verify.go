@@ -76,6 +76,8 @@ type Parts struct {
 	Network interface {
 		Held(ctx context.Context) ([]network.Held, error)
 	}
+	// Saving tells whether a sandbox is being saved: what is unfinished is not judged then.
+	Saving func() bool
 	// PID of brigd, whose listeners are the tunnels'.
 	PID int
 }
@@ -117,6 +119,7 @@ func (p *Parts) look(ctx context.Context, impatient bool) (look, error) {
 	if err != nil {
 		return look{}, err
 	}
+	saving := p.Saving()
 	held, err := p.held(ctx)
 	if err != nil {
 		return look{}, fmt.Errorf("look what the node holds: %w", err)
@@ -130,7 +133,11 @@ func (p *Parts) look(ctx context.Context, impatient bool) (look, error) {
 	for _, r := range after {
 		if !j.skipped[r.ID] {
 			want = append(want, p.expected(&r)...)
+			want = append(want, allowed(&r, held)...)
 		}
+	}
+	if saving || p.Saving() {
+		held = slices.DeleteFunc(held, unfinished)
 	}
 	held = slices.DeleteFunc(held, func(l Line) bool { return j.skipped[sandbox.ID(l.Owner)] })
 	return look{held: held, differences: compare(want, held), ending: j.ending}, nil

@@ -27,6 +27,8 @@ type node struct {
 	at  func(look int)
 	ctd []engine.Held
 	net []network.Held
+	// saving: a sandbox is being saved.
+	saving bool
 }
 
 func (n *node) Held(context.Context) ([]engine.Held, error) {
@@ -52,7 +54,7 @@ func (n *node) parts(t *testing.T) Parts {
 			t.Fatal(err)
 		}
 	}
-	return Parts{Config: &cfg, Records: func() ([]record.Record, error) { return n.records, nil }, Engine: n, Network: nets{n}, PID: os.Getpid()}
+	return Parts{Config: &cfg, Records: func() ([]record.Record, error) { return n.records, nil }, Engine: n, Network: nets{n}, Saving: func() bool { return n.saving }, PID: os.Getpid()}
 }
 
 func run(t *testing.T, n *node) Result {

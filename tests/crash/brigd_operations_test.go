@@ -138,8 +138,16 @@ func pausedIs(want bool) func(*testing.T, *agent, *brigv1.Sandbox, string) {
 // withFile has a file that is to be kept.
 func withFile(t *testing.T, a *agent) *brigv1.Sandbox {
 	t.Helper()
-	s := idle(t, a)
-	a.output(t, s.GetId(), "echo kept > /kept")
+	s := a.made(t, &brigv1.CreateRequest{Argv: []string{"sh", "-c", "echo kept > /kept; echo written; exec sleep 1000"}})
+	// Not by an exec, whose last steps might come when brigd is armed.
+	out, err := a.Sandboxes.ReadOutput(ask(t), connect.NewRequest(&brigv1.ReadOutputRequest{Sandbox: s.GetId(), Follow: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if !out.Receive() {
+		t.Fatalf("%s wrote nothing: %v", s.GetId(), out.Err())
+	}
 	return s
 }
 

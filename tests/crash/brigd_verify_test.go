@@ -47,6 +47,21 @@ func TestBrigdVerify(t *testing.T) {
 	}
 	cgroup := filepath.Join(folders[0], stranger)
 	runsc := filepath.Join(config.RunscRoot(config.Containerd.Namespace), stranger)
+	file := func(path string) (do, undo func() error) {
+		return func() error {
+				return errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600))
+			},
+			func() error { return os.Remove(path) }
+	}
+	folder := func(path string) (do, undo func() error) {
+		return func() error { return os.MkdirAll(path, 0o700) }, func() error { return os.Remove(path) }
+	}
+	secret, noSecret := file(filepath.Join(config.SecretsDir(), stranger))
+	phases, noPhases := file(config.PhasesFile(config.Containerd.Namespace, stranger))
+	binds, noBinds := folder(filepath.Join(config.BindsDir(), stranger))
+	checkpoint, noCheckpoint := folder(filepath.Join(config.CheckpointsDir(), "0", ".1"))
+	layer, noLayer := folder(filepath.Join(config.SnapshotsDir(), stranger+"-1"))
+	execution, noExecution := folder(filepath.Join(config.JournalDir(s.GetId()), "execs", "half"))
 	a.says(t)
 	for name, c := range map[string]struct {
 		do, undo func() error
@@ -58,6 +73,12 @@ func TestBrigdVerify(t *testing.T) {
 		"a route": {func() error { return inTransit("ip", "route", "delete", s.GetAddress()) }, func() error {
 			return inTransit(append([]string{"ip", "route", "add"}, strings.Fields(string(routes))...)...)
 		}, "- route " + s.GetId()},
+		"a secret":                {secret, noSecret, "+ secrets " + stranger},
+		"what a shim told":        {phases, noPhases, "+ phases " + stranger},
+		"a staged bind":           {binds, noBinds, "+ binds " + stranger},
+		"half a checkpoint":       {checkpoint, noCheckpoint, "+ unfinished checkpoint"},
+		"half a snapshot":         {layer, noLayer, "+ unfinished snapshot " + stranger},
+		"half an exec":            {execution, noExecution, "+ half-made exec " + s.GetId()},
 		"a half-written file":     {func() error { return os.WriteFile(filepath.Join(config.StateDir, "x.new"), nil, 0o600) }, func() error { return os.Remove(filepath.Join(config.StateDir, "x.new")) }, "+ half-written"},
 		"a namespace of somebody": {func() error { return run("ip", "netns", "add", "brigt-verify") }, func() error { return run("ip", "netns", "delete", "brigt-verify") }, ""},
 	} {
