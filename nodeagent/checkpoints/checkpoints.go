@@ -26,6 +26,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"brig/internal/failpoint"
 )
 
 const (
@@ -192,6 +194,7 @@ func (s *Store) Remove(owner uint32, name string) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("checkpoint.unnamed")
 	if err := os.RemoveAll(gone); err != nil {
 		return fmt.Errorf("remove checkpoint %s: %w", name, err)
 	}

@@ -2,9 +2,11 @@ package checkpoints
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,4 +217,38 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("accepted %+v", m)
 		}
 	})
+}
+
+// TestThisHost: runsc is started for the first question alone, however many ask at once,
+// and again when it was replaced.
+func TestThisHost(t *testing.T) {
+	dir := t.TempDir()
+	path, asked := filepath.Join(dir, "runsc"), filepath.Join(dir, "asked")
+	install := func(version string) {
+		t.Helper()
+		script := "#!/bin/sh\necho $1 >>" + asked + "\ncase $1 in --version) echo runsc version " + version + ";; *) echo sse,avx;; esac\n"
+		if err := errors.Join(os.WriteFile(path+".new", []byte(script), 0o700), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, version := range []string{"one", "two"} {
+		install(version)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				h, err := ThisHost(t.Context(), path)
+				if diff := cmp.Diff(Host{Runsc: version, CPU: []string{"avx", "sse"}}, h); diff != "" || err != nil {
+					t.Errorf("%v (-want +got):\n%s", err, diff)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	data, err := os.ReadFile(asked)
+	if err != nil || strings.Count(string(data), "\n") != 4 {
+		t.Errorf("runsc was asked %q, %v; want twice the two questions", data, err)
+	}
+	if _, err := ThisHost(t.Context(), filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without runsc: %v", err)
+	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"brig/internal/failpoint"
 )
 
 // Stage is a checkpoint that is being made.
@@ -94,6 +96,7 @@ func (s *Stage) commit(m *Manifest) error {
 	if err := errors.Join(err, f.Sync(), f.Close(), syncDir(s.Image()), syncDir(s.dir)); err != nil {
 		return err
 	}
+	failpoint.Hit("checkpoint.manifest")
 	if err := unix.Renameat2(unix.AT_FDCWD, s.dir, unix.AT_FDCWD, s.store.path(m.Owner, m.Name), unix.RENAME_NOREPLACE); err != nil {
 		return err
 	}

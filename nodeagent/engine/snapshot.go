@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"brig/internal/failpoint"
 	"brig/internal/rootlayer"
 	"brig/internal/undo"
 )
@@ -59,21 +60,25 @@ func (e *Engine) Commit(ctx context.Context, id, layer, name string) (_ Image, e
 		return gone(e.client.LeasesService().Delete(e.in(ctx), lease, leases.SynchronousDelete))
 	}
 	steps.Push("drop the lease", drop)
+	failpoint.Hit("snapshot.lease")
 	leased := leases.WithLease(ctx, lease.ID)
 	target, err := e.assemble(leased, id, layer)
 	if err != nil {
 		return Image{}, err
 	}
+	failpoint.Hit("snapshot.assembled")
 	image := images.Image{Name: name, Target: target}
 	if err := containerd.NewImage(e.client, image).Unpack(leased, snapshotter); err != nil {
 		return Image{}, fmt.Errorf("unpack %s: %w", name, native(err))
 	}
+	failpoint.Hit("snapshot.unpacked")
 	if image, err = e.client.ImageService().Create(leased, image); err != nil {
 		if errdefs.IsAlreadyExists(native(err)) {
 			return Image{}, errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("there is an image %s: remove it first, or choose another name", name))
 		}
 		return Image{}, fmt.Errorf("name the image %s: %w", name, native(err))
 	}
+	failpoint.Hit("snapshot.named")
 	steps.Release() // from here on it is whole; a lease that stays goes at brigd's next start
 	_ = drop(context.WithoutCancel(ctx))
 	return e.describe(ctx, image)

@@ -97,8 +97,11 @@ func (x *Exec) neverRan() {
 	if err := x.folder.remove(); err != nil {
 		x.m.Log.Error("remove an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
 	}
-	x.refuse(errdefs.ErrNotFound.WithMessage("exec " + x.id + " never ran"))
+	x.refuse(errNeverRan)
 }
+
+// errNeverRan is what those are told who wait for such an exec.
+var errNeverRan = errdefs.ErrNotFound.WithMessage("the exec never ran")
 
 func (x *Exec) takeOver() {
 	x.runs()

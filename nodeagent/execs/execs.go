@@ -25,6 +25,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -78,6 +79,8 @@ type Parts struct {
 	Runtime Runtime
 	// Folder of a sandbox, in which the execs' lie.
 	Folder func(id string) string
+	// Spare is a folder in memory, for what is started while the disk is full.
+	Spare string
 	// JournalBytes bounds an output stream.
 	JournalBytes int64
 	Quota        *quota.Ledger
@@ -137,8 +140,8 @@ func (m *Manager) box(id sandbox.ID) *box {
 // forgetWait bounds how long a removal waits for the last words of execs.
 const forgetWait = 5 * time.Second
 
-// Forget drops what is in memory of a sandbox that has ended, before its folder is
-// removed, and sees to it that nothing is written there any more.
+// Forget drops what is in memory of a sandbox that has ended, files in memory too, before
+// its folder is removed, and sees to it that nothing is written there any more.
 func (m *Manager) Forget(id sandbox.ID) {
 	m.mu.Lock()
 	b := m.boxes[id]
@@ -155,5 +158,8 @@ func (m *Manager) Forget(id sandbox.ID) {
 		case <-x.done:
 		case <-ctx.Done():
 		}
+	}
+	if err := os.RemoveAll(m.spareDir(id)); err != nil {
+		m.Log.Error("remove the execs of a sandbox", "sandbox", id, "err", err)
 	}
 }

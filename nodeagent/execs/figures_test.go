@@ -50,7 +50,7 @@ func TestFigures(t *testing.T) {
 	seen := &counts{}
 	w.figures = seen
 	m, stop := w.brigd(t)
-	if _, err := m.Run(t.Context(), w.sandbox(), execs.Spec{Argv: []string{"echo", "one"}}, nil, 100); err != nil {
+	if _, err := m.Run(t.Context(), w.sandbox(), execs.Spec{Argv: []string{"echo", "one"}}, nil, execs.Room{Max: 100}); err != nil {
 		t.Fatal(err)
 	}
 	w.Fail("startexec", errors.New("no"))

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"brig/internal/failpoint"
 )
 
 // Leave ends a call's hold on an exec. With the last one an exec that is not kept ends,
@@ -39,6 +41,7 @@ func (x *Exec) vanish() {
 		x.m.Log.Error("end an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
 		return
 	}
+	failpoint.Hit("exec.released")
 	x.rest(time.Now())
 	x.closeInput()
 	x.uncount()

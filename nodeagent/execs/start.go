@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/journal"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/engine"
@@ -36,16 +37,8 @@ func (m *Manager) Start(ctx context.Context, sb Sandbox, s Spec) (*Exec, error) 
 	if id == "" {
 		id = strings.ToLower(rand.Text())
 	}
-	x, mine := m.register(sb, id)
-	if mine {
-		// A start that has begun is seen through: half of one is nothing to leave behind.
-		if err := x.begin(context.WithoutCancel(ctx), s, digest); err != nil {
-			x.refuse(err)
-			return nil, err
-		}
-	}
-	if err := x.await(ctx); err != nil {
-		x.Leave()
+	x, err := m.claimed(ctx, sb, s, id, digest)
+	if err != nil {
 		return nil, err
 	}
 	if x.note.Digest != digest {
@@ -53,6 +46,28 @@ func (m *Manager) Start(ctx context.Context, sb Sandbox, s Spec) (*Exec, error) 
 		return nil, errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("exec_id %s was used for another program in %s: choose another one", id, sb.ID))
 	}
 	return x, nil
+}
+
+// claimed returns the exec of that id once it runs, or has run, held.
+func (m *Manager) claimed(ctx context.Context, sb Sandbox, s Spec, id, digest string) (*Exec, error) {
+	for {
+		x, mine := m.register(sb, id)
+		if mine {
+			// A start that has begun is seen through: half of one is nothing to leave behind.
+			if err := x.begin(context.WithoutCancel(ctx), s, digest); err != nil {
+				x.refuse(err)
+				return nil, err
+			}
+		}
+		err := x.await(ctx)
+		if err == nil {
+			return x, nil
+		}
+		x.Leave()
+		if !errors.Is(err, errNeverRan) { // else the id is free again
+			return nil, err
+		}
+	}
 }
 
 // register returns the exec of that id, held: a new one, or that of an earlier caller.
@@ -107,7 +122,7 @@ func (x *Exec) begin(ctx context.Context, s Spec, digest string) error {
 // claim the id, if the sandbox can run programs and has room for another one.
 func (x *Exec) claim(s Spec) error {
 	if x.sb.Refusal != nil {
-		if _, err := os.Lstat(string(x.folder)); s.ID != "" && err == nil {
+		if s.ID != "" && x.folder.there() {
 			return os.ErrExist
 		}
 		return x.sb.Refusal
@@ -119,8 +134,10 @@ func (x *Exec) claim(s Spec) error {
 	err := x.folder.claim()
 	if err != nil {
 		x.uncount()
+		return err
 	}
-	return err
+	failpoint.Hit("exec.claimed")
+	return nil
 }
 
 // launch does what leaves something behind; the folder is there, and is removed if it
@@ -128,7 +145,7 @@ func (x *Exec) claim(s Spec) error {
 func (x *Exec) launch(ctx context.Context, s Spec, digest string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.m.JournalBytes, Boot: x.m.Boot, Began: time.Now().UTC()}
+	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.max, Boot: x.m.Boot, Began: time.Now().UTC()}
 	if s.Timeout > 0 {
 		now, err := clock.Now()
 		if err != nil {
@@ -155,6 +172,7 @@ func (x *Exec) run(ctx context.Context, s Spec) error {
 	if err := x.folder.write(noteFile, x.note); err != nil {
 		return err
 	}
+	failpoint.Hit("exec.noted")
 	p, err := x.program(s)
 	if err != nil {
 		return err
@@ -164,6 +182,7 @@ func (x *Exec) run(ctx context.Context, s Spec) error {
 	if done(err); err != nil {
 		return x.noSandbox(err)
 	}
+	failpoint.Hit("exec.added")
 	// Its end is asked for before it can come, so that the answer is not one call late.
 	x.m.wg.Go(x.watch)
 	starting, done := tracing.Start(ctx, "start")
@@ -171,6 +190,7 @@ func (x *Exec) run(ctx context.Context, s Spec) error {
 	if done(err); err != nil {
 		return errors.Join(x.noSandbox(err), x.m.Runtime.ForgetExec(ctx, p.Sandbox, p.ID))
 	}
+	failpoint.Hit("exec.started")
 	return nil
 }
 

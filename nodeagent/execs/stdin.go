@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/journal"
 )
 
@@ -61,6 +62,7 @@ func (x *Exec) append(ctx context.Context, offset int64, data []byte, eof bool) 
 		}
 	}
 	size, err = x.input.Append(ctx, offset, data, eof)
+	failpoint.Hit("exec.written")
 	switch {
 	case errors.Is(err, journal.ErrGap):
 		err = errdefs.ErrOutOfRange.WithMessage(fmt.Sprintf("offset %d does not continue stdin: go on from %d", offset, size))

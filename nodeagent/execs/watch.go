@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/nodeagent/record"
 )
 
@@ -58,6 +59,7 @@ func (x *Exec) record(exit record.Exit) bool {
 		x.m.Log.Error("record the end of an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
 		return false
 	}
+	failpoint.Hit("exec.recorded")
 	return true
 }
 
@@ -67,6 +69,7 @@ func (x *Exec) settleUp() {
 	defer cancel()
 	err := x.m.Runtime.ForgetExec(ctx, string(x.sb.ID), x.inRuntime())
 	if err == nil || errdefs.IsNotFound(err) {
+		failpoint.Hit("exec.forgotten")
 		err = x.folder.forgotten()
 	}
 	if err != nil && !isClosed(x.sb.Ended) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"brig/internal/failpoint"
 	"brig/nodeagent/files/wire"
 	"brig/nodeagent/record"
 )
@@ -78,6 +79,7 @@ func (f *Files) Write(ctx context.Context, rec record.Record, r WriteRequest, ne
 		return 0, err
 	}
 	defer c.close(ctx)
+	failpoint.Hit("files.begun")
 	var end wire.End
 	var fault error
 	answered := make(chan struct{})
@@ -93,9 +95,11 @@ func (f *Files) Write(ctx context.Context, rec record.Record, r WriteRequest, ne
 		<-answered
 		return 0, err
 	}
+	failpoint.Hit("files.sent")
 	stop := c.within(settle)
 	<-answered
 	stop()
+	failpoint.Hit("files.answered")
 	switch {
 	case fault != nil:
 		return 0, fault

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/internal/undo"
 	"brig/internal/version"
@@ -53,6 +54,7 @@ func (m *Manager) checkpoint(ctx context.Context, rec record.Record, name string
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
 	steps.Push("remove the unfinished checkpoint", func(context.Context) error { return stage.Discard() })
+	failpoint.Hit("checkpoint.staged")
 	made := false
 	settle, err := m.kept.take(checkpointKey(rec.Owner, name), rec.Owner)
 	if err != nil {
@@ -70,16 +72,19 @@ func (m *Manager) checkpoint(ctx context.Context, rec record.Record, name string
 		case !errdefs.IsFailedPrecondition(err):
 			return checkpoints.Manifest{}, err
 		}
+		failpoint.Hit("checkpoint.paused")
 	}
 	if err := m.runtime.Checkpoint(ctx, id, stage.Image()); err != nil {
 		return checkpoints.Manifest{}, m.diskFull(err)
 	}
+	failpoint.Hit("checkpoint.image")
 	if manifest.Host.Runsc, err = stage.Runsc(); err != nil {
 		return checkpoints.Manifest{}, err
 	}
 	if manifest, err = stage.Commit(manifest); err != nil {
 		return checkpoints.Manifest{}, m.diskFull(err)
 	}
+	failpoint.Hit("checkpoint.kept")
 	made = true
 	steps.Release()
 	return manifest, nil

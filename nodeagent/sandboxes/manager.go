@@ -52,6 +52,9 @@ type Runtime interface {
 	// OOMKills counts what was killed in the sandbox for want of memory, until it is
 	// removed.
 	OOMKills(ctx context.Context, id string) (int, error)
+	// Crashed tells whether a sandbox has ended because its kernel died, until it is
+	// removed.
+	Crashed(ctx context.Context, id string) (bool, error)
 	Resize(ctx context.Context, id string, columns, rows uint16) error
 	// Stat asks what a running sandbox uses.
 	Stat(ctx context.Context, id string) (engine.Stat, error)
@@ -162,7 +165,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	return &Manager{
 		groups: groups,
 		execs: execs.New(ctx, execs.Parts{
-			Runtime: p.Runtime, Folder: p.Config.JournalDir, JournalBytes: p.Config.Sandboxes.ExecJournalBytes,
+			Runtime: p.Runtime, Folder: p.Config.JournalDir, Spare: p.Config.ExecsDir(), JournalBytes: p.Config.Sandboxes.ExecJournalBytes,
 			Quota: p.Quota, Figures: p.Metrics, Boot: p.Boot, Log: p.Log,
 		}),
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/internal/sandbox"
 	"brig/nodeagent/events"
 	"brig/nodeagent/record"
@@ -46,12 +47,14 @@ func (m *Manager) still(ctx context.Context, rec record.Record, paused bool) err
 	} else if err != nil {
 		return err
 	}
+	failpoint.Hit("still.recorded")
 	if err := m.align(ctx, k, paused); err != nil {
 		if isClosed(k.ended) || isClosed(k.exit) {
 			return notRunning(k.id)
 		}
 		return errors.Join(err, m.recordPaused(k, !paused))
 	}
+	failpoint.Hit("still.done")
 	m.log.Info("sandbox was paused or resumed", "sandbox", k.id, "paused", paused)
 	if paused {
 		m.publish(k, events.Event{Paused: true})

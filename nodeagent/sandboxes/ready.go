@@ -76,7 +76,7 @@ func (m *Manager) probe(ctx context.Context, rec *record.Record, p *record.Probe
 }
 
 func (m *Manager) probeExec(ctx context.Context, rec *record.Record, argv []string) error {
-	r, err := m.execs.Run(ctx, m.inside(m.keeper(rec.ID), nil), execs.Spec{Argv: argv}, nil, probeOutput)
+	r, err := m.execs.Run(ctx, m.inside(m.keeper(rec.ID), nil), execs.Spec{Argv: argv}, nil, execs.Room{Max: probeOutput})
 	if err != nil {
 		return err
 	}

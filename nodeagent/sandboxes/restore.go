@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/failpoint"
 	"brig/nodeagent/checkpoints"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/record"
@@ -55,6 +56,7 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (
 	if err != nil {
 		return r, none, err
 	}
+	failpoint.Hit("restore.held")
 	return r, origin{digest: c.ImageDigest, path: path, release: release}, nil
 }
 

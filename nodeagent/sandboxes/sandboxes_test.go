@@ -346,6 +346,7 @@ func TestEnds(t *testing.T) {
 		// Whether anybody has heard of it does not matter: the host counts.
 		{"out of memory", "137 oom", record.Request{}, func(n *node, _ *brigd, rec record.Record) { n.Starve(string(rec.ID)) }},
 		{"killed, with memory left", "137 signal", record.Request{}, func(n *node, _ *brigd, rec record.Record) { n.Exit(string(rec.ID), 137) }},
+		{"its kernel dies", "137 runtime_crash", record.Request{}, func(n *node, _ *brigd, rec record.Record) { n.Crash(string(rec.ID)) }},
 		{"idle timeout", "124 idle_timeout", record.Request{IdleTimeout: time.Second}, func(*node, *brigd, record.Record) {}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -368,6 +369,34 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// Whoever asks again and again for an end in peace is answered by one goroutine, and an
+// earlier end is not kept waiting by it.
+func TestTerminateAgainAndAgain(t *testing.T) {
+	n := newNode(t)
+	b := n.start(t)
+	rec := create(t, b, record.Request{})
+	n.Fail("kill(15)", errors.New("the program does not listen"))
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := b.Terminate(ctx, rec, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("within the grace: %v", err)
+		}
+		cancel()
+	}
+	if _, err := b.Terminate(t.Context(), rec, 0); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, deed := range n.Log() {
+		if strings.HasPrefix(deed, "kill(15)") {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the program was asked %d times to end; want once", asked)
+	}
+}
+
 func code(e record.Exit) string {
 	return strings.Join([]string{itoa(e.Code), string(e.Reason)}, " ")
 }
@@ -384,6 +413,17 @@ func TestShimDies(t *testing.T) {
 	n.Lose(string(rec.ID))
 	b = n.start(t)
 	if got := wait(t, b, rec); got != "runtime_crash" {
+		t.Errorf("reason %s; want runtime_crash", got)
+	}
+}
+
+func TestKernelDiesWhileBrigdIsAway(t *testing.T) {
+	n := newNode(t)
+	b := n.start(t)
+	rec := create(t, b, record.Request{})
+	b.stop()
+	n.Crash(string(rec.ID))
+	if got := wait(t, n.start(t), rec); got != "runtime_crash" {
 		t.Errorf("reason %s; want runtime_crash", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"brig/internal/failpoint"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/record"
 )
@@ -82,6 +83,7 @@ func (m *Manager) snapshot(ctx context.Context, rec record.Record, full string) 
 		return engine.Image{}, err
 	}
 	defer os.RemoveAll(dir) // if it stays, brigd's next start removes it
+	failpoint.Hit("snapshot.staged")
 	bytes, err := room(dir)
 	if err != nil {
 		return engine.Image{}, err
@@ -96,6 +98,7 @@ func (m *Manager) snapshot(ctx context.Context, rec record.Record, full string) 
 		}
 		return engine.Image{}, m.diskFull(err)
 	}
+	failpoint.Hit("snapshot.layer")
 	image, err := m.runtime.Commit(ctx, string(rec.ID), layer, full)
 	return image, m.diskFull(err)
 }

@@ -37,8 +37,9 @@ func (m *Manager) keep(k *keeper, rec record.Record) {
 		return
 	}
 	oom := status == 128+9 && !lost && m.oomKilled(k)
+	crashed := lost || status > 128 && !oom && m.crashed(k)
 	m.finish(k, func(r *record.Record) record.Exit {
-		if lost && r.Ending == "" {
+		if crashed && r.Ending == "" {
 			return record.ReasonExit(sandbox.ReasonRuntimeCrash, at)
 		}
 		return record.Resolve(status, at, r.Ending, oom)

@@ -3,11 +3,13 @@ package task
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"brig/shim/bundle"
 	"brig/shim/runsc"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -72,6 +74,19 @@ func (t *Task) awaitEnd() Exit {
 		}
 		return Exit{Code: killed, At: b.end.at}
 	}
+}
+
+// Crashed tells whether a task that has ended did because the sandbox's kernel died of
+// itself, or of somebody else than this shim and the memory limit.
+func (s *Shim) Crashed(id string) (bool, error) {
+	t, err := s.get(id)
+	if err != nil {
+		return false, err
+	}
+	if state, _ := t.init.look(); state != Stopped {
+		return false, fmt.Errorf("ask of a %s task whether it crashed: %w", state, errdefs.ErrUnavailable)
+	}
+	return t.sandbox.isDead() && t.sandbox.end.crash, nil
 }
 
 // markOver returns the start under way, if there is one.

@@ -36,6 +36,7 @@ type Sandbox struct {
 	group   *cgroup.Group // nil: not known
 	ooms    int           // kills in the group before the sandbox was made
 	told    atomic.Int64  // kills that an event has told of
+	felled  atomic.Bool   // this shim has killed the sentry
 	shares  shares        // of the group's time
 
 	phases *phases.Recorder // nil unless brigd wants to know
@@ -55,6 +56,7 @@ type sentryEnd struct {
 	state *os.ProcessState // nil: lost
 	at    time.Time
 	oom   bool
+	crash bool // nobody wanted it
 }
 
 // id of the sandbox: its root container's, containerd's and runsc's alike.
@@ -114,6 +116,7 @@ func (b *Sandbox) watch() {
 	state, err := b.sentry.Wait()
 	end := sentryEnd{state: state, at: time.Now()}
 	end.oom = end.killed() && b.oomKilled()
+	end.crash = end.signalled() && !end.oom && !b.felled.Load()
 	if err != nil {
 		b.shim.opts.Log.Error("the sentry's status is lost", "sandbox", b.id(), "err", err)
 	}
@@ -171,6 +174,12 @@ func (e sentryEnd) killed() bool {
 	return status.Signaled() && status.Signal() == syscall.SIGKILL || status.Exited() && uint32(status.ExitStatus()) == killed
 }
 
+// signalled tells that the host's kernel ended the sentry, which itself exits, whatever
+// its program died of.
+func (e sentryEnd) signalled() bool {
+	return e.state == nil || e.state.Sys().(syscall.WaitStatus).Signaled()
+}
+
 // exitCode is the root container's: the sentry exits with it, or with 128 and the
 // signal.
 func (e sentryEnd) exitCode() uint32 {
@@ -210,6 +219,7 @@ func (b *Sandbox) intruded(reason error) {
 }
 
 func (b *Sandbox) kill() error {
+	b.felled.Store(true)
 	if err := b.sentry.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill the sentry: %w", err)
 	}

@@ -182,6 +182,14 @@ func (f *fixture) state() State {
 	return status.State
 }
 
+// crashed wants the shim to say so of what has ended.
+func (f *fixture) crashed(want bool) {
+	f.t.Helper()
+	if got, err := f.Crashed(f.request.ID); err != nil || got != want {
+		f.t.Errorf("crashed is %v, %v; want %v", got, err, want)
+	}
+}
+
 func TestLife(t *testing.T) {
 	f := setUp(t, "/bin/sh", "-c", "trap 'exit 3' TERM; echo out; echo err >&2; while :; do sleep 0.1; done")
 	out := journal.Spec{Path: filepath.Join(t.TempDir(), "out"), Max: journal.Chunk}
@@ -397,6 +405,7 @@ func TestMemoryLimit(t *testing.T) {
 	if code := f.wait(""); code != killed {
 		t.Errorf("got %d, want %d", code, killed)
 	}
+	f.crashed(false)
 	f.must(f.remove())
 	f.told("Created", "Started", "OOM", `Exited "" 137`, "Deleted 137")
 }
@@ -419,6 +428,7 @@ func TestPauseAndKill(t *testing.T) {
 	if code := f.wait(""); code != killed {
 		t.Errorf("got %d, want %d", code, killed)
 	}
+	f.crashed(false)
 	f.must(f.remove())
 	f.told("Created", "Started", "Paused", "Resumed", "Paused", `Exited "" 137`, "Deleted 137")
 }
@@ -476,6 +486,18 @@ func TestAnExecWithoutAReader(t *testing.T) {
 	f.must(f.remove())
 }
 
+// TestAProgramKillsItself: the status is that of a kernel that was killed, and it was not.
+func TestAProgramKillsItself(t *testing.T) {
+	f := setUp(t, "/bin/sh", "-c", "kill -9 $$")
+	f.must(f.create())
+	f.must(f.start())
+	if code := f.wait(""); code != killed {
+		t.Errorf("got %d, want %d", code, killed)
+	}
+	f.crashed(false)
+	f.must(f.remove())
+}
+
 func TestTheSentryDies(t *testing.T) {
 	f := setUp(t, "/bin/sleep", "1000")
 	f.must(f.create())
@@ -488,5 +510,6 @@ func TestTheSentryDies(t *testing.T) {
 	if code := f.wait(""); code != killed {
 		t.Errorf("got %d, want %d", code, killed)
 	}
+	f.crashed(true)
 	f.must(f.remove())
 }

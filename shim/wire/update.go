@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"brig/internal/rootlayer"
+	"brig/internal/sandbox"
 	"brig/shim/wire/pod"
 
 	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
@@ -18,11 +19,14 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Update changes a task's limits, or writes a layer of its root: it is the one call whose
-// payload containerd hands on unread, and brigd asks through it for what containerd has no
-// call for. Annotations are for other runtimes; brig's count when a sandbox is made.
+// Update changes a task's limits, writes a layer of its root or tells how it ended: it is
+// the one call whose payload containerd hands on unread, and brigd asks through it for what
+// containerd has no call for. Annotations are for other runtimes; brig's count when a sandbox is made.
 func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
-	if r.Resources.GetTypeUrl() == rootlayer.TypeURL {
+	switch r.Resources.GetTypeUrl() {
+	case sandbox.AskCrashed:
+		return empty, failure(v.crashed(r.ID))
+	case rootlayer.TypeURL:
 		request, err := rootlayer.Decode(r.Resources.GetValue())
 		if err != nil {
 			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
@@ -34,6 +38,15 @@ func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*empty
 		err = v.shim.Update(ctx, r.ID, wanted)
 	}
 	return empty, failure(err)
+}
+
+// crashed is nil if the task did.
+func (v Tasks) crashed(id string) error {
+	crashed, err := v.shim.Crashed(id)
+	if err == nil && !crashed {
+		err = fmt.Errorf("task %s did not crash: %w", id, errdefs.ErrFailedPrecondition)
+	}
+	return err
 }
 
 // limits refuses a type or a field that this version does not know: it would be dropped.

@@ -48,6 +48,7 @@ type task struct {
 	ended   chan struct{}
 	status  int
 	ooms    int
+	crashed bool
 }
 
 // New returns a node with the images.
@@ -316,6 +317,26 @@ func (n *Node) Starved(id string) {
 func (n *Node) Starve(id string) {
 	n.Starved(id)
 	n.Exit(id, 137)
+}
+
+// Crash ends a sandbox's kernel, and its program with it.
+func (n *Node) Crash(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t := n.tasks[id]; t != nil {
+		t.crashed = true
+	}
+	n.end(id, 137)
+}
+
+// Crashed tells whether Crash was called.
+func (n *Node) Crashed(_ context.Context, id string) (bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t := n.tasks[id]; t != nil {
+		return t.crashed, nil
+	}
+	return false, errdefs.ErrNotFound
 }
 
 // OOMKills counts how often Starved was called.
