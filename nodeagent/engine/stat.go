@@ -13,29 +13,41 @@ import (
 
 // Stat is what somebody has to be asked about a running sandbox. nil: nobody answered.
 type Stat struct {
-	// Processes in it, as its own kernel counts them.
+	// Processes and threads in it, as its own kernel counts them; if that does not answer,
+	// the programs that the shim has started.
 	Processes *uint64
 	// Disk is what its writable layer holds, in bytes.
 	Disk *uint64
 }
 
-// Stat asks the sandbox's kernel and looks at its writable layer. Both may take their time:
-// ctx bounds it. What is known is there with an error, too.
+// Stat asks the sandbox's kernel and looks at its writable layer, at once: neither waits for
+// the other, and ctx bounds both. What is known is there with an error, too.
 func (e *Engine) Stat(ctx context.Context, id string) (s Stat, err error) {
-	n, err := e.count(e.in(ctx), id)
+	counted := make(chan error)
+	go func() {
+		n, err := e.count(e.in(ctx), id)
+		if err == nil {
+			s.Processes = &n
+		}
+		counted <- err
+	}()
+	disk, err := e.disk(e.in(ctx), id)
 	if err == nil {
-		s.Processes = &n
+		s.Disk = &disk
 	}
-	usage, failed := e.client.SnapshotService(snapshotter).Usage(e.in(ctx), id)
-	if failed != nil {
-		return s, errors.Join(err, fmt.Errorf("look at the writable layer of %s: %w", id, native(failed)))
+	err = errors.Join(<-counted, err) // before s is read
+	return s, err
+}
+
+func (e *Engine) disk(ctx context.Context, id string) (uint64, error) {
+	usage, err := e.client.SnapshotService(snapshotter).Usage(ctx, id)
+	if err != nil {
+		return 0, fmt.Errorf("look at the writable layer of %s: %w", id, native(err))
 	}
 	if usage.Size < 0 {
-		return s, errors.Join(err, fmt.Errorf("look at the writable layer of %s: its size is unknown", id))
+		return 0, fmt.Errorf("look at the writable layer of %s: its size is unknown", id)
 	}
-	disk := uint64(usage.Size)
-	s.Disk = &disk
-	return s, err
+	return uint64(usage.Size), nil
 }
 
 func (e *Engine) count(ctx context.Context, id string) (uint64, error) {

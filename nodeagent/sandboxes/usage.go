@@ -104,7 +104,7 @@ type Stats struct {
 	At     time.Time
 	// Memory now, and its limit; 0: none. Bytes.
 	Memory, MemoryLimit uint64
-	// Processes, and bytes on Disk; nil: whoever has to be asked did not answer.
+	// Processes and threads, and bytes on Disk; nil: nobody who has to be asked answered.
 	Processes, Disk *uint64
 	Connections     int // of its tunnels
 	Execs           int // that run

@@ -27,8 +27,8 @@ func (n *fakeNode) Stats(_ context.Context, r *connect.Request[brigv1.StatsReque
 
 func TestStats(t *testing.T) {
 	_, socket := node(t)
-	table := "SANDBOX              NAME  CPU  CPU TIME  MEMORY   LIMIT  PROCESSES  DISK  EXECS  CONNECTIONS  IN   OUT\n" +
-		first + "  web   -    1.5s      21.0 MB  -      1          -     0      0            3 B  0 B\n"
+	table := "SANDBOX              NAME  CPU  CPU TIME  MEMORY   LIMIT  PIDS  DISK  EXECS  CONNECTIONS  IN   OUT\n" +
+		first + "  web   -    1.5s      21.0 MB  -      1     -     0      0            3 B  0 B\n"
 	check(t, brig(t, socket, "", "stats"), result{Out: table})
 	check(t, brig(t, socket, "", "stats", "--no-stream", "web"), result{Out: table})
 	check(t, brig(t, socket, "", "stats", "nobody"), result{Status: 1, Err: "brig: no sandbox \"nobody\"; brig ls shows them\n"})

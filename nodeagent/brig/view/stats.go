@@ -54,7 +54,7 @@ func AllStats(in []*brigv1.SandboxStats) []Stats { return each(in, OfStats) }
 // StatsRows is the table of brig stats. before, by sandbox, is what was seen last: the
 // share of a processor is that of the time between; without it, none is known.
 func StatsRows(in []Stats, before map[string]Stats) [][]string {
-	rows := [][]string{{"SANDBOX", "NAME", "CPU", "CPU TIME", "MEMORY", "LIMIT", "PROCESSES", "DISK", "EXECS", "CONNECTIONS", "IN", "OUT"}}
+	rows := [][]string{{"SANDBOX", "NAME", "CPU", "CPU TIME", "MEMORY", "LIMIT", "PIDS", "DISK", "EXECS", "CONNECTIONS", "IN", "OUT"}}
 	for _, s := range in {
 		limit := "-"
 		if s.MemoryLimit > 0 {

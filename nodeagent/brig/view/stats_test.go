@@ -17,7 +17,7 @@ func TestStatsRows(t *testing.T) {
 		Usage: Usage{CPUNanoseconds: 4e9, TunnelIn: 10, TunnelOut: 2000},
 	}
 	want := [][]string{
-		{"SANDBOX", "NAME", "CPU", "CPU TIME", "MEMORY", "LIMIT", "PROCESSES", "DISK", "EXECS", "CONNECTIONS", "IN", "OUT"},
+		{"SANDBOX", "NAME", "CPU", "CPU TIME", "MEMORY", "LIMIT", "PIDS", "DISK", "EXECS", "CONNECTIONS", "IN", "OUT"},
 		{"sb-1", "web", "150%", "4s", "21.0 MB", "268.4 MB", "3", "1.5 kB", "1", "2", "10 B", "2.0 kB"},
 		{"sb-2", "-", "-", "0s", "0 B", "-", "-", "-", "0", "0", "0 B", "0 B"},
 	}

@@ -130,7 +130,9 @@ type SandboxStats struct {
 	MemoryBytes uint64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	// Bytes; 0: no limit.
 	MemoryLimitBytes uint64 `protobuf:"varint,5,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
-	// Processes in the sandbox; absent if its kernel did not answer within two seconds.
+	// Processes and threads in the sandbox, as its own kernel counts them; of a kernel that
+	// does not answer, the programs that were started in it. Absent if that was not told
+	// within two seconds either.
 	Processes *uint64 `protobuf:"varint,6,opt,name=processes,proto3,oneof" json:"processes,omitempty"`
 	// Bytes that it has written to its root filesystem and that are there; absent if they
 	// could not be counted.
