@@ -1,6 +1,7 @@
 package checkpoints
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -92,7 +93,7 @@ func TestStore(t *testing.T) {
 	if _, err := s.Find(0, "web"); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("root and a name that two have: %v", err)
 	}
-	image, release, err := s.Hold(other)
+	image, release, err := s.Hold(t.Context(), other)
 	if err != nil || !strings.HasSuffix(image, "/1001/web/image") {
 		t.Fatalf("%s, %v", image, err)
 	}
@@ -103,7 +104,7 @@ func TestStore(t *testing.T) {
 	if err := s.Remove(1001, "web"); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := s.Hold(other); !errdefs.IsNotFound(err) {
+	if _, _, err := s.Hold(t.Context(), other); !errdefs.IsNotFound(err) {
 		t.Errorf("what was removed: %v", err)
 	}
 	if err := s.Remove(1001, "web"); !errdefs.IsNotFound(err) {
@@ -217,6 +218,23 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("accepted %+v", m)
 		}
 	})
+}
+
+// TestManyRestores: what waits to be read holds nothing, and ends with its caller.
+func TestManyRestores(t *testing.T) {
+	s := open(t)
+	m := keep(t, s, 1000, "web")
+	for range readsAtOnce {
+		s.reading <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := s.Hold(ctx, m); !errors.Is(err, context.Canceled) {
+		t.Errorf("one too many: %v", err)
+	}
+	if err := s.Remove(1000, "web"); err != nil {
+		t.Errorf("what nobody holds: %v", err)
+	}
 }
 
 // TestThisHost: runsc is started for the first question alone, however many ask at once,
