@@ -56,16 +56,19 @@ func (n *Network) verifyRules(ctx context.Context, l *look) error {
 		if h.Kind != "policy" {
 			continue
 		}
-		good := false
+		var fault error
 		err := transit.Inspect(ctx, n.cfg, func(_ context.Context, node transit.Node) error {
-			good = node.Verify(h.Name) == nil
+			fault = node.Verify(h.Name)
 			return nil
 		})
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
 			return err
-		}
-		if good {
+		case fault == nil:
 			l.add("rules", h.Name, h.Owner)
+		default:
+			l.add("fault", "the rules of "+h.Name+": "+fault.Error(), "")
 		}
 	}
 	return nil
