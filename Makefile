@@ -160,7 +160,7 @@ baseline: .cache/proto/buf ## what later protocols are held against: at a releas
 
 .PHONY: man
 man: ## the manual pages of brig, in dist/man
-	go run ./nodeagent/brig/manual dist/man
+	go run -ldflags "$(LDFLAGS)" ./nodeagent/brig/manual dist/man
 
 .PHONY: clean
 clean: ## remove what was built

@@ -9,6 +9,7 @@ set -euo pipefail
 
 readonly bin=/usr/local/bin
 readonly libexec=/usr/local/libexec/brig
+readonly share=/usr/local/share
 readonly etc=/etc/brig
 readonly state=/var/lib/brig
 readonly run=/run/brig
@@ -45,8 +46,9 @@ Installs brig, or upgrades it: running sandboxes go on. As root.
   --force         with --uninstall: end the sandboxes first
   --dry-run       print every step and change nothing
 
-Programs go to /usr/local/bin and /usr/local/libexec/brig, the configuration to
-/etc/brig, state to /var/lib/brig and /run/brig. System packages that were missing
+Programs go to /usr/local/bin and /usr/local/libexec/brig, manual pages and completions
+below /usr/local/share, a dashboard and alert rules to /usr/local/share/brig, the
+configuration to /etc/brig, state to /var/lib/brig and /run/brig. System packages that were missing
 and Go's caches stay after --uninstall.
 END
 }
@@ -80,6 +82,19 @@ put() { # MODE FROM TO
 	fi
 	install -D -m "$1" "$2" "$3.new"
 	mv -fT "$3.new" "$3"
+}
+
+# put_output replaces a file by what a command prints.
+put_output() { # TO COMMAND...
+	local to=$1
+	shift
+	if [ -n "$dry" ]; then
+		printf '    + %s >%s\n' "${*@Q}" "$to"
+		return
+	fi
+	mkdir -p "${to%/*}"
+	(umask 022 && "$@" >"$to.new")
+	mv -fT "$to.new" "$to"
 }
 
 has_systemd() { [ -d /run/systemd/system ]; }
@@ -160,11 +175,12 @@ build() {
 	# The clone may belong to somebody whom git does not let root act for.
 	export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 	note "with $(go version | cut -d' ' -f3); the first time takes some minutes"
-	do_ make -C "$src" build deps
+	do_ make -C "$src" build deps man
 	do_ mkdir -p "$src/.cache"
 	do_ env -C "$src" go run ./tests/image -busybox "$(command -v busybox || echo /bin/busybox)" -o "$src/.cache/check-image.tar"
-	do_ chown -R --reference="$src" "$src/bin" "$src/.cache"
+	do_ chown -R --reference="$src" "$src/bin" "$src/.cache" "$src/dist"
 	image=$src/.cache/check-image.tar
+	pages=$src/dist/man
 }
 
 unpack() {
@@ -183,6 +199,7 @@ unpack() {
 	(cd "$src" && sha256sum --check --quiet --strict SHA256SUMS) || die "the files in $src do not match their checksums"
 	note "brig $(cat "$src/VERSION")"
 	image=$src/check-image.tar
+	pages=$src/man
 }
 
 # --- putting it there -------------------------------------------------------
@@ -212,6 +229,25 @@ programs() {
 	do_ ln -sfnT "runsc-$version/runsc" "$libexec/runsc.new"
 	do_ mv -fT "$libexec/runsc.new" "$libexec/runsc"
 	old_runscs "$version"
+}
+
+# documents are what a shell, a reader and a monitoring system take from the node.
+documents() {
+	step "manual pages, completions, dashboard and alert rules"
+	local page
+	do_ rm -f "$share"/man/man1/brig.1 "$share"/man/man1/brig-*.1 # of commands that are no more
+	if [ -n "$dry" ]; then
+		note "+ install -m 0644 $pages/*.1 $share/man/man1/"
+	else
+		for page in "$pages"/*.1; do
+			put 0644 "$page" "$share/man/man1/${page##*/}"
+		done
+	fi
+	put_output "$share/bash-completion/completions/brig" "$bin/brig" completion bash
+	put_output "$share/zsh/site-functions/_brig" "$bin/brig" completion zsh
+	put_output "$share/fish/vendor_completions.d/brig.fish" "$bin/brig" completion fish
+	put 0644 "$src/deploy/grafana/brig.json" "$share/brig/grafana/brig.json"
+	put 0644 "$src/deploy/prometheus/brig.rules.yml" "$share/brig/prometheus/brig.rules.yml"
 }
 
 # old_runscs removes the gVisors that no process runs from.
@@ -388,6 +424,9 @@ uninstall() {
 	has_systemd && do_ systemctl daemon-reload
 	do_ rm -f "$cni_conf" "$cni_plugin"
 	do_ rm -f "$bin/brig" "$bin/brigd" "$bin/containerd-shim-brig-v1"
+	do_ rm -f "$share"/man/man1/brig.1 "$share"/man/man1/brig-*.1 "$share/bash-completion/completions/brig" \
+		"$share/zsh/site-functions/_brig" "$share/fish/vendor_completions.d/brig.fish"
+	do_ rm -rf "$share/brig"
 	do_ rm -rf "$libexec" "$etc" "$state" "$run" "$log"
 	empty_folders
 
@@ -403,7 +442,8 @@ uninstall() {
 # else is in them.
 empty_folders() {
 	local folder
-	for folder in "${libexec%/*}" "${cni_conf%/*}" /etc/cni "${cni_plugin%/*}" /opt/cni; do
+	for folder in "${libexec%/*}" "${cni_conf%/*}" /etc/cni "${cni_plugin%/*}" /opt/cni \
+		"$share"/man/man1 "$share"/bash-completion{/completions,} "$share"/zsh{/site-functions,} "$share"/fish{/vendor_completions.d,}; do
 		[ ! -d "$folder" ] || [ -n "$(ls -A "$folder")" ] || do_ rmdir "$folder"
 	done
 	# A mount of its own as soon as it holds a namespace.
@@ -418,6 +458,8 @@ leftovers() {
 	local path
 	for path in "$bin"/brig "$bin"/brigd "$bin"/containerd-shim-brig-v1 "$libexec" "$etc" "$state" "$run" "$log" \
 		"$units"/brig*.service "$networkd" "$networkmanager" "$cni_conf" "$cni_plugin" \
+		"$share"/brig "$share"/man/man1/brig{,-*}.1 "$share"/bash-completion/completions/brig \
+		"$share"/zsh/site-functions/_brig "$share"/fish/vendor_completions.d/brig.fish \
 		/run/netns/brig-host /run/netns/sb-* /sys/fs/cgroup/brig /sys/fs/cgroup/*/brig; do
 		[ ! -e "$path" ] || echo "  file $path"
 	done
@@ -444,6 +486,7 @@ main() {
 	packages
 	if prebuilt; then unpack; else build; fi
 	programs
+	documents
 	configuration
 	start
 	try

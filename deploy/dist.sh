@@ -20,9 +20,10 @@ done
 install -D -m 0755 install.sh "$root/install.sh"
 mkdir "$root/deploy"
 cp -R deploy/config.toml deploy/brig.conflist deploy/containerd.toml deploy/containerd-system.toml \
-	deploy/systemd deploy/kubernetes deploy/network deploy/prometheus "$root/deploy/"
+	deploy/systemd deploy/kubernetes deploy/network deploy/prometheus deploy/grafana "$root/deploy/"
 cp LICENSE "$root/"
 printf '%s\n' "$version" >"$root/VERSION"
+go run -ldflags "-X brig/internal/version.Version=$version" ./nodeagent/brig/manual "$root/man"
 go run ./tests/image -busybox "$(command -v busybox)" -o "$root/check-image.tar"
 
 (cd "$root" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum) >"$work/SHA256SUMS"

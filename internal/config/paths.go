@@ -45,6 +45,9 @@ func (c *Config) NetworkDir() string { return filepath.Join(c.RunDir, "network")
 // SecretsDir is where brigd leaves secrets for the shim. It is gone with a reboot.
 func (c *Config) SecretsDir() string { return filepath.Join(c.RunDir, "secrets") }
 
+// ExecsDir has what brigd keeps of execs that were started while StateDir's disk was full.
+func (c *Config) ExecsDir() string { return filepath.Join(c.RunDir, "execs") }
+
 // BindsDir is where bind mounts of sandboxes are staged.
 func (c *Config) BindsDir() string { return filepath.Join(c.RunDir, "binds") }
 

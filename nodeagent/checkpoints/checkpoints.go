@@ -40,9 +40,15 @@ const (
 // root sees everybody's.
 const root = 0
 
+// readsAtOnce bounds the images that are read through before a restore. Whoever asks for
+// one has passed no quota yet.
+const readsAtOnce = 8
+
 // Store of checkpoints.
 type Store struct {
 	dir string
+	// reading holds a token for each image that is being read.
+	reading chan struct{}
 
 	mu   sync.Mutex     // guards what follows
 	held map[string]int // by path: how many are being restored
@@ -53,7 +59,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of checkpoints: %w", err)
 	}
-	return &Store{dir: dir, held: map[string]int{}}, nil
+	return &Store{dir: dir, reading: make(chan struct{}, readsAtOnce), held: map[string]int{}}, nil
 }
 
 // CheckName accepts a name for a checkpoint.

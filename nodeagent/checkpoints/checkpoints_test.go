@@ -1,10 +1,13 @@
 package checkpoints
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,7 +93,7 @@ func TestStore(t *testing.T) {
 	if _, err := s.Find(0, "web"); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("root and a name that two have: %v", err)
 	}
-	image, release, err := s.Hold(other)
+	image, release, err := s.Hold(t.Context(), other)
 	if err != nil || !strings.HasSuffix(image, "/1001/web/image") {
 		t.Fatalf("%s, %v", image, err)
 	}
@@ -101,7 +104,7 @@ func TestStore(t *testing.T) {
 	if err := s.Remove(1001, "web"); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := s.Hold(other); !errdefs.IsNotFound(err) {
+	if _, _, err := s.Hold(t.Context(), other); !errdefs.IsNotFound(err) {
 		t.Errorf("what was removed: %v", err)
 	}
 	if err := s.Remove(1001, "web"); !errdefs.IsNotFound(err) {
@@ -215,4 +218,55 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("accepted %+v", m)
 		}
 	})
+}
+
+// TestManyRestores: what waits to be read holds nothing, and ends with its caller.
+func TestManyRestores(t *testing.T) {
+	s := open(t)
+	m := keep(t, s, 1000, "web")
+	for range readsAtOnce {
+		s.reading <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := s.Hold(ctx, m); !errors.Is(err, context.Canceled) {
+		t.Errorf("one too many: %v", err)
+	}
+	if err := s.Remove(1000, "web"); err != nil {
+		t.Errorf("what nobody holds: %v", err)
+	}
+}
+
+// TestThisHost: runsc is started for the first question alone, however many ask at once,
+// and again when it was replaced.
+func TestThisHost(t *testing.T) {
+	dir := t.TempDir()
+	path, asked := filepath.Join(dir, "runsc"), filepath.Join(dir, "asked")
+	install := func(version string) {
+		t.Helper()
+		script := "#!/bin/sh\necho $1 >>" + asked + "\ncase $1 in --version) echo runsc version " + version + ";; *) echo sse,avx;; esac\n"
+		if err := errors.Join(os.WriteFile(path+".new", []byte(script), 0o700), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, version := range []string{"one", "two"} {
+		install(version)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				h, err := ThisHost(t.Context(), path)
+				if diff := cmp.Diff(Host{Runsc: version, CPU: []string{"avx", "sse"}}, h); diff != "" || err != nil {
+					t.Errorf("%v (-want +got):\n%s", err, diff)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	data, err := os.ReadFile(asked)
+	if err != nil || strings.Count(string(data), "\n") != 4 {
+		t.Errorf("runsc was asked %q, %v; want twice the two questions", data, err)
+	}
+	if _, err := ThisHost(t.Context(), filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without runsc: %v", err)
+	}
 }

@@ -1,6 +1,7 @@
 package checkpoints
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,8 +77,15 @@ func damaged(name string, err error) error {
 }
 
 // Hold keeps a checkpoint from being removed until release is called, and returns the path
-// of its image, all of which it has read and found as the manifest says.
-func (s *Store) Hold(m Manifest) (image string, release func(), err error) {
+// of its image, all of which it has read and found as the manifest says. It waits, as long
+// as ctx allows, while many others are read.
+func (s *Store) Hold(ctx context.Context, m Manifest) (image string, release func(), err error) {
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return "", nil, fmt.Errorf("wait to read checkpoint %s: %w", m.Name, context.Cause(ctx))
+	}
 	path := s.path(m.Owner, m.Name)
 	s.hold(path, 1)
 	if err := verify(filepath.Join(path, imageFolder), m.Files); err != nil {

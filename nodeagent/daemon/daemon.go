@@ -171,7 +171,7 @@ func (d *daemon) watch() {
 	d.quota = quota.New(d.Config.Quotas)
 	d.metrics = metrics.New(func() int { return d.manager.Running() })
 	d.metrics.Kernel(transit.Rules(d.Config).Denials)
-	d.metrics.Sandboxes(func() map[string]int { return d.manager.States() }, func() metrics.Tunnels { return d.manager.TunnelFigures() })
+	d.metrics.Sandboxes(func() metrics.States { return d.manager.States() }, func() metrics.Tunnels { return d.manager.TunnelFigures() })
 	d.store.Observe(d.metrics.StoreRead, d.metrics.StoreWrite)
 	d.denials = denials.New(denials.Config{
 		Sink:  func(denied denials.Denial) { d.manager.Denied(denied) },

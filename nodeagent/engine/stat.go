@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/cgroups/v3/cgroup1/stats"
@@ -10,26 +11,43 @@ import (
 	"github.com/containerd/typeurl/v2"
 )
 
-// Stat is what somebody has to be asked about a running sandbox.
+// Stat is what somebody has to be asked about a running sandbox. nil: nobody answered.
 type Stat struct {
-	// Processes in it, as its own kernel counts them.
-	Processes uint64
+	// Processes and threads in it, as its own kernel counts them; if that does not answer,
+	// the programs that the shim has started.
+	Processes *uint64
 	// Disk is what its writable layer holds, in bytes.
-	Disk uint64
+	Disk *uint64
 }
 
-// Stat asks the sandbox's kernel and looks at its writable layer. Both may take their time:
-// ctx bounds it.
+// Stat asks the sandbox's kernel and looks at its writable layer, at once: neither waits for
+// the other, and ctx bounds both. What is known is there with an error, too.
 func (e *Engine) Stat(ctx context.Context, id string) (s Stat, err error) {
-	if s.Processes, err = e.count(e.in(ctx), id); err != nil {
-		return s, err
+	counted := make(chan error)
+	go func() {
+		n, err := e.count(e.in(ctx), id)
+		if err == nil {
+			s.Processes = &n
+		}
+		counted <- err
+	}()
+	disk, err := e.disk(e.in(ctx), id)
+	if err == nil {
+		s.Disk = &disk
 	}
-	usage, err := e.client.SnapshotService(snapshotter).Usage(e.in(ctx), id)
+	err = errors.Join(<-counted, err) // before s is read
+	return s, err
+}
+
+func (e *Engine) disk(ctx context.Context, id string) (uint64, error) {
+	usage, err := e.client.SnapshotService(snapshotter).Usage(ctx, id)
 	if err != nil {
-		return s, fmt.Errorf("look at the writable layer of %s: %w", id, native(err))
+		return 0, fmt.Errorf("look at the writable layer of %s: %w", id, native(err))
 	}
-	s.Disk = uint64(max(usage.Size, 0))
-	return s, nil
+	if usage.Size < 0 {
+		return 0, fmt.Errorf("look at the writable layer of %s: its size is unknown", id)
+	}
+	return uint64(usage.Size), nil
 }
 
 func (e *Engine) count(ctx context.Context, id string) (uint64, error) {

@@ -92,7 +92,7 @@ func (x *Exec) unstarted() bool {
 
 // neverRan undoes a start that nobody was told of.
 func (x *Exec) neverRan() {
-	x.rest()
+	x.rest(time.Now())
 	x.uncount()
 	if err := x.folder.remove(); err != nil {
 		x.m.Log.Error("remove an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
@@ -104,6 +104,7 @@ func (x *Exec) neverRan() {
 var errNeverRan = errdefs.ErrNotFound.WithMessage("the exec never ran")
 
 func (x *Exec) takeOver() {
+	x.runs()
 	close(x.settled)
 	if x.note.Boot == x.m.Boot {
 		x.arm()

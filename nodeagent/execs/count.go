@@ -1,6 +1,10 @@
 package execs
 
-import "brig/nodeagent/activity"
+import (
+	"time"
+
+	"brig/nodeagent/activity"
+)
 
 // count one more that is kept; false if there is no room.
 func (x *Exec) count(keep bool) bool {
@@ -36,13 +40,16 @@ func (x *Exec) wake(release func()) {
 	x.awake = func() { end(); release() }
 }
 
-// rest marks that it runs no more, however often it is called.
-func (x *Exec) rest() {
+// rest marks that it runs no more since then, however often it is called.
+func (x *Exec) rest(then time.Time) {
 	x.mu.Lock()
-	awake := x.awake
-	x.awake = func() {}
+	awake, ran := x.awake, x.running
+	x.awake, x.running = func() {}, false
 	x.mu.Unlock()
 	awake()
+	if ran {
+		x.m.Figures.ExecEnded(then.Sub(x.note.Began))
+	}
 }
 
 func begin(t *activity.Tracker) func() {

@@ -21,7 +21,8 @@ type Exec struct {
 	sb     Sandbox
 	id     string
 	folder folder
-	note   note // read after settled
+	max    int64 // of an output journal, if it is started now
+	note   note  // read after settled
 
 	counted bool // among those that are kept; guarded by Manager.mu
 
@@ -43,11 +44,13 @@ type Exec struct {
 	killed  bool        // a client sent SIGKILL
 	timeout *time.Timer // nil: no deadline
 	awake   func()      // tells that it runs no more
+	running bool        // the figures were told so
 }
 
 func (m *Manager) newExec(sb Sandbox, id string) *Exec {
+	folder, max := m.folder(sb.ID, id)
 	return &Exec{
-		m: m, sb: sb, id: id, folder: m.folder(sb.ID, id),
+		m: m, sb: sb, id: id, folder: folder, max: max,
 		settled: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}), writing: make(chan struct{}, 1),
 		awake: func() {},
 	}

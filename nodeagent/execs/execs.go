@@ -17,13 +17,15 @@
 // What an exit says of a program that its sandbox took along is in reason.go.
 //
 // A Manager is safe for concurrent use. Every exec that runs has one goroutine, which alone
-// records its end. No lock is taken under another, and nothing slow happens under one.
+// records its end. An Exec's lock may be taken under the Manager's, and nothing slow happens
+// under either.
 package execs
 
 import (
 	"context"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -77,10 +79,13 @@ type Parts struct {
 	Runtime Runtime
 	// Folder of a sandbox, in which the execs' lie.
 	Folder func(id string) string
+	// Spare is a folder in memory, for what is started while the disk is full.
+	Spare string
 	// JournalBytes bounds an output stream.
 	JournalBytes int64
 	Quota        *quota.Ledger
-	Boot         string // names the machine's present run
+	Figures      Figures // nil: nobody looks
+	Boot         string  // names the machine's present run
 	Log          *slog.Logger
 }
 
@@ -105,6 +110,9 @@ type box struct {
 
 // New returns a Manager whose goroutines end with ctx; programs go on.
 func New(ctx context.Context, p Parts) *Manager {
+	if p.Figures == nil {
+		p.Figures = unseen{}
+	}
 	return &Manager{Parts: p, ctx: ctx, boxes: map[sandbox.ID]*box{}}
 }
 
@@ -132,8 +140,8 @@ func (m *Manager) box(id sandbox.ID) *box {
 // forgetWait bounds how long a removal waits for the last words of execs.
 const forgetWait = 5 * time.Second
 
-// Forget drops what is in memory of a sandbox that has ended, before its folder is
-// removed, and sees to it that nothing is written there any more.
+// Forget drops what is in memory of a sandbox that has ended, files in memory too, before
+// its folder is removed, and sees to it that nothing is written there any more.
 func (m *Manager) Forget(id sandbox.ID) {
 	m.mu.Lock()
 	b := m.boxes[id]
@@ -150,5 +158,8 @@ func (m *Manager) Forget(id sandbox.ID) {
 		case <-x.done:
 		case <-ctx.Done():
 		}
+	}
+	if err := os.RemoveAll(m.spareDir(id)); err != nil {
+		m.Log.Error("remove the execs of a sandbox", "sandbox", id, "err", err)
 	}
 }

@@ -29,10 +29,11 @@ import (
 // world is what outlives a brigd: a node with one sandbox, and its folder.
 type world struct {
 	*fake.Node
-	dir    string
-	id     sandbox.ID
-	ended  chan struct{}
-	quotas config.Quotas
+	dir     string
+	id      sandbox.ID
+	ended   chan struct{}
+	quotas  config.Quotas
+	figures execs.Figures
 
 	mu     sync.Mutex // guards what follows
 	ending sandbox.Reason
@@ -77,8 +78,8 @@ func (w *world) brigd(t *testing.T) (m *execs.Manager, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	m = execs.New(ctx, execs.Parts{
-		Runtime: w, Folder: func(string) string { return w.dir }, JournalBytes: 1 << 20,
-		Quota: quota.New(w.quotas), Boot: "boot", Log: slog.New(slog.DiscardHandler),
+		Runtime: w, Folder: func(string) string { return w.dir }, Spare: filepath.Join(w.dir, "spare"), JournalBytes: 1 << 20,
+		Quota: quota.New(w.quotas), Figures: w.figures, Boot: "boot", Log: slog.New(slog.DiscardHandler),
 	})
 	stop = func() { cancel(); m.Close() }
 	t.Cleanup(stop)
@@ -166,7 +167,7 @@ func TestRun(t *testing.T) {
 		{"exit 143", "", 100, "||false|143 signal"},
 		{"cat", "through", 100, "through||false|0 exited"},
 	} {
-		r, err := m.Run(t.Context(), w.sandbox(), execs.Spec{Argv: strings.Split(c.argv, " ")}, []byte(c.stdin), c.max)
+		r, err := m.Run(t.Context(), w.sandbox(), execs.Spec{Argv: strings.Split(c.argv, " ")}, []byte(c.stdin), execs.Room{Max: c.max})
 		if err != nil {
 			t.Errorf("%s: %v", c.argv, err)
 			continue
@@ -183,10 +184,29 @@ func TestRun(t *testing.T) {
 func TestRunKeepsTheFirst(t *testing.T) {
 	w := newWorld(t)
 	m, _ := w.brigd(t)
-	r, err := m.Run(t.Context(), w.sandbox(), execs.Spec{Argv: []string{"count", "8000000"}}, nil, 10)
+	r, err := m.Run(t.Context(), w.sandbox(), execs.Spec{Argv: []string{"count", "8000000"}}, nil, execs.Room{Max: 10})
 	if err != nil || string(r.Stdout) != "aaaaaaaaaa" || !r.Truncated || r.Exit.Code != 0 {
 		t.Errorf("%q, %v, %v, %v", r.Stdout, r.Truncated, r.Exit, err)
 	}
+}
+
+// A Run whose output nobody has room for ends, and takes its program along.
+func TestRunWithoutRoom(t *testing.T) {
+	w := newWorld(t)
+	m, _ := w.brigd(t)
+	full := errdefs.ErrResourceExhausted.WithMessage("there is no room")
+	left := 1 << 20
+	take := func(n int) error {
+		if left -= n; left < 0 {
+			return full
+		}
+		return nil
+	}
+	_, err := m.Run(t.Context(), w.sandbox(), execs.Spec{Argv: []string{"count", "8000000"}}, nil, execs.Room{Max: 8000000, Take: take})
+	if !errors.Is(err, full) {
+		t.Errorf("%v; want %v", err, full)
+	}
+	eventually(t, "nothing is left", func() bool { return len(w.left()) == 0 && w.Execs() == 0 })
 }
 
 func TestStartIsIdempotent(t *testing.T) {

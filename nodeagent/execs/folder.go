@@ -40,28 +40,22 @@ type note struct {
 	Max    int64         `json:"max"`  // of an output journal, whatever the configuration says by now
 	Boot   string        `json:"boot"` // id of the boot that Deadline counts from
 	Due    time.Duration `json:"due,omitempty"`
+	Began  time.Time     `json:"began"` // when it was asked for
 }
 
 // folder of an exec.
 type folder string
 
-// execsDir has a folder for each exec of a sandbox.
-func (m *Manager) execsDir(id sandbox.ID) string {
-	return filepath.Join(m.Folder(string(id)), execsFolder)
-}
-
-func (m *Manager) folder(id sandbox.ID, exec string) folder {
-	return folder(filepath.Join(m.execsDir(id), exec))
-}
-
 // recorded lists the execs that have a folder.
 func (m *Manager) recorded(id sandbox.ID) (execs []string) {
-	entries, err := os.ReadDir(m.execsDir(id))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		m.Log.Error("list the execs of a sandbox", "sandbox", id, "err", err)
-	}
-	for _, e := range entries {
-		execs = append(execs, e.Name())
+	for _, dir := range []string{m.execsDir(id), m.spareDir(id)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.Log.Error("list the execs of a sandbox", "sandbox", id, "err", err)
+		}
+		for _, e := range entries {
+			execs = append(execs, e.Name())
+		}
 	}
 	return execs
 }
@@ -89,7 +83,7 @@ func (f folder) path(name string) string { return filepath.Join(string(f), name)
 func (f folder) claim() error {
 	err := os.Mkdir(string(f), 0o700)
 	if errors.Is(err, os.ErrNotExist) {
-		if err := os.Mkdir(filepath.Dir(string(f)), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.MkdirAll(filepath.Dir(string(f)), 0o700); err != nil {
 			return disk("make the folder of execs", err)
 		}
 		err = os.Mkdir(string(f), 0o700)

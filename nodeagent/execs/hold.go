@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -41,7 +42,7 @@ func (x *Exec) vanish() {
 		return
 	}
 	failpoint.Hit("exec.released")
-	x.rest()
+	x.rest(time.Now())
 	x.closeInput()
 	x.uncount()
 	x.drop()

@@ -25,7 +25,13 @@ func (x *Exec) Read(ctx context.Context, from Offsets, follow bool, send func(ou
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(x.m.ctx, func() { cancel(ErrEnding) })()
-	return output.Send(ctx, streams, ended, send)
+	return output.Send(ctx, streams, ended, func(p output.Piece) error {
+		err := send(p)
+		if err == nil {
+			x.m.Figures.ExecOutput(len(p.Data))
+		}
+		return err
+	})
 }
 
 func (x *Exec) journal(name string) journal.Spec {

@@ -19,9 +19,18 @@ type Result struct {
 	Exit      record.Exit
 }
 
-// Run runs a program to its end, with the stdin given, and returns at most max bytes of
-// each output, the first ones. An ID that was used before gives that program's end.
-func (m *Manager) Run(ctx context.Context, sb Sandbox, s Spec, stdin []byte, max int) (Result, error) {
+// Room is what a Run keeps in memory.
+type Room struct {
+	// Max bytes of each output.
+	Max int
+	// Take is asked before more is kept; its error ends the Run. nil: nobody counts.
+	Take func(n int) error
+}
+
+// Run runs a program to its end, with the stdin given, and returns of each output the
+// first bytes, as far as there is room. An ID that was used before gives that program's
+// end.
+func (m *Manager) Run(ctx context.Context, sb Sandbox, s Spec, stdin []byte, room Room) (Result, error) {
 	if s.Stdin = len(stdin) > 0; s.Stdin {
 		s.Input = Digest(stdin)
 	}
@@ -31,7 +40,7 @@ func (m *Manager) Run(ctx context.Context, sb Sandbox, s Spec, stdin []byte, max
 		return Result{}, err
 	}
 	x.awaitBrief()
-	stdout, stderr := keeper{max: max}, keeper{max: max}
+	stdout, stderr := keeper{room: room}, keeper{room: room}
 	exit, err := x.Copy(ctx, bytes.NewReader(stdin), &stdout, &stderr)
 	if !IsEnding(ctx, err) {
 		x.Leave()
@@ -95,7 +104,7 @@ func (x *Exec) feed(ctx context.Context, stdin io.Reader) error {
 
 // keeper keeps the first bytes of a stream.
 type keeper struct {
-	max  int
+	room Room
 	seen int64
 	data []byte
 	more bool
@@ -104,11 +113,16 @@ type keeper struct {
 // at notes the offset of what comes next: what was dropped before it is missing.
 func (k *keeper) at(offset int64) { k.more = k.more || offset > k.seen }
 
-// Write never fails.
+// Write fails if somebody counts who has no room left.
 func (k *keeper) Write(p []byte) (int, error) {
+	n := min(k.room.Max-len(k.data), len(p))
+	if n > 0 && k.room.Take != nil {
+		if err := k.room.Take(n); err != nil {
+			return 0, err
+		}
+	}
 	k.seen += int64(len(p))
-	room := k.max - len(k.data)
-	k.data = append(k.data, p[:min(room, len(p))]...)
-	k.more = k.more || len(p) > room
+	k.data = append(k.data, p[:n]...)
+	k.more = k.more || len(p) > n
 	return len(p), nil
 }

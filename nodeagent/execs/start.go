@@ -16,6 +16,7 @@ import (
 	"brig/nodeagent/clock"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/quota"
+	"brig/nodeagent/tracing"
 )
 
 // startTimeout is how long a program may take to be loaded.
@@ -121,7 +122,7 @@ func (x *Exec) begin(ctx context.Context, s Spec, digest string) error {
 // claim the id, if the sandbox can run programs and has room for another one.
 func (x *Exec) claim(s Spec) error {
 	if x.sb.Refusal != nil {
-		if _, err := os.Lstat(string(x.folder)); s.ID != "" && err == nil {
+		if s.ID != "" && x.folder.there() {
 			return os.ErrExist
 		}
 		return x.sb.Refusal
@@ -144,7 +145,7 @@ func (x *Exec) claim(s Spec) error {
 func (x *Exec) launch(ctx context.Context, s Spec, digest string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.m.JournalBytes, Boot: x.m.Boot}
+	x.note = note{Digest: digest, Kept: s.Keep, TTY: s.TTY, Stdin: s.Stdin, Block: s.Block, Max: x.max, Boot: x.m.Boot, Began: time.Now().UTC()}
 	if s.Timeout > 0 {
 		now, err := clock.Now()
 		if err != nil {
@@ -158,9 +159,11 @@ func (x *Exec) launch(ctx context.Context, s Spec, digest string) (err error) {
 	}
 	x.wake(release)
 	if err := x.run(ctx, s); err != nil {
-		x.rest()
+		x.rest(time.Now())
+		x.m.Figures.ExecFailed()
 		return err
 	}
+	x.runs()
 	x.arm()
 	return nil
 }
@@ -174,13 +177,17 @@ func (x *Exec) run(ctx context.Context, s Spec) error {
 	if err != nil {
 		return err
 	}
-	if err := x.m.Runtime.AddExec(ctx, p); err != nil {
+	adding, done := tracing.Start(ctx, "add")
+	err = x.m.Runtime.AddExec(adding, p)
+	if done(err); err != nil {
 		return x.noSandbox(err)
 	}
 	failpoint.Hit("exec.added")
 	// Its end is asked for before it can come, so that the answer is not one call late.
 	x.m.wg.Go(x.watch)
-	if err := x.m.Runtime.StartExec(ctx, p); err != nil {
+	starting, done := tracing.Start(ctx, "start")
+	err = x.m.Runtime.StartExec(starting, p)
+	if done(err); err != nil {
 		return errors.Join(x.noSandbox(err), x.m.Runtime.ForgetExec(ctx, p.Sandbox, p.ID))
 	}
 	failpoint.Hit("exec.started")

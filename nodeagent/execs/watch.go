@@ -28,7 +28,7 @@ func (x *Exec) watch() {
 	}
 	exit := x.reason(status, at.UTC(), lost)
 	x.disarm()
-	x.rest()
+	x.rest(at)
 	kept := x.note.Kept && x.record(exit)
 	x.exit = exit
 	close(x.ended)

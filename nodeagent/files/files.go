@@ -83,13 +83,22 @@ func (f *Files) Stat(ctx context.Context, rec record.Record, path string) (Info,
 	return *found, nil
 }
 
+// infoBytes is about what an Info takes beside its texts.
+const infoBytes = 128
+
 // List returns what is in a directory, by name, and whether there is more than is
-// returned.
-func (f *Files) List(ctx context.Context, rec record.Record, path string) (list []Info, truncated bool, err error) {
+// returned. take is asked before more is kept, in bytes; its error ends the call. nil:
+// nobody counts.
+func (f *Files) List(ctx context.Context, rec record.Record, path string, take func(n int) error) (list []Info, truncated bool, err error) {
 	size := 0
 	err = f.ask(ctx, rec, wire.Request{Op: wire.List, Path: path}, func(i Info) error {
 		if size += len(i.Name) + len(i.Target); size > 4*wire.MaxListedBytes || len(list) >= wire.MaxListed {
 			return nonsense("a directory without end")
+		}
+		if take != nil {
+			if err := take(len(i.Name) + len(i.Target) + infoBytes); err != nil {
+				return err
+			}
 		}
 		list = append(list, i)
 		return nil

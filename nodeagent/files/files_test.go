@@ -226,7 +226,7 @@ func TestHostileSandbox(t *testing.T) {
 		return func(_ io.Reader, out *speaker) { _ = out.Frame(kind, []byte(payload)) }
 	}
 	stat := func(f *Files) error { _, err := f.Stat(t.Context(), record.Record{}, "/x"); return err }
-	list := func(f *Files) error { _, _, err := f.List(t.Context(), record.Record{}, "/x"); return err }
+	list := func(f *Files) error { _, _, err := f.List(t.Context(), record.Record{}, "/x", nil); return err }
 	remove := func(f *Files) error { return f.Remove(t.Context(), record.Record{}, "/x", true) }
 	read := func(f *Files) error {
 		return f.Read(t.Context(), record.Record{}, ReadRequest{Path: "/x", Length: 10}, &collected{})
@@ -301,9 +301,18 @@ func TestListIsInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	list, truncated, err := f.List(t.Context(), record.Record{}, dir)
+	list, truncated, err := f.List(t.Context(), record.Record{}, dir, nil)
 	if err != nil || truncated {
 		t.Fatal(truncated, err)
+	}
+	full, left := errdefs.ErrResourceExhausted.WithMessage("there is no room"), 50*infoBytes
+	if _, _, err := f.List(t.Context(), record.Record{}, dir, func(n int) error {
+		if left -= n; left < 0 {
+			return full
+		}
+		return nil
+	}); !errors.Is(err, full) {
+		t.Errorf("without room for it: %v; want %v", err, full)
 	}
 	var got []string
 	for _, i := range list {

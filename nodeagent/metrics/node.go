@@ -41,9 +41,12 @@ type Tunnels struct {
 	In, Out uint64 // bytes, without TLS
 }
 
+// States are sandboxes that have not ended, each in one of them.
+type States struct{ Creating, Running, Paused int }
+
 // counted is what is read when somebody scrapes.
 type counted struct {
-	states  func() map[string]int
+	states  func() States
 	tunnels func() Tunnels
 
 	stateDesc, openDesc, bytesDesc *prometheus.Desc
@@ -51,13 +54,13 @@ type counted struct {
 
 // Sandboxes adds what is counted elsewhere: sandboxes by state, and what went through
 // tunnels since brigd's start. Both are asked at every scrape.
-func (m *Metrics) Sandboxes(states func() map[string]int, tunnels func() Tunnels) {
+func (m *Metrics) Sandboxes(states func() States, tunnels func() Tunnels) {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	m.Registry.MustRegister(counted{
 		states: states, tunnels: tunnels,
-		stateDesc: desc("brig_sandboxes", "Sandboxes that have not ended, by state (creating, running).", "state"),
+		stateDesc: desc("brig_sandboxes", "Sandboxes that have not ended, by state (creating, running, paused).", "state"),
 		openDesc:  desc("brig_tunnel_connections", "Connections of tunnels that are open."),
 		bytesDesc: desc("brig_tunnel_bytes_total", "Bytes through tunnels since brigd's start, without TLS, by direction (in, out).", "direction"),
 	})
@@ -72,9 +75,10 @@ func (c counted) Describe(to chan<- *prometheus.Desc) {
 
 // Collect reads them.
 func (c counted) Collect(to chan<- prometheus.Metric) {
-	for state, n := range c.states() {
-		to <- prometheus.MustNewConstMetric(c.stateDesc, prometheus.GaugeValue, float64(n), state)
-	}
+	s := c.states()
+	to <- prometheus.MustNewConstMetric(c.stateDesc, prometheus.GaugeValue, float64(s.Creating), "creating")
+	to <- prometheus.MustNewConstMetric(c.stateDesc, prometheus.GaugeValue, float64(s.Running), "running")
+	to <- prometheus.MustNewConstMetric(c.stateDesc, prometheus.GaugeValue, float64(s.Paused), "paused")
 	t := c.tunnels()
 	to <- prometheus.MustNewConstMetric(c.openDesc, prometheus.GaugeValue, float64(t.Open))
 	to <- prometheus.MustNewConstMetric(c.bytesDesc, prometheus.CounterValue, float64(t.In), "in")

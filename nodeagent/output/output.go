@@ -14,17 +14,8 @@ import (
 	"brig/internal/journal"
 )
 
-const (
-	// chunk is the most that is sent at once: large enough that the cost of a message does
-	// not show, small against what is kept for a reader that comes again, and with what is
-	// around it less than the largest frame that our clients take.
-	chunk = 15 << 16
-	// step is how much is released at once, of a journal that is large enough.
-	step = 1 << 20
-)
-
-// buffers of a chunk. Most streams have nothing to say, and need none.
-var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+// step is how much is released at once, of a journal that is large enough.
+const step = 1 << 20
 
 // Stream is one journal, from an offset on.
 type Stream struct {
@@ -113,25 +104,30 @@ func (s *Stream) drain(ctx context.Context, j *journal.Reader, send func(Piece) 
 	if size, err := j.Size(); err != nil || size == s.Offset {
 		return cmp.Or(err, context.Cause(ctx))
 	}
-	buf := buffers.Get().(*[chunk]byte)
-	defer buffers.Put(buf)
 	for ctx.Err() == nil {
-		n, at, err := j.ReadAt(buf[:], s.Offset)
-		if errors.Is(err, io.EOF) && at == s.Offset {
-			return nil
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if err := send(Piece{Stream: s.Name, Offset: at, Data: buf[:n]}); err != nil {
-			return fmt.Errorf("send output: %w", err)
-		}
-		s.Offset = at + int64(n)
-		if err := s.release(j); err != nil {
+		if more, err := s.one(j, send); err != nil || !more {
 			return err
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// one piece, if there is one.
+func (s *Stream) one(j *journal.Reader, send func(Piece) error) (more bool, err error) {
+	buf, free := borrow()
+	defer free()
+	n, at, err := j.ReadAt(buf, s.Offset)
+	if errors.Is(err, io.EOF) && at == s.Offset {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if err := send(Piece{Stream: s.Name, Offset: at, Data: buf[:n]}); err != nil {
+		return false, fmt.Errorf("send output: %w", err)
+	}
+	s.Offset = at + int64(n)
+	return true, s.release(j)
 }
 
 // release what may be, a good deal at a time: for the file system each is work.

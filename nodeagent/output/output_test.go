@@ -187,3 +187,45 @@ func TestLossAtTheEnd(t *testing.T) {
 		t.Errorf("pieces (-want +got):\n%s", diff)
 	}
 }
+
+// TestReadersThatTakeNothing hold little of memory, however many they are, and get
+// everything in the end.
+func TestReadersThatTakeNothing(t *testing.T) {
+	const readers, size = 2 * chunks, 2 << 20
+	dir := t.TempDir()
+	w := create(t, dir, "stdout", 2*size)
+	write(t, w, strings.Repeat("x", size))
+	held := make(chan int, readers)
+	taken := make(chan struct{})
+	done := make(chan int64, readers)
+	for range readers {
+		go func() {
+			first, sum := true, int64(0)
+			err := Send(t.Context(), streams(dir, map[string]int64{"stdout": 0}), nil, func(p Piece) error {
+				if first {
+					held <- len(p.Data)
+					<-taken
+				}
+				first, sum = false, sum+int64(len(p.Data))
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			done <- sum
+		}()
+	}
+	all := 0
+	for range readers {
+		all += <-held
+	}
+	close(taken)
+	if limit := chunks*chunk + readers*small; all > limit {
+		t.Errorf("%d readers hold %d MiB; want at most %d", readers, all>>20, limit>>20)
+	}
+	for range readers {
+		if got := <-done; got != size {
+			t.Errorf("a reader got %d bytes of %d", got, size)
+		}
+	}
+}

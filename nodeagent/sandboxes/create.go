@@ -203,9 +203,11 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	failpoint.Hit("create.tunnels")
-	probing, done := m.phase(caller, metrics.PhaseReady)
-	if err := done(m.awaitReady(probing, &rec)); err != nil {
-		return rec, err
+	if rec.Request.Ready != nil {
+		probing, done := m.phase(caller, metrics.PhaseReady)
+		if err := done(m.awaitReady(probing, &rec)); err != nil {
+			return rec, err
+		}
 	}
 	failpoint.Hit("create.ready")
 	if caller.Err() != nil {

@@ -63,11 +63,29 @@ func (m *Manager) Terminate(ctx context.Context, rec record.Record, grace time.D
 		case <-ctx.Done():
 			return record.Exit{}, context.Cause(ctx)
 		}
-		if !isClosed(k.ended) {
-			m.wg.Go(func() { m.end(m.ctx, k, sandbox.ReasonTerminated, grace) })
-		}
+		m.terminate(k, grace)
 	}
 	return m.Wait(ctx, rec)
+}
+
+// terminate has one goroutine at most, however often it is called: the one that ends the
+// sandbox first.
+func (m *Manager) terminate(k *keeper, grace time.Duration) {
+	due := time.Now().Add(grace)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if isClosed(k.ended) || k.ender != nil && !due.Before(k.due) {
+		return
+	}
+	if k.ender != nil {
+		k.ender()
+	}
+	ctx, cancel := context.WithCancel(m.ctx)
+	k.ender, k.due = cancel, due
+	m.wg.Go(func() {
+		defer cancel()
+		m.end(ctx, k, sandbox.ReasonTerminated, grace)
+	})
 }
 
 // end brings a sandbox to its end for a reason, which is on record before the deed.

@@ -22,12 +22,12 @@ func (m *Manager) FindExec(ctx context.Context, rec record.Record, id string) (*
 	return m.execs.Find(ctx, m.around(rec), id)
 }
 
-// RunExec runs a program to its end, with at most max bytes of each output.
-func (m *Manager) RunExec(ctx context.Context, rec record.Record, s execs.Spec, stdin []byte, max int) (execs.Result, error) {
+// RunExec runs a program to its end, with as much of its output as there is room for.
+func (m *Manager) RunExec(ctx context.Context, rec record.Record, s execs.Spec, stdin []byte, room execs.Room) (execs.Result, error) {
 	if err := rec.CheckExecEnv(s.Env); err != nil {
 		return execs.Result{}, err
 	}
-	return m.execs.Run(ctx, m.around(rec), s, stdin, max)
+	return m.execs.Run(ctx, m.around(rec), s, stdin, room)
 }
 
 // around is the sandbox of an exec, which may have ended.

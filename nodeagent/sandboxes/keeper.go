@@ -3,6 +3,7 @@ package sandboxes
 import (
 	"context"
 	"sync"
+	"time"
 
 	"brig/internal/sandbox"
 	"brig/nodeagent/activity"
@@ -51,8 +52,11 @@ type keeper struct {
 	mu      sync.Mutex // guards what follows
 	closed  bool       // no tunnel is opened any more
 	tunnels map[uint16]*door
-	ooms    int // kills for want of memory that it has survived
-	stands  standing.Standing
+	// ender stops who terminates the sandbox, by SIGKILL at due; nil: nobody does.
+	ender  context.CancelFunc
+	due    time.Time
+	ooms   int // kills for want of memory that it has survived
+	stands standing.Standing
 	// superseded is closed when something else stands.
 	superseded chan struct{}
 }

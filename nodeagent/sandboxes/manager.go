@@ -165,8 +165,8 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 	return &Manager{
 		groups: groups,
 		execs: execs.New(ctx, execs.Parts{
-			Runtime: p.Runtime, Folder: p.Config.JournalDir, JournalBytes: p.Config.Sandboxes.ExecJournalBytes,
-			Quota: p.Quota, Boot: p.Boot, Log: p.Log,
+			Runtime: p.Runtime, Folder: p.Config.JournalDir, Spare: p.Config.ExecsDir(), JournalBytes: p.Config.Sandboxes.ExecJournalBytes,
+			Quota: p.Quota, Figures: p.Metrics, Boot: p.Boot, Log: p.Log,
 		}),
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
 		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, held: p.Held, log: p.Log,

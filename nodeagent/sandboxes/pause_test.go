@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"brig/nodeagent/events"
+	"brig/nodeagent/metrics"
 	"brig/nodeagent/record"
 )
 
@@ -53,6 +54,13 @@ func TestPause(t *testing.T) {
 		}
 		if got := stands(t, n, b, rec); got != [2]bool{deed.want, deed.want} {
 			t.Errorf("%s: on record and in fact %v", deed.name, got)
+		}
+		want := metrics.States{Running: 1}
+		if deed.want {
+			want = metrics.States{Paused: 1}
+		}
+		if diff := cmp.Diff(want, b.States()); diff != "" {
+			t.Errorf("%s: states (-want +got):\n%s", deed.name, diff)
 		}
 	}
 	for _, want := range []bool{true, false, true} {

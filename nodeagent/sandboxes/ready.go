@@ -19,14 +19,11 @@ const (
 	probeTold   = 200
 )
 
-// awaitReady returns once the sandbox's probe has succeeded. It fails with an
+// awaitReady returns once the sandbox's probe, which there is, has succeeded. It fails with an
 // ErrFailedPrecondition when the probe's time is up, or when the sandbox's program ends
 // before; with the cause of ctx when nobody waits any more.
 func (m *Manager) awaitReady(ctx context.Context, rec *record.Record) error {
 	p := rec.Request.Ready
-	if p == nil {
-		return nil
-	}
 	timeUp := errors.New("time is up")
 	trying, cancel := context.WithTimeoutCause(ctx, p.Timeout, timeUp)
 	defer cancel()
@@ -79,7 +76,7 @@ func (m *Manager) probe(ctx context.Context, rec *record.Record, p *record.Probe
 }
 
 func (m *Manager) probeExec(ctx context.Context, rec *record.Record, argv []string) error {
-	r, err := m.execs.Run(ctx, m.inside(m.keeper(rec.ID), nil), execs.Spec{Argv: argv}, nil, probeOutput)
+	r, err := m.execs.Run(ctx, m.inside(m.keeper(rec.ID), nil), execs.Spec{Argv: argv}, nil, execs.Room{Max: probeOutput})
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (
 	if err := r.CheckRestored(); err != nil {
 		return r, none, err
 	}
-	path, release, err := m.checkpoints.Hold(c)
+	path, release, err := m.checkpoints.Hold(ctx, c)
 	if err != nil {
 		return r, none, err
 	}

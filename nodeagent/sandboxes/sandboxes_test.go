@@ -369,6 +369,34 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// Whoever asks again and again for an end in peace is answered by one goroutine, and an
+// earlier end is not kept waiting by it.
+func TestTerminateAgainAndAgain(t *testing.T) {
+	n := newNode(t)
+	b := n.start(t)
+	rec := create(t, b, record.Request{})
+	n.Fail("kill(15)", errors.New("the program does not listen"))
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := b.Terminate(ctx, rec, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("within the grace: %v", err)
+		}
+		cancel()
+	}
+	if _, err := b.Terminate(t.Context(), rec, 0); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, deed := range n.Log() {
+		if strings.HasPrefix(deed, "kill(15)") {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the program was asked %d times to end; want once", asked)
+	}
+}
+
 func code(e record.Exit) string {
 	return strings.Join([]string{itoa(e.Code), string(e.Reason)}, " ")
 }

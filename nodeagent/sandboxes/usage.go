@@ -2,6 +2,7 @@ package sandboxes
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -45,15 +46,15 @@ func (m *Manager) sampleAll() {
 }
 
 // made are the sandboxes that run.
-func (m *Manager) made() (list []*keeper) {
+func (m *Manager) made() []*keeper {
+	return slices.DeleteFunc(m.living(), func(k *keeper) bool { return !isClosed(k.ready) || isClosed(k.ended) })
+}
+
+// living are those that run, or are being made.
+func (m *Manager) living() []*keeper {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, k := range m.keepers {
-		if isClosed(k.ready) && !isClosed(k.ended) {
-			list = append(list, k)
-		}
-	}
-	return list
+	return slices.Collect(maps.Values(m.keepers))
 }
 
 // sample takes what the kernel and the tunnels count now. A sandbox whose cgroup is gone
@@ -103,14 +104,15 @@ type Stats struct {
 	At     time.Time
 	// Memory now, and its limit; 0: none. Bytes.
 	Memory, MemoryLimit uint64
-	Processes           uint64
-	Disk                uint64 // bytes
-	Connections         int    // of its tunnels
-	Usage               record.Usage
+	// Processes and threads, and bytes on Disk; nil: nobody who has to be asked answered.
+	Processes, Disk *uint64
+	Connections     int // of its tunnels
+	Execs           int // that run
+	Usage           record.Usage
 }
 
-// Stats asks what the running ones of list use. Of one that does not answer in time, or
-// ends meanwhile, there is what the node itself knows, or nothing.
+// Stats asks what the running ones of list use. Of one that does not answer in time there
+// is what the node itself knows; of one that ends meanwhile there is nothing.
 func (m *Manager) Stats(ctx context.Context, list []record.Record) ([]Stats, error) {
 	all := make([]*Stats, len(list))
 	group, ctx := errgroup.WithContext(ctx)
@@ -141,7 +143,7 @@ func (m *Manager) stats(ctx context.Context, k *keeper, rec record.Record) *Stat
 	if err != nil {
 		return nil // it has just ended
 	}
-	s := &Stats{Record: rec, At: time.Now(), Memory: account.Memory, Usage: k.meter.Total()}
+	s := &Stats{Record: rec, At: time.Now(), Memory: account.Memory, Execs: m.execs.Running(k.id), Usage: k.meter.Total()}
 	if s.MemoryLimit, err = m.groups.MemoryLimit(string(k.id)); err != nil {
 		return nil
 	}
@@ -152,6 +154,9 @@ func (m *Manager) stats(ctx context.Context, k *keeper, rec record.Record) *Stat
 	asking, cancel := context.WithTimeout(ctx, statTime)
 	defer cancel()
 	stat, err := m.runtime.Stat(asking, string(k.id))
+	if isClosed(k.ended) {
+		return nil
+	}
 	if err != nil {
 		m.log.Debug("ask what a sandbox uses", "sandbox", k.id, "err", err)
 	}
@@ -159,29 +164,31 @@ func (m *Manager) stats(ctx context.Context, k *keeper, rec record.Record) *Stat
 	return s
 }
 
-// States counts the sandboxes that have not ended, by state.
-func (m *Manager) States() map[string]int {
-	counts := map[string]int{string(sandbox.Creating): 0, string(sandbox.Running): 0}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, k := range m.keepers {
-		if isClosed(k.ready) {
-			counts[string(sandbox.Running)]++
-		} else {
-			counts[string(sandbox.Creating)]++
+// States counts the sandboxes that have not ended. Paused is what the record says.
+func (m *Manager) States() (s metrics.States) {
+	for _, k := range m.living() {
+		switch {
+		case !isClosed(k.ready):
+			s.Creating++
+		case m.isPaused(k.id):
+			s.Paused++
+		default:
+			s.Running++
 		}
 	}
-	return counts
+	return s
+}
+
+func (m *Manager) isPaused(id sandbox.ID) bool {
+	rec, err := m.store.Get(id)
+	return err == nil && rec.Paused
 }
 
 // TunnelFigures are what went through all tunnels since brigd's start.
 func (m *Manager) TunnelFigures() (t metrics.Tunnels) {
 	m.mu.Lock()
 	t = m.gone
-	keepers := make([]*keeper, 0, len(m.keepers))
-	for _, k := range m.keepers {
-		keepers = append(keepers, k)
-	}
+	keepers := slices.Collect(maps.Values(m.keepers)) // none is counted twice
 	m.mu.Unlock()
 	for _, k := range keepers {
 		for _, open := range k.openTunnels() {

@@ -68,7 +68,7 @@ func bounded(next http.Handler, patience time.Duration, misunderstood func(*http
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, _ := socket.Peer(r.Context())
 		body := &metered{ReadCloser: r.Body, budget: b, uid: uid, once: !streamed(r)}
-		defer body.release()
+		defer body.end()
 		control := http.NewResponseController(w)
 		if body.once {
 			body.deadline = control.SetReadDeadline
@@ -114,7 +114,25 @@ func charge(ctx context.Context, answer any) error {
 	if !ok || !metered {
 		return nil
 	}
-	return body.take(int64(proto.Size(m)))
+	body.mu.Lock()
+	rest := int64(proto.Size(m)) - body.ahead
+	body.mu.Unlock()
+	return body.take(max(rest, 0))
+}
+
+// chargeAhead counts n bytes of an answer that is being gathered.
+func chargeAhead(ctx context.Context, n int) error {
+	body, ok := ctx.Value(meteredKey{}).(*metered)
+	if !ok {
+		return nil
+	}
+	if err := body.take(int64(n)); err != nil {
+		return err
+	}
+	body.mu.Lock()
+	defer body.mu.Unlock()
+	body.ahead += int64(n)
+	return nil
 }
 
 // metered is a body whose bytes count until release or, in a stream, until the next
@@ -128,7 +146,9 @@ type metered struct {
 
 	mu     sync.Mutex // guards what follows: a stream's answer and its body are not of one goroutine
 	passed bool       // it was understood, and what became of it is on record
+	over   bool       // the call has ended
 	taken  int64
+	ahead  int64   // of taken: the answer's that is not made yet
 	header [5]byte // of the message: flags, length
 	known  int     // bytes of header
 	rest   uint32  // bytes of the message to come
@@ -144,8 +164,8 @@ func (m *metered) Read(p []byte) (int, error) {
 	if !m.once {
 		m.frames(p[:n])
 	}
-	if m.take(int64(n)) != nil {
-		return 0, connect.NewError(connect.CodeResourceExhausted, errBudget)
+	if err := m.take(int64(n)); err != nil {
+		return 0, connect.NewError(connect.CodeResourceExhausted, err)
 	}
 	return n, err
 }
@@ -175,9 +195,24 @@ func (m *metered) take(n int64) error {
 		return errBudget
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.taken += n
+	over := m.over
+	if !over {
+		m.taken += n
+	}
+	m.mu.Unlock()
+	if over { // nobody would give it back
+		m.budget.give(m.uid, n)
+		return errOver
+	}
 	return nil
+}
+
+// end is the call's. Who reads on gets an error.
+func (m *metered) end() {
+	m.mu.Lock()
+	m.over = true
+	m.mu.Unlock()
+	m.release()
 }
 
 func (m *metered) release() {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,6 +23,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
@@ -231,6 +234,52 @@ func TestStreamsAreBounded(t *testing.T) {
 	spent := &metered{ReadCloser: io.NopCloser(strings.NewReader(frame(maxBodiesOfOne))), budget: b}
 	if _, err := io.Copy(io.Discard, spent); connect.CodeOf(err) != connect.CodeResourceExhausted {
 		t.Errorf("a message beyond the budget: %v", err)
+	}
+}
+
+// lateBody gives its bytes when its call has ended.
+type lateBody struct {
+	io.ReadCloser
+	end func()
+}
+
+func (b *lateBody) Read(p []byte) (int, error) {
+	b.end()
+	return copy(p, "late"), nil
+}
+
+// TestNothingCountsAfterTheEnd: a stream's reader may outlive its call.
+func TestNothingCountsAfterTheEnd(t *testing.T) {
+	b := &budget{one: map[uint32]int64{}}
+	m := &metered{budget: b}
+	m.ReadCloser = &lateBody{end: m.end}
+	if n, err := m.Read(make([]byte, 10)); n != 0 || err == nil {
+		t.Errorf("read %d bytes after the end, %v", n, err)
+	}
+	if b.all != 0 || len(b.one) != 0 {
+		t.Errorf("%d bytes count for ever", b.all)
+	}
+}
+
+// TestAnswersCountWhileTheyAreGathered: and not once more when they are whole.
+func TestAnswersCountWhileTheyAreGathered(t *testing.T) {
+	b := &budget{one: map[uint32]int64{}}
+	m := &metered{budget: b}
+	ctx := context.WithValue(t.Context(), meteredKey{}, m)
+	for range 2 {
+		if err := chargeAhead(ctx, maxBodiesOfOne/4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer := &brigv1.ExecRunResponse{Stdout: make([]byte, maxBodiesOfOne/4), Stderr: make([]byte, maxBodiesOfOne/4), Truncated: true}
+	if err := charge(ctx, answer); err != nil || b.all != int64(proto.Size(answer)) {
+		t.Errorf("%d bytes count, %v; want %d", b.all, err, proto.Size(answer))
+	}
+	if err := chargeAhead(ctx, maxBodiesOfOne); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("too much: %v", err)
+	}
+	if m.end(); b.all != 0 || len(b.one) != 0 {
+		t.Errorf("%d bytes count after the end", b.all)
 	}
 }
 

@@ -45,7 +45,8 @@ func (s execService) Run(ctx context.Context, r *connect.Request[brigv1.ExecRunR
 		return nil, err
 	}
 	spec.ID, spec.Keep = r.Msg.GetExecId(), r.Msg.GetExecId() != ""
-	result, err := s.manager.RunExec(ctx, rec, spec, r.Msg.GetStdin(), max)
+	room := execs.Room{Max: max, Take: func(n int) error { return chargeAhead(ctx, n) }}
+	result, err := s.manager.RunExec(ctx, rec, spec, r.Msg.GetStdin(), room)
 	if err != nil {
 		return nil, err
 	}

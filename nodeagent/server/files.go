@@ -87,7 +87,7 @@ func (s filesService) List(ctx context.Context, r *connect.Request[brigv1.FilesL
 	if err != nil {
 		return nil, err
 	}
-	list, truncated, err := s.files.List(ctx, rec, r.Msg.GetPath())
+	list, truncated, err := s.files.List(ctx, rec, r.Msg.GetPath(), func(n int) error { return chargeAhead(ctx, n) })
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"os/exec"
-	"strings"
-	"time"
 
 	"connectrpc.com/connect"
 	"github.com/containerd/errdefs"
@@ -13,6 +9,7 @@ import (
 	"brig/internal/version"
 	brigv1 "brig/nodeagent/api/brig/v1"
 	"brig/nodeagent/api/brig/v1/brigv1connect"
+	"brig/nodeagent/checkpoints"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/socket"
 )
@@ -27,7 +24,7 @@ func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoReq
 	if err != nil {
 		return nil, err
 	}
-	runsc, err := runscVersion(ctx, s.cfg.Runsc.Path)
+	host, err := checkpoints.ThisHost(ctx, s.cfg.Runsc.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +35,7 @@ func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoReq
 	return connect.NewResponse(&brigv1.InfoResponse{
 		Node:                s.cfg.Node,
 		Version:             version.Version,
-		RunscVersion:        runsc,
+		RunscVersion:        host.Runsc,
 		ContainerdAddress:   s.cfg.Containerd.Address,
 		ContainerdNamespace: s.cfg.Containerd.Namespace,
 		AddressPool:         pool,
@@ -59,18 +56,6 @@ func quotaTo(l *quota.Ledger, uid uint32) *brigv1.Quota {
 		Cpu: float64(used[quota.MilliCPU]) / 1000, CpuLimit: float64(limit(quota.MilliCPU)) / 1000,
 		Images: uint32(used[quota.Images]), ImagesLimit: uint32(limit(quota.Images)),
 	}
-}
-
-// runscVersion asks the binary that sandboxes are started with now.
-func runscVersion(ctx context.Context, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("ask %s for its version: %w", path, err)
-	}
-	first, _, _ := strings.Cut(string(out), "\n")
-	return strings.TrimPrefix(first, "runsc version "), nil
 }
 
 func (s nodeService) CA(context.Context, *connect.Request[brigv1.CARequest]) (*connect.Response[brigv1.CAResponse], error) {

@@ -43,7 +43,7 @@ func statsTo(s sandboxes.Stats) *brigv1.SandboxStats {
 	return &brigv1.SandboxStats{
 		Sandbox: string(s.Record.ID), Name: s.Record.Request.Name, At: timestamppb.New(s.At),
 		MemoryBytes: s.Memory, MemoryLimitBytes: s.MemoryLimit, Processes: s.Processes, DiskBytes: s.Disk,
-		TunnelConnections: uint32(s.Connections), Usage: usageTo(s.Usage),
+		TunnelConnections: uint32(s.Connections), Execs: uint32(s.Execs), Usage: usageTo(s.Usage),
 	}
 }
 

@@ -27,6 +27,10 @@ func (x *index) regular(e *entry, h *tar.Header, content io.Reader, tree io.Seek
 	if _, err := io.ReadFull(content, size[:]); err != nil || (h.Size-sizeBytes)%extentBytes != 0 {
 		return bad("%q: an index of %d bytes", e.name, h.Size)
 	}
+	// What an archive calls a sparse file is larger than what it takes there.
+	if h.Size > x.tree-offset {
+		return bad("%q: an index of %d bytes, in %d of the tree", e.name, h.Size, x.tree-offset)
+	}
 	bytes := binary.LittleEndian.Uint64(size[:])
 	if bytes > uint64(x.maxBytes-x.bytes) {
 		return errTooLarge

@@ -47,16 +47,18 @@ type index struct {
 	byName     map[string]*entry
 	links      []*entry // hard links; header.Linkname is the sentry's
 	attributes int
+	tree       int64 // its size
 	bytes      int64 // of all files
 	maxBytes   int64
 }
 
 // read returns the entries in the order of the layer.
 func read(s Source, maxBytes int64) ([]*entry, error) {
-	if err := checkEnd(s.Tree); err != nil {
+	size, err := checkEnd(s.Tree)
+	if err != nil {
 		return nil, err
 	}
-	x := &index{byName: map[string]*entry{}, maxBytes: maxBytes}
+	x := &index{byName: map[string]*entry{}, tree: size, maxBytes: maxBytes}
 	in := tar.NewReader(s.Tree)
 	for {
 		h, err := in.Next()
@@ -85,19 +87,19 @@ func read(s Source, maxBytes int64) ([]*entry, error) {
 const trailer = 1024
 
 // checkEnd refuses a tree that was cut short, and goes to its beginning.
-func checkEnd(tree io.ReadSeeker) error {
+func checkEnd(tree io.ReadSeeker) (size int64, err error) {
 	last := make([]byte, trailer)
-	if _, err := tree.Seek(-trailer, io.SeekEnd); err != nil {
-		return bad("the tree of files is cut short")
+	if size, err = tree.Seek(-trailer, io.SeekEnd); err != nil {
+		return 0, bad("the tree of files is cut short")
 	}
 	if _, err := io.ReadFull(tree, last); err != nil {
-		return fmt.Errorf("read the tree of files: %w", errRead(err))
+		return 0, fmt.Errorf("read the tree of files: %w", errRead(err))
 	}
 	if len(bytes.Trim(last, "\x00")) > 0 {
-		return bad("the tree of files is cut short")
+		return 0, bad("the tree of files is cut short")
 	}
-	_, err := tree.Seek(0, io.SeekStart)
-	return err
+	_, err = tree.Seek(0, io.SeekStart)
+	return size + trailer, err
 }
 
 func (x *index) add(h *tar.Header, content io.Reader, tree io.Seeker) error {

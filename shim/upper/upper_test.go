@@ -279,3 +279,23 @@ func FuzzWrite(f *testing.F) {
 		}
 	})
 }
+
+// TestSparseIndex: an archive may call a file larger than what it takes there, and that
+// much would be asked of memory.
+func TestSparseIndex(t *testing.T) {
+	const real = sizeBytes + extentBytes<<40
+	content := make([]byte, 512+sizeBytes)
+	copy(content, "1\n0\n8\n")
+	binary.LittleEndian.PutUint64(content[512:], 4)
+	tree := source(t, []file{{tar.Header{Typeflag: tar.TypeReg, Name: "./f", ModTime: then, Size: int64(len(content)), PAXRecords: map[string]string{
+		"XNU.sparse.major": "1", "XNU.sparse.minor": "0", "XNU.sparse.name": "./f", "XNU.sparse.realsize": fmt.Sprint(real),
+	}}, content}})
+	raw, err := io.ReadAll(tree.Tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Tree = bytes.NewReader(bytes.ReplaceAll(raw, []byte("XNU.sparse"), []byte("GNU.sparse"))) // Go's writer makes none
+	if err := Write(io.Discard, tree, 1<<20); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("%v; want an ErrInvalidArgument", err)
+	}
+}

@@ -126,6 +126,7 @@ alice = 4001
 	t.Run("large body", func(t *testing.T) { testLargeBody(t, n) })
 	t.Run("health", func(t *testing.T) { testHealth(t, n) })
 	t.Run("figures", func(t *testing.T) { testFigures(t, n) })
+	t.Run("execs counted", func(t *testing.T) { testExecFigures(t, n) })
 }
 
 // testTraces: a create down to runsc, below the client's own span; nothing that a request
@@ -155,6 +156,8 @@ func testTraces(t *testing.T, n *fixture, c *collector) {
     shim: runsc start
   tunnels
 brig.v1.Exec/Run
+  add
+  start
 `
 	eventually(t, 10*time.Second, func() error {
 		got := c.tree(trace)
@@ -301,7 +304,7 @@ func testUsage(t *testing.T, n *fixture) {
 		Memory    uint64 `json:"memory_bytes"`
 		Limit     uint64 `json:"memory_limit_bytes"`
 		Processes uint64
-		Disk      uint64 `json:"disk_bytes"`
+		Disk      *uint64 `json:"disk_bytes"`
 		Usage     struct {
 			CPU    uint64  `json:"cpu_nanoseconds"`
 			Memory float64 `json:"memory_mib_seconds"`
@@ -321,7 +324,7 @@ func testUsage(t *testing.T, n *fixture) {
 		}
 		return nil
 	})
-	if first.Processes != 1 || first.Memory < 1<<20 || first.Limit != 256<<20 {
+	if first.Processes != 1 || first.Disk == nil || first.Memory < 1<<20 || first.Limit != 256<<20 {
 		t.Errorf("stats are %+v", first)
 	}
 	before := stats()
@@ -460,18 +463,7 @@ func testHealth(t *testing.T, n *fixture) {
 // testFigures: every figure that a dashboard or an alert names is in a real node's scrape.
 func testFigures(t *testing.T, n *fixture) {
 	n.Brig(t, "run", n.busybox, "--", "true") // the brigd of before was killed
-	transport := node.Transport(n.Socket(), false)
-	defer transport.CloseIdleConnections()
-	r, err := (&http.Client{Transport: transport}).Get("http://brig/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	text, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	figures := "\n" + string(text)
+	figures := scrape(t, n)
 	root := filepath.Dir(n.Bin)
 	found := 0
 	for _, file := range []string{"deploy/grafana/brig.json", "deploy/prometheus/brig.rules.yml", "docs/observability.md"} {
@@ -498,4 +490,21 @@ func testFigures(t *testing.T, n *fixture) {
 			t.Errorf("the scrape lacks %q", want)
 		}
 	}
+}
+
+// scrape is what Prometheus gets, after a line break.
+func scrape(t *testing.T, n *fixture) string {
+	t.Helper()
+	transport := node.Transport(n.Socket(), false)
+	defer transport.CloseIdleConnections()
+	r, err := (&http.Client{Transport: transport}).Get("http://brig/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "\n" + string(text)
 }

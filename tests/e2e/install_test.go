@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,9 +29,9 @@ func TestInstallDryRun(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"--dry-run"}, []string{"[1] ", "make", "/usr/local/bin/brigd", "/etc/brig/config.toml", "done"}},
+		{[]string{"--dry-run"}, []string{"[1] ", "make", "/usr/local/bin/brigd", "/usr/local/share/man/man1/", "/usr/local/share/zsh/site-functions/_brig", "/etc/brig/config.toml", "done"}},
 		{[]string{"--dry-run", "--cni-default"}, []string{"/etc/cni/net.d/"}},
-		{[]string{"--uninstall", "--dry-run"}, []string{"[1] ", "/usr/local/bin/brigd", "/var/lib/brig"}},
+		{[]string{"--uninstall", "--dry-run"}, []string{"[1] ", "/usr/local/bin/brigd", "/usr/local/share/bash-completion/completions/brig", "/var/lib/brig"}},
 	} {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(root, "install.sh"), tc.args...)
 		r := node.Run(t, cmd)
@@ -67,6 +68,7 @@ mount --bind "$SCRATCH/lib" /var/lib
 mount -t tmpfs tmpfs /var/log
 mount -t tmpfs tmpfs /run
 rm -rf /etc/brig /etc/cni /usr/local/bin/brig* /usr/local/bin/containerd-shim-brig-v1 /usr/local/libexec/brig /opt/cni
+rm -rf /usr/local/share/{brig,man/man1,bash-completion,zsh,fish}
 ip link set lo up
 "$@"
 exit $?` // the shell stays: somebody has to reap
@@ -113,6 +115,19 @@ func TestInstall(t *testing.T) {
 // insideEnv tells TestInstallInside that it is where it may install, and what.
 const insideEnv = "BRIG_E2E_INSTALL_ARCHIVE"
 
+// share is where documents go, and documents holds a word of each.
+const share = "/usr/local/share"
+
+var documents = map[string]string{
+	"man/man1/brig.1":                     ".TH",
+	"man/man1/brig-create.1":              "idle-timeout",
+	"bash-completion/completions/brig":    "complete",
+	"zsh/site-functions/_brig":            "#compdef brig",
+	"fish/vendor_completions.d/brig.fish": "complete -c brig",
+	"brig/grafana/brig.json":              "brig_execs_running",
+	"brig/prometheus/brig.rules.yml":      "BrigIsolationEscaped",
+}
+
 // TestInstallInside runs in the machine that TestInstall makes, and only there.
 func TestInstallInside(t *testing.T) {
 	archive := os.Getenv(insideEnv)
@@ -138,6 +153,10 @@ func TestInstallInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shared, err := os.ReadDir(share)
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	r := install("--from", archive, "--cni-default")
 	if r.Code != 0 {
@@ -149,6 +168,11 @@ func TestInstallInside(t *testing.T) {
 		}
 	}
 	t.Log(r.Stdout)
+	for path, want := range documents {
+		if text, err := os.ReadFile(filepath.Join(share, path)); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %v, or it lacks %q", path, err, want)
+		}
+	}
 	importBusybox(t, "/usr/local/bin/brig")
 	id := strings.TrimSpace(brig("create", ctrImage))
 
@@ -179,6 +203,9 @@ func TestInstallInside(t *testing.T) {
 	}
 	if r := install("--uninstall"); r.Code != 0 {
 		t.Errorf("uninstall without sandboxes: %s", r)
+	}
+	if left, err := os.ReadDir(share); err != nil || fmt.Sprint(left) != fmt.Sprint(shared) {
+		t.Errorf("%s holds %v after the uninstall, and %v before: %v", share, left, shared, err)
 	}
 	diff, err = census.Settle(t.Context(), before, census.Patience)
 	if err != nil || diff != "" {

@@ -41,7 +41,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(r)
 	}
 	t.Logf("%s", r.Stdout)
-	for _, want := range []string{"hello\n", "https://", "Directory listing", "Linux ", "[(1, 'lo')]", "only 203.0.113.0/24", "half a core", "state\n"} {
+	for _, want := range []string{"hello\n", "https://", "Directory listing", "Linux ", "[(1, 'lo')]", "only 203.0.113.0/24", "half a core", "state\n", "copied\ncopied\n", "CONNECTIONS"} {
 		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("the README's commands do not print %q: %s", want, r)
 		}

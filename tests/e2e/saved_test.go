@@ -136,7 +136,14 @@ func (f *fixture) killedWhileRestoring(t *testing.T) {
 		if err := f.Start(); err != nil {
 			t.Fatal(err)
 		}
-		there := strings.Contains(f.Brig(t, "ls"), "restored")
+		var there bool
+		eventually(t, 5*time.Second, func() error { // what is half made is undone behind the calls
+			ls := f.Brig(t, "ls")
+			if there = strings.Contains(ls, "restored"); there && strings.Contains(ls, "creating") {
+				return errString(ls)
+			}
+			return nil
+		})
 		t.Logf("restore, killed after %v: acknowledged %v, there %v", after, acknowledged, there)
 		if acknowledged && !there {
 			t.Errorf("a restored sandbox that was acknowledged is gone")

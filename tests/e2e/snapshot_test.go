@@ -101,13 +101,13 @@ func TestSnapshotsAreTheirOwners(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"create", "snapshot.brig/0/e2e-own"}, {"create", "snapshot.brig/0/e2e-own:latest"}, {"create", "e2e-own"},
-		{"image", "rm", "snapshot.brig/0/e2e-own"}, {"image", "pull", "snapshot.brig/65534/x"},
+		{"image", "rm", "snapshot.brig/0/e2e-own"}, {"image", "pull", "snapshot.brig/65533/x"},
 	} {
 		if r := n.as(t, nobody, args...); r.Code == 0 {
 			t.Errorf("another's snapshot: %s", r)
 		}
 	}
-	if r := n.as(t, nobody, "snapshot", theirs, "e2e-own"); r.Code != 0 || r.Stdout != "snapshot.brig/65534/e2e-own:latest\n" {
+	if r := n.as(t, nobody, "snapshot", theirs, "e2e-own"); r.Code != 0 || r.Stdout != "snapshot.brig/65533/e2e-own:latest\n" {
 		t.Errorf("the same name for another: %s", r)
 	}
 	if r := n.as(t, nobody, "create", "e2e-own"); r.Code != 0 {
@@ -118,7 +118,7 @@ func TestSnapshotsAreTheirOwners(t *testing.T) {
 	if r := n.as(t, nobody, "image", "rm", "e2e-own"); r.Code != 0 {
 		t.Error(r)
 	}
-	if list := n.Brig(t, "image", "ls"); !strings.Contains(list, "snapshot.brig/0/e2e-own") || strings.Contains(list, "65534") {
+	if list := n.Brig(t, "image", "ls"); !strings.Contains(list, "snapshot.brig/0/e2e-own") || strings.Contains(list, "65533") {
 		t.Errorf("images: %s", list)
 	}
 }

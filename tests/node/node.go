@@ -175,9 +175,6 @@ func (n *Node) follow(cmd *exec.Cmd, stdout io.Reader, ready, ended chan struct{
 	close(ended)
 }
 
-// Ended is closed when brigd, as it was last started, has ended.
-func (n *Node) Ended() <-chan struct{} { return n.ended }
-
 // Command is a command that runs in the node's network namespace.
 func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
 	if n.options.Netns != "" {

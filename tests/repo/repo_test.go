@@ -84,7 +84,10 @@ func files(t *testing.T) []string {
 		if d.IsDir() && slices.Contains([]string{".git", "bin", "dist", ".cache", "shared"}, rel) {
 			return fs.SkipDir
 		}
-		if d.Type().IsRegular() {
+		if d.IsDir() && d.Name() == "__pycache__" {
+			return fs.SkipDir
+		}
+		if d.Type().IsRegular() && rel != ".git" { // a worktree's is a file
 			list = append(list, filepath.ToSlash(rel))
 		}
 		return nil

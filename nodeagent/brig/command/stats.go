@@ -26,7 +26,8 @@ func (a *app) statsCommand() *cobra.Command {
 		Short: "Show what running sandboxes use",
 		Long: "Show what your running sandboxes use, or those that are named: a table that is drawn again every two\n" +
 			"seconds on a terminal, until Ctrl-C; once where there is none, with --no-stream, or with --json.\n" +
-			"CPU is the share of one processor since the last look; what gVisor itself needs is a part of it all.",
+			"CPU is the share of one processor since the last look, PIDS counts processes and threads; what gVisor\n" +
+			"itself needs is a part of it all. A dash is what could not be asked.",
 		Args:              positional(0, 1000),
 		ValidArgsFunction: a.completeSandbox,
 		RunE: func(cmd *cobra.Command, args []string) error {

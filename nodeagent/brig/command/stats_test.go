@@ -21,14 +21,14 @@ func (n *fakeNode) Stats(_ context.Context, r *connect.Request[brigv1.StatsReque
 		id = first
 	}
 	return connect.NewResponse(&brigv1.StatsResponse{Stats: []*brigv1.SandboxStats{{
-		Sandbox: id, Name: "web", At: epoch, MemoryBytes: 20 << 20, Processes: 1, Usage: &brigv1.Usage{CpuNanoseconds: 15e8, TunnelBytesIn: 3},
+		Sandbox: id, Name: "web", At: epoch, MemoryBytes: 20 << 20, Processes: new(uint64(1)), Usage: &brigv1.Usage{CpuNanoseconds: 15e8, TunnelBytesIn: 3},
 	}}}), nil
 }
 
 func TestStats(t *testing.T) {
 	_, socket := node(t)
-	table := "SANDBOX              NAME  CPU  CPU TIME  MEMORY   LIMIT  PROCESSES  DISK  EXECS  CONNECTIONS  IN   OUT\n" +
-		first + "  web   -    1.5s      21.0 MB  -      1          0 B   0      0            3 B  0 B\n"
+	table := "SANDBOX              NAME  CPU  CPU TIME  MEMORY   LIMIT  PIDS  DISK  EXECS  CONNECTIONS  IN   OUT\n" +
+		first + "  web   -    1.5s      21.0 MB  -      1     -     0      0            3 B  0 B\n"
 	check(t, brig(t, socket, "", "stats"), result{Out: table})
 	check(t, brig(t, socket, "", "stats", "--no-stream", "web"), result{Out: table})
 	check(t, brig(t, socket, "", "stats", "nobody"), result{Status: 1, Err: "brig: no sandbox \"nobody\"; brig ls shows them\n"})
@@ -40,7 +40,7 @@ func TestStats(t *testing.T) {
     "memory_bytes": 20971520,
     "memory_limit_bytes": 0,
     "processes": 1,
-    "disk_bytes": 0,
+    "disk_bytes": null,
     "tunnel_connections": 0,
     "execs": 0,
     "usage": {

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	brigv1 "brig/nodeagent/api/brig/v1"
@@ -14,8 +15,8 @@ type Stats struct {
 	At          *time.Time `json:"at"`
 	Memory      uint64     `json:"memory_bytes"`
 	MemoryLimit uint64     `json:"memory_limit_bytes"` // 0: none
-	Processes   uint64     `json:"processes"`
-	Disk        uint64     `json:"disk_bytes"`
+	Processes   *uint64    `json:"processes"`          // nil: nobody answered
+	Disk        *uint64    `json:"disk_bytes"`         // likewise
 	Connections uint32     `json:"tunnel_connections"`
 	Execs       uint32     `json:"execs"`
 	Usage       Usage      `json:"usage"`
@@ -34,7 +35,7 @@ type Usage struct {
 func OfStats(s *brigv1.SandboxStats) Stats {
 	return Stats{
 		Sandbox: s.GetSandbox(), Name: s.GetName(), At: moment(s.GetAt()),
-		Memory: s.GetMemoryBytes(), MemoryLimit: s.GetMemoryLimitBytes(), Processes: s.GetProcesses(), Disk: s.GetDiskBytes(),
+		Memory: s.GetMemoryBytes(), MemoryLimit: s.GetMemoryLimitBytes(), Processes: s.Processes, Disk: s.DiskBytes,
 		Connections: s.GetTunnelConnections(), Execs: s.GetExecs(), Usage: OfUsage(s.GetUsage()),
 	}
 }
@@ -53,21 +54,31 @@ func AllStats(in []*brigv1.SandboxStats) []Stats { return each(in, OfStats) }
 // StatsRows is the table of brig stats. before, by sandbox, is what was seen last: the
 // share of a processor is that of the time between; without it, none is known.
 func StatsRows(in []Stats, before map[string]Stats) [][]string {
-	rows := [][]string{{"SANDBOX", "NAME", "CPU", "CPU TIME", "MEMORY", "LIMIT", "PROCESSES", "DISK", "EXECS", "CONNECTIONS", "IN", "OUT"}}
+	rows := [][]string{{"SANDBOX", "NAME", "CPU", "CPU TIME", "MEMORY", "LIMIT", "PIDS", "DISK", "EXECS", "CONNECTIONS", "IN", "OUT"}}
 	for _, s := range in {
 		limit := "-"
 		if s.MemoryLimit > 0 {
 			limit = Bytes(s.MemoryLimit)
 		}
-		was, known := before[s.Sandbox]
+		was, seen := before[s.Sandbox]
 		rows = append(rows, []string{
-			s.Sandbox, dash(s.Name), share(was, s, known), time.Duration(s.Usage.CPUNanoseconds).Round(10 * time.Millisecond).String(),
-			Bytes(s.Memory), limit, fmt.Sprint(s.Processes), Bytes(s.Disk), fmt.Sprint(s.Execs), fmt.Sprint(s.Connections),
+			s.Sandbox, dash(s.Name), share(was, s, seen), time.Duration(s.Usage.CPUNanoseconds).Round(10 * time.Millisecond).String(),
+			Bytes(s.Memory), limit, known(s.Processes, decimal), known(s.Disk, Bytes), fmt.Sprint(s.Execs), fmt.Sprint(s.Connections),
 			Bytes(s.Usage.TunnelIn), Bytes(s.Usage.TunnelOut),
 		})
 	}
 	return rows
 }
+
+// known writes a figure, or a dash where there is none.
+func known(n *uint64, write func(uint64) string) string {
+	if n == nil {
+		return "-"
+	}
+	return write(*n)
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func share(was, is Stats, known bool) string {
 	if !known || was.At == nil || is.At == nil || !is.At.After(*was.At) || is.Usage.CPUNanoseconds < was.Usage.CPUNanoseconds {

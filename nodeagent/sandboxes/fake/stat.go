@@ -16,5 +16,9 @@ func (n *Node) Stat(_ context.Context, id string) (engine.Stat, error) {
 	if n.tasks[id] == nil {
 		return engine.Stat{}, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("there is no task %s", id))
 	}
-	return engine.Stat{Processes: 1}, n.fail["stat"]
+	if err := n.fail["stat"]; err != nil {
+		return engine.Stat{}, err
+	}
+	one, disk := uint64(1), uint64(0)
+	return engine.Stat{Processes: &one, Disk: &disk}, nil
 }

@@ -73,7 +73,7 @@ func (x *StatsRequest) GetSandbox() string {
 // What Sandboxes.Stats answers.
 type StatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Oldest sandbox first.
+	// Oldest sandbox first; one that does not run, or ends meanwhile, is left out.
 	Stats         []*SandboxStats `protobuf:"bytes,1,rep,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -117,7 +117,7 @@ func (x *StatsResponse) GetStats() []*SandboxStats {
 }
 
 // SandboxStats are of one running sandbox, as the node counts them: what gVisor itself
-// needs is a part of it.
+// needs is a part of it. What could not be asked is absent, never 0.
 type SandboxStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id.
@@ -130,13 +130,16 @@ type SandboxStats struct {
 	MemoryBytes uint64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	// Bytes; 0: no limit.
 	MemoryLimitBytes uint64 `protobuf:"varint,5,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
-	// Processes in the sandbox.
-	Processes uint64 `protobuf:"varint,6,opt,name=processes,proto3" json:"processes,omitempty"`
-	// Bytes that it has written to its root filesystem and that are there.
-	DiskBytes uint64 `protobuf:"varint,7,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Processes and threads in the sandbox, as its own kernel counts them; of a kernel that
+	// does not answer, the programs that were started in it. Absent if that was not told
+	// within two seconds either.
+	Processes *uint64 `protobuf:"varint,6,opt,name=processes,proto3,oneof" json:"processes,omitempty"`
+	// Bytes that it has written to its root filesystem and that are there; absent if they
+	// could not be counted.
+	DiskBytes *uint64 `protobuf:"varint,7,opt,name=disk_bytes,json=diskBytes,proto3,oneof" json:"disk_bytes,omitempty"`
 	// Open connections of its tunnels.
 	TunnelConnections uint32 `protobuf:"varint,8,opt,name=tunnel_connections,json=tunnelConnections,proto3" json:"tunnel_connections,omitempty"`
-	// Execs that run.
+	// Execs that run; of the node's own, those that copy files, too.
 	Execs uint32 `protobuf:"varint,9,opt,name=execs,proto3" json:"execs,omitempty"`
 	// In all, until now.
 	Usage         *Usage `protobuf:"bytes,10,opt,name=usage,proto3" json:"usage,omitempty"`
@@ -210,15 +213,15 @@ func (x *SandboxStats) GetMemoryLimitBytes() uint64 {
 }
 
 func (x *SandboxStats) GetProcesses() uint64 {
-	if x != nil {
-		return x.Processes
+	if x != nil && x.Processes != nil {
+		return *x.Processes
 	}
 	return 0
 }
 
 func (x *SandboxStats) GetDiskBytes() uint64 {
-	if x != nil {
-		return x.DiskBytes
+	if x != nil && x.DiskBytes != nil {
+		return *x.DiskBytes
 	}
 	return 0
 }
@@ -334,20 +337,23 @@ const file_brig_v1_usage_proto_rawDesc = "" +
 	"\fStatsRequest\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\"<\n" +
 	"\rStatsResponse\x12+\n" +
-	"\x05stats\x18\x01 \x03(\v2\x15.brig.v1.SandboxStatsR\x05stats\"\xe1\x02\n" +
+	"\x05stats\x18\x01 \x03(\v2\x15.brig.v1.SandboxStatsR\x05stats\"\x88\x03\n" +
 	"\fSandboxStats\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12*\n" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12!\n" +
 	"\fmemory_bytes\x18\x04 \x01(\x04R\vmemoryBytes\x12,\n" +
-	"\x12memory_limit_bytes\x18\x05 \x01(\x04R\x10memoryLimitBytes\x12\x1c\n" +
-	"\tprocesses\x18\x06 \x01(\x04R\tprocesses\x12\x1d\n" +
+	"\x12memory_limit_bytes\x18\x05 \x01(\x04R\x10memoryLimitBytes\x12!\n" +
+	"\tprocesses\x18\x06 \x01(\x04H\x00R\tprocesses\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"disk_bytes\x18\a \x01(\x04R\tdiskBytes\x12-\n" +
+	"disk_bytes\x18\a \x01(\x04H\x01R\tdiskBytes\x88\x01\x01\x12-\n" +
 	"\x12tunnel_connections\x18\b \x01(\rR\x11tunnelConnections\x12\x14\n" +
 	"\x05execs\x18\t \x01(\rR\x05execs\x12$\n" +
 	"\x05usage\x18\n" +
-	" \x01(\v2\x0e.brig.v1.UsageR\x05usage\"\xd1\x01\n" +
+	" \x01(\v2\x0e.brig.v1.UsageR\x05usageB\f\n" +
+	"\n" +
+	"_processesB\r\n" +
+	"\v_disk_bytes\"\xd1\x01\n" +
 	"\x05Usage\x12'\n" +
 	"\x0fcpu_nanoseconds\x18\x01 \x01(\x04R\x0ecpuNanoseconds\x12,\n" +
 	"\x12memory_mib_seconds\x18\x02 \x01(\x01R\x10memoryMibSeconds\x12\x1f\n" +
@@ -392,6 +398,7 @@ func file_brig_v1_usage_proto_init() {
 	if File_brig_v1_usage_proto != nil {
 		return
 	}
+	file_brig_v1_usage_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
