@@ -18,7 +18,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"brig/internal/failpoint"
+	"brig/nodeagent/record"
 )
 
 const (
@@ -62,15 +62,8 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir: dir, reading: make(chan struct{}, readsAtOnce), held: map[string]int{}}, nil
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
-
 // CheckName accepts a name for a checkpoint.
-func CheckName(name string) error {
-	if !namePattern.MatchString(name) {
-		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid checkpoint %.100q: use at most 64 of [A-Za-z0-9_.-], beginning with a letter, a digit or _", name))
-	}
-	return nil
-}
+func CheckName(name string) error { return record.CheckCheckpoint(name) }
 
 func (s *Store) folder(owner uint32) string {
 	return filepath.Join(s.dir, strconv.FormatUint(uint64(owner), 10))

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"brig/internal/sandbox"
 )
 
 // MinIdleTimeout is the shortest that tells a pause from an end.
@@ -104,7 +102,7 @@ func (r Request) checkReady() error {
 
 // checkCheckpoint: programs that run already have all this.
 func (r Request) checkCheckpoint() error {
-	if err := sandbox.CheckName(r.Checkpoint); err != nil {
+	if err := CheckCheckpoint(r.Checkpoint); err != nil {
 		return invalid("invalid from_checkpoint: %v", err)
 	}
 	for _, f := range []struct {
