@@ -36,6 +36,10 @@ func (m *Manager) folder(id sandbox.ID, exec string) (f folder, max int64) {
 	return spare, spareBytes
 }
 
+// place says where the exec's folder is. It asks the disk, so it is not for under a lock;
+// whoever is to claim the id has it in memory already, so no other claim comes between.
+func (x *Exec) place() { x.folder, x.max = x.m.folder(x.sb.ID, x.id) }
+
 func (f folder) there() bool {
 	_, err := os.Lstat(string(f))
 	return err == nil

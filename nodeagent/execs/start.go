@@ -104,6 +104,7 @@ func (x *Exec) refuse(fault error) {
 
 // begin runs the program, or finds that it ran.
 func (x *Exec) begin(ctx context.Context, s Spec, digest string) error {
+	x.place()
 	err := x.claim(s)
 	if errors.Is(err, os.ErrExist) {
 		return x.recall()
