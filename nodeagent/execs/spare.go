@@ -19,7 +19,9 @@ const (
 )
 
 // execsDir has a folder for each exec of a sandbox.
-func (m *Manager) execsDir(id sandbox.ID) string { return filepath.Join(m.Folder(string(id)), execsFolder) }
+func (m *Manager) execsDir(id sandbox.ID) string {
+	return filepath.Join(m.Folder(string(id)), execsFolder)
+}
 
 // spareDir has those that were started while the disk was full.
 func (m *Manager) spareDir(id sandbox.ID) string { return filepath.Join(m.Spare, string(id)) }
