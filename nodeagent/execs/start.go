@@ -128,6 +128,9 @@ func (x *Exec) claim(s Spec) error {
 		}
 		return x.sb.Refusal
 	}
+	if x.crowded() && !x.folder.there() {
+		return errdefs.ErrResourceExhausted.WithMessage("the node's disk is full, and so is the memory that programs are run from then: make room, or end some")
+	}
 	if !x.count(s.Keep) && s.Keep {
 		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf(
 			"sandbox %s has %d execs on record: run others without an exec_id, or in another sandbox", x.sb.ID, MaxKept))
