@@ -24,6 +24,7 @@ const (
 func (m *Manager) Adopt(sb Sandbox) {
 	for _, id := range m.recorded(sb.ID) {
 		x := m.newExec(sb, id)
+		x.place()
 		err := x.folder.read(noteFile, &x.note)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			m.Log.Warn("an exec has no readable note", "sandbox", sb.ID, "exec", id, "err", err)

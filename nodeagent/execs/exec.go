@@ -48,9 +48,8 @@ type Exec struct {
 }
 
 func (m *Manager) newExec(sb Sandbox, id string) *Exec {
-	folder, max := m.folder(sb.ID, id)
 	return &Exec{
-		m: m, sb: sb, id: id, folder: folder, max: max,
+		m: m, sb: sb, id: id,
 		settled: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}), writing: make(chan struct{}, 1),
 		awake: func() {},
 	}

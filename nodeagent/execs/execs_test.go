@@ -30,6 +30,7 @@ import (
 type world struct {
 	*fake.Node
 	dir     string
+	spare   string
 	id      sandbox.ID
 	ended   chan struct{}
 	quotas  config.Quotas
@@ -43,6 +44,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{Node: fake.New("x"), dir: t.TempDir(), id: sandbox.NewID(), ended: make(chan struct{})}
+	w.spare = filepath.Join(w.dir, "spare")
 	s := engine.Sandbox{ID: string(w.id)}
 	if err := errors.Join(w.Create(t.Context(), s), w.Start(t.Context(), s)); err != nil {
 		t.Fatal(err)
@@ -78,7 +80,7 @@ func (w *world) brigd(t *testing.T) (m *execs.Manager, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	m = execs.New(ctx, execs.Parts{
-		Runtime: w, Folder: func(string) string { return w.dir }, Spare: filepath.Join(w.dir, "spare"), JournalBytes: 1 << 20,
+		Runtime: w, Folder: func(string) string { return w.dir }, Spare: w.spare, JournalBytes: 1 << 20,
 		Quota: quota.New(w.quotas), Figures: w.figures, Boot: "boot", Log: slog.New(slog.DiscardHandler),
 	})
 	stop = func() { cancel(); m.Close() }

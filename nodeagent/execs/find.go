@@ -32,6 +32,7 @@ func (m *Manager) Find(ctx context.Context, sb Sandbox, id string) (*Exec, error
 		return x, nil
 	}
 	x := m.newExec(sb, id)
+	x.place()
 	x.holders = 1
 	if err := x.load(); err != nil {
 		return nil, none

@@ -104,6 +104,7 @@ func (x *Exec) refuse(fault error) {
 
 // begin runs the program, or finds that it ran.
 func (x *Exec) begin(ctx context.Context, s Spec, digest string) error {
+	x.place()
 	err := x.claim(s)
 	if errors.Is(err, os.ErrExist) {
 		return x.recall()
@@ -126,6 +127,9 @@ func (x *Exec) claim(s Spec) error {
 			return os.ErrExist
 		}
 		return x.sb.Refusal
+	}
+	if x.crowded() && !x.folder.there() {
+		return errdefs.ErrResourceExhausted.WithMessage("the node's disk is full, and so is the memory that programs are run from then: make room, or end some")
 	}
 	if !x.count(s.Keep) && s.Keep {
 		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf(

@@ -139,6 +139,8 @@ func TestWriteAndRead(t *testing.T) {
 		{ReadRequest{Path: path, Offset: uint64(len(large))}, "end"},
 		{ReadRequest{Path: path, Offset: 5, Length: 7}, "5678901"},
 		{ReadRequest{Path: path, Offset: 1 << 63}, ""},
+		{ReadRequest{Path: path, Offset: uint64(len(large)) + 3, Length: 7}, ""},
+		{ReadRequest{Path: path, Offset: 1 << 63, Length: 7}, ""},
 	} {
 		var got collected
 		if err := f.Read(t.Context(), record.Record{}, tc.r, &got); err != nil || got.data.String() != tc.want {
@@ -148,8 +150,8 @@ func TestWriteAndRead(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
-	if b.released != 5 {
-		t.Errorf("%d execs were released, want 5", b.released)
+	if b.released != 7 {
+		t.Errorf("%d execs were released, want 7", b.released)
 	}
 }
 

@@ -86,8 +86,11 @@ func (m *Manager) name(d *door, cfg tunnel.Config) error {
 	if cfg.Name == "" {
 		return nil
 	}
+	if err := m.tunnels.Shared.Add(d.open); err != nil {
+		return err // and nothing is wanted: it is tried again and again
+	}
 	d.release = append(d.release, m.tunnels.Certificates.Want(cfg.Name))
-	return m.tunnels.Shared.Add(d.open)
+	return nil
 }
 
 // relisten comes back to the ports of a sandbox that this process did not make. A

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -211,6 +212,29 @@ func TestHostileArchives(t *testing.T) {
 }
 
 // TestTruncated: every archive that is cut anywhere is an error and makes nothing.
+// TestSumOfSizes: a size that is a claim cannot make the sum of sizes small again.
+func TestSumOfSizes(t *testing.T) {
+	archive := archiveOf(t, entry{kind: tar.TypeDir, name: "a/"}, entry{kind: tar.TypeReg, name: "a/f", data: strings.Repeat("x", 1025)})
+	archive.Truncate(archive.Len() - 1024) // its end
+	w := tar.NewWriter(archive)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "a/g", Size: math.MaxInt64 - 1024, Mode: 0o644, Format: tar.FormatPAX}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	endless := io.MultiReader(archive, io.LimitReader(zeros{}, 64<<20))
+	_, err := arrive(t, endless, dir, "as", Limits{Entries: 9, Bytes: 2000, Names: 1 << 20})
+	if err == nil || !strings.Contains(err.Error(), "more than 2000 bytes") {
+		t.Errorf("%v; want an error", err)
+	}
+	if got := outline(t, dir); got != "" {
+		t.Errorf("made:\n%s", got)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
 func TestTruncated(t *testing.T) {
 	whole := archiveOf(t, entry{kind: tar.TypeDir, name: "a/"}, entry{kind: tar.TypeReg, name: "a/f", data: strings.Repeat("\x00", 2048)}).Bytes()
 	for size := range len(whole) - 512 {

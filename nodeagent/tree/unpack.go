@@ -209,9 +209,10 @@ func (u *unpacker) folder(name string, l later) error {
 }
 
 func (u *unpacker) file(l later, size int64, in io.Reader) (err error) {
-	if u.summary.Bytes += size; size < 0 || u.summary.Bytes > u.limits.Bytes {
+	if size < 0 || size > u.limits.Bytes-u.summary.Bytes { // a sum might overflow
 		return bad("its files have more than %d bytes", u.limits.Bytes)
 	}
+	u.summary.Bytes += size
 	f, err := u.root.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return once(l.path, err)

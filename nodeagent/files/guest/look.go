@@ -67,7 +67,7 @@ func (s *server) read(r wire.Request) error {
 		}
 	}
 	if r.Length > 0 {
-		in = io.LimitReader(f, int64(min(r.Length, 1<<62)))
+		in = io.LimitReader(in, int64(min(r.Length, 1<<62)))
 	}
 	_, err = io.CopyBuffer(s.out, struct{ io.Reader }{in}, make([]byte, wire.MaxFrame))
 	return err
