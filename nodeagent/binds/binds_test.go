@@ -233,7 +233,7 @@ func TestSwap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 1000 {
+	for i := 0; i < 1000 || mounted < 10 && i < 100_000; i++ { // most meet the swap
 		path, err := s.Mount(id, 0, root+"/data", true)
 		if err == nil {
 			mounted++
