@@ -19,7 +19,7 @@ func deaths() int {
 	if *long {
 		return 1000
 	}
-	return 20
+	return *died
 }
 
 // TestBrigdKilledUnderChurn kills brigd at random moments while clients make, use and

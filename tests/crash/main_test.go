@@ -25,6 +25,7 @@ import (
 
 var (
 	long = flag.Bool("long", false, "more moments, longer absences")
+	died = flag.Int("deaths", 20, "of brigd under churn; -long: a thousand")
 	seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
 )
 
