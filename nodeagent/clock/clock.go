@@ -1,5 +1,5 @@
 // Package clock reads the boot's clock, which counts from the machine's start, also
-// through a suspend, and never jumps: the clock of deadlines.
+// through a suspend, and never jumps: the clock of deadlines. It pauses, too.
 package clock
 
 import (

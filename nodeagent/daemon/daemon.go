@@ -125,7 +125,7 @@ func (d *daemon) openContainerd(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return fmt.Errorf("containerd at %s does not answer: start it: %w", d.Config.Containerd.Address, err)
 		}
-		pause(ctx, 50*time.Millisecond)
+		clock.Pause(ctx, 50*time.Millisecond)
 	}
 }
 
@@ -228,13 +228,4 @@ func makeFolders(cfg *config.Config) error {
 		}
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"brig/nodeagent/brig/client"
+	"brig/nodeagent/clock"
 	"brig/nodeagent/doctor"
 )
 
@@ -30,7 +31,7 @@ func (d *daemon) keepIsolation(ctx context.Context, metrics isolationMetrics) {
 	}
 	metrics.IsolationEnabled()
 	for {
-		if pause(ctx, every); ctx.Err() != nil {
+		if clock.Pause(ctx, every); ctx.Err() != nil {
 			return
 		}
 		d.checkIsolation(ctx, metrics)

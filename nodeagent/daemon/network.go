@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"brig/internal/transit"
+	"brig/nodeagent/clock"
 )
 
 // networkEvery is how often the node's network is looked at though nothing is heard.
@@ -17,7 +18,7 @@ func (d *daemon) keepNetwork(ctx context.Context) {
 		watching, cancel := context.WithTimeout(ctx, networkEvery)
 		if err := transit.Watch(watching, d.Config, func() { d.mendNetwork(ctx) }); watching.Err() == nil {
 			d.Log.Warn("watch the node's network", "err", err)
-			pause(ctx, time.Second)
+			clock.Pause(ctx, time.Second)
 		}
 		cancel()
 		d.mendNetwork(ctx)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"brig/nodeagent/clock"
 	"brig/nodeagent/doctor/probe"
 )
 
@@ -65,7 +66,7 @@ func (p *plan) blockFlow(ctx context.Context, out, in *kase) error {
 		if err := p.block(ctx, p.open.transit); err != nil {
 			return fmt.Errorf("block the doctor's own sandbox: %w", err)
 		}
-		pause(ctx, grace)
+		clock.Pause(ctx, grace)
 		r.blocked()
 		blocked = true
 		return nil

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"brig/nodeagent/clock"
 	"brig/nodeagent/doctor/probe"
 )
 
@@ -205,11 +206,11 @@ func (p *plan) carryOut(ctx context.Context) error {
 // settle waits for the controls, and then for what may still be under way.
 func (p *plan) settle(ctx context.Context) {
 	for end := time.Now().Add(controlTime); time.Now().Before(end) && !p.allControls(); {
-		if !pause(ctx, 20*time.Millisecond) {
+		if !clock.Pause(ctx, 20*time.Millisecond) {
 			return
 		}
 	}
-	pause(ctx, stragglers)
+	clock.Pause(ctx, stragglers)
 }
 
 func (p *plan) allControls() bool {
@@ -221,18 +222,6 @@ func (p *plan) allControls() bool {
 		}
 	}
 	return true
-}
-
-// pause is false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // injectAll sends the frames in the order of the plan, because some need another
@@ -256,7 +245,7 @@ func (p *plan) injectAll(ctx context.Context) error {
 		if _, err := unix.Write(fd, s.frame); err != nil {
 			return fmt.Errorf("inject a frame into %s: %w", s.from.name, err)
 		}
-		if !pause(ctx, pace) {
+		if !clock.Pause(ctx, pace) {
 			return context.Cause(ctx)
 		}
 	}

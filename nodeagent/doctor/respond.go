@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"brig/nodeagent/clock"
 )
 
 // responder plays a server of the internet on the node's link, for one connection to a
@@ -127,7 +129,7 @@ func (r *responder) await(ctx context.Context, d time.Duration) bool {
 		if carries && r.w.judge.saw(r.before, []string{inbox + r.w.open.name}) != "" {
 			return true
 		}
-		if !pause(ctx, 5*time.Millisecond) {
+		if !clock.Pause(ctx, 5*time.Millisecond) {
 			return false
 		}
 	}

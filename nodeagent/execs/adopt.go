@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/nodeagent/clock"
 	"brig/nodeagent/quota"
 )
 
@@ -72,9 +73,9 @@ func (x *Exec) resume() {
 			return
 		case err != nil:
 			x.m.Log.Debug("look for an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
-			sleep(x.m.ctx, retryWait)
+			clock.Pause(x.m.ctx, retryWait)
 		default:
-			sleep(x.m.ctx, startLook)
+			clock.Pause(x.m.ctx, startLook)
 		}
 	}
 }
@@ -114,7 +115,7 @@ func (x *Exec) takeOver() {
 	if x.note.Kept {
 		return
 	}
-	sleep(x.m.ctx, orphanWait)
+	clock.Pause(x.m.ctx, orphanWait)
 	if x.m.ctx.Err() == nil && !x.held() {
 		x.vanish()
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"brig/internal/failpoint"
+	"brig/nodeagent/clock"
 	"brig/nodeagent/record"
 )
 
@@ -48,7 +49,7 @@ func (x *Exec) awaitEnd() (status int, at time.Time, lost bool) {
 			return 0, time.Now(), true
 		}
 		x.m.Log.Debug("wait for an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
-		sleep(x.m.ctx, retryWait)
+		clock.Pause(x.m.ctx, retryWait)
 	}
 	return 0, time.Time{}, false
 }
@@ -77,13 +78,4 @@ func (x *Exec) settleUp() {
 	}
 	x.closeInput()
 	x.drop()
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"time"
 
+	"brig/nodeagent/clock"
 	"brig/nodeagent/socket"
 )
 
@@ -54,7 +55,7 @@ func expiry(state tls.ConnectionState) time.Time {
 // what notices an end that came while the machine slept.
 func (l *Listener) keep() {
 	for l.ctx.Err() == nil {
-		pause(l.ctx, reloadEvery)
+		clock.Pause(l.ctx, reloadEvery)
 		l.rejudge(l.files.look(l.log), time.Now())
 	}
 }

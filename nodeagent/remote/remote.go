@@ -24,6 +24,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"brig/internal/config"
+	"brig/nodeagent/clock"
 	"brig/nodeagent/socket"
 )
 
@@ -111,7 +112,7 @@ func (l *Listener) accept() {
 		}
 		if err != nil {
 			l.log.Warn("accept a remote caller", "err", err)
-			pause(l.ctx, acceptWait)
+			clock.Pause(l.ctx, acceptWait)
 			continue
 		}
 		leave, ok := l.begun.enter(conn.RemoteAddr())
@@ -173,13 +174,4 @@ func printable(name string) string {
 		return quoted
 	}
 	return name
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

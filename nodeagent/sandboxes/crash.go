@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/containerd/errdefs"
+
+	"brig/nodeagent/clock"
 )
 
 // crashed tells whether the kernel of a sandbox that has just ended died, which its
@@ -21,6 +23,6 @@ func (m *Manager) crashed(k *keeper) bool {
 			m.log.Warn("whether a sandbox's kernel died is not known", "sandbox", k.id, "err", err)
 			return false
 		}
-		sleep(ctx, retryWait)
+		clock.Pause(ctx, retryWait)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"brig/internal/sandbox"
 	"brig/nodeagent/certificates"
+	"brig/nodeagent/clock"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
 	"brig/nodeagent/tunnel"
@@ -122,7 +123,7 @@ func (m *Manager) relisten(k *keeper, rec record.Record) {
 // relistenAgain tries until it succeeds, or there is no reason to.
 func (m *Manager) relistenAgain(k *keeper, rec *record.Record, t record.Tunnel, d *door) {
 	for !isClosed(k.ended) {
-		sleep(m.ctx, relistenWait)
+		clock.Pause(m.ctx, relistenWait)
 		err := m.relistenOne(k, rec, t, d)
 		if err == nil {
 			m.log.Info("back at a tunnel's port", "sandbox", rec.ID, "port", t.Listen)

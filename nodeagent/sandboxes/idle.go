@@ -32,7 +32,7 @@ func (m *Manager) enforceIdle(ctx context.Context, k *keeper, timeout time.Durat
 		now, err := clock.Now()
 		if err != nil {
 			m.log.Error("enforce an idle timeout", "sandbox", k.id, "err", err)
-			sleep(ctx, clockLook)
+			clock.Pause(ctx, clockLook)
 			continue
 		}
 		since, idle := k.activity.Idle()
@@ -44,6 +44,6 @@ func (m *Manager) enforceIdle(ctx context.Context, k *keeper, timeout time.Durat
 			m.end(ctx, k, sandbox.ReasonIdleTimeout, 0)
 			return
 		}
-		sleep(ctx, min(since+timeout-now, clockLook))
+		clock.Pause(ctx, min(since+timeout-now, clockLook))
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"brig/nodeagent/clock"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 // survived notes the kills that did not end the sandbox, so that they do not explain a
 // later end.
 func (m *Manager) survived(k *keeper) {
-	sleep(m.ctx, survival)
+	clock.Pause(m.ctx, survival)
 	n, err := m.countKills(k)
 	if err != nil {
 		return // it has ended, or its end will tell
@@ -52,6 +54,6 @@ func (m *Manager) countKills(k *keeper) (int, error) {
 		if err == nil || errdefs.IsNotFound(err) || ctx.Err() != nil {
 			return n, err
 		}
-		sleep(ctx, retryWait)
+		clock.Pause(ctx, retryWait)
 	}
 }

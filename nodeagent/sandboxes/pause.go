@@ -10,6 +10,7 @@ import (
 
 	"brig/internal/failpoint"
 	"brig/internal/sandbox"
+	"brig/nodeagent/clock"
 	"brig/nodeagent/events"
 	"brig/nodeagent/record"
 )
@@ -109,7 +110,7 @@ func (m *Manager) realign(k *keeper) {
 			return
 		}
 		m.log.Warn("see whether a sandbox stands still as it should", "sandbox", k.id, "err", err)
-		sleep(m.ctx, retryWait)
+		clock.Pause(m.ctx, retryWait)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/nodeagent/clock"
 	"brig/nodeagent/execs"
 	"brig/nodeagent/record"
 )
@@ -39,7 +40,7 @@ func (m *Manager) awaitReady(ctx context.Context, rec *record.Record) error {
 		if trying.Err() == nil {
 			last = err
 		}
-		sleep(trying, p.Interval)
+		clock.Pause(trying, p.Interval)
 	}
 	if cause := context.Cause(trying); !errors.Is(cause, timeUp) {
 		return cause
@@ -59,7 +60,7 @@ func (m *Manager) endProbe(ctx context.Context, rec *record.Record, end context.
 			end(errdefs.ErrFailedPrecondition.WithMessage("the sandbox's kernel died before it was ready"))
 			return
 		}
-		sleep(ctx, retryWait)
+		clock.Pause(ctx, retryWait)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"brig/internal/failpoint"
 	"brig/internal/sandbox"
+	"brig/nodeagent/clock"
 )
 
 // lookEvery is how often the node is looked through for what no record speaks of.
@@ -34,7 +35,7 @@ func (m *Manager) Reconcile(every time.Duration) {
 		}
 		looked := time.Now()
 		for m.ctx.Err() == nil {
-			if sleep(m.ctx, every); m.ctx.Err() != nil {
+			if clock.Pause(m.ctx, every); m.ctx.Err() != nil {
 				return
 			}
 			if time.Since(looked) < lookEvery {

@@ -30,7 +30,7 @@ const (
 func (m *Manager) Meter() {
 	m.wg.Go(func() {
 		for rounds := 1; m.ctx.Err() == nil; rounds++ {
-			sleep(m.ctx, sampleEvery)
+			clock.Pause(m.ctx, sampleEvery)
 			m.sampleAll()
 			if rounds%int(recordEvery/sampleEvery) == 0 || m.ctx.Err() != nil {
 				m.recordUsage()

@@ -57,7 +57,7 @@ func (m *Manager) awaitEnd(ctx context.Context, k *keeper) (status int, at time.
 			return 128 + 9, time.Now().UTC(), true
 		}
 		m.log.Debug("wait for a sandbox", "sandbox", k.id, "err", err)
-		sleep(ctx, retryWait)
+		clock.Pause(ctx, retryWait)
 	}
 	return 0, time.Time{}, false
 }
@@ -74,7 +74,7 @@ func (m *Manager) enforce(ctx context.Context, k *keeper, d record.Deadline) {
 			m.end(ctx, k, sandbox.ReasonTimeout, 0)
 			return
 		}
-		sleep(ctx, min(d.At-now, clockLook))
+		clock.Pause(ctx, min(d.At-now, clockLook))
 	}
 }
 
@@ -92,7 +92,7 @@ func (m *Manager) finish(k *keeper, exit func(*record.Record) record.Exit) {
 		}
 		// Nobody may learn of an end that is not on disk.
 		m.log.Error("record a sandbox's end", "sandbox", k.id, "err", err)
-		if sleep(m.ctx, time.Second); m.ctx.Err() != nil {
+		if clock.Pause(m.ctx, time.Second); m.ctx.Err() != nil {
 			return
 		}
 	}
@@ -125,7 +125,7 @@ func (m *Manager) Watch(events func(context.Context, func(engine.Event)) error) 
 		for m.ctx.Err() == nil {
 			if err := events(m.ctx, m.observe); m.ctx.Err() == nil {
 				m.log.Debug("events broke off", "err", err)
-				sleep(m.ctx, retryWait)
+				clock.Pause(m.ctx, retryWait)
 			}
 		}
 	})
@@ -140,14 +140,5 @@ func (m *Manager) observe(e engine.Event) {
 		m.wg.Go(func() { m.survived(k) })
 	default:
 		k.exitOnce.Do(func() { close(k.exit) })
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
