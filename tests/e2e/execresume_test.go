@@ -183,6 +183,7 @@ func TestExecIsKept(t *testing.T) {
 	startExec(t, n, &brigv1.ExecStart{ExecId: "said", Exec: &brigv1.ExecSpec{Sandbox: id, Argv: []string{"echo", "it"}}})
 	startExec(t, n, &brigv1.ExecStart{ExecId: "slow", Exec: &brigv1.ExecSpec{Sandbox: id, Argv: []string{"sh", "-c", "echo first; sleep 600"}}})
 	readExec(t, n, id, "slow", 0, 6)
+	waitExec(t, n, id, "said")
 	if _, err := n.Sandboxes.Terminate(t.Context(), connect.NewRequest(&brigv1.TerminateRequest{Sandbox: id})); err != nil {
 		t.Fatal(err)
 	}

@@ -194,9 +194,12 @@ func brigdIsKilled(t *testing.T, n *fixture) {
 	if took := time.Since(made); took > 8*time.Second {
 		t.Errorf("its idle time was counted anew: it took %v", took)
 	}
-	if ls := n.Brig(t, "ls", "--all", "--json", "--tag", "row=probed"); strings.TrimSpace(ls) != "[]" {
-		t.Errorf("of a create that was killed is left: %s", ls)
-	}
+	eventually(t, 5*time.Second, func() error { // brigd answers before it has undone it
+		if ls := n.Brig(t, "ls", "--all", "--json", "--tag", "row=probed"); strings.TrimSpace(ls) != "[]" {
+			return fmt.Errorf("of a create that was killed is left: %s", ls)
+		}
+		return nil
+	})
 }
 
 // lostAndCrashed are the reasons of which brigd is not told.
