@@ -53,6 +53,8 @@ type Config struct {
 	Remote     Remote     `toml:"remote"`
 	Tracing    Tracing    `toml:"tracing"`
 	Doctor     Doctor     `toml:"doctor"`
+	GPU        GPU        `toml:"gpu"`
+	Pool       Pool       `toml:"pool"`
 }
 
 // Runsc says which gVisor to run.
@@ -192,6 +194,8 @@ type Quotas struct {
 	Sandboxes uint32 `toml:"sandboxes"`
 	// Execs that run, in all sandboxes.
 	Execs uint32 `toml:"execs"`
+	// GPUs of running sandboxes.
+	GPUs uint32 `toml:"gpus"`
 	// Tunnels that are open.
 	Tunnels uint32 `toml:"tunnels"`
 	// MemoryMiB and CPU (cores) of the limits of running sandboxes; if set, every
@@ -293,6 +297,14 @@ func Defaults() Config {
 		Retention: Retention{Ended: Duration(7 * 24 * time.Hour)},
 		Tracing:   Tracing{Ratio: 1},
 		Doctor:    Doctor{Every: Duration(time.Hour)},
+		GPU: GPU{
+			DriverRoot:   "/",
+			SpecDirs:     []string{"/etc/cdi", "/var/run/cdi"},
+			Publish:      "/var/run/cdi/brig-nvidia.json",
+			Capabilities: []string{"compute", "utility"},
+			Sandboxes:    "asked",
+		},
+		Pool: Pool{MaxAge: Duration(time.Hour)},
 	}
 }
 
@@ -423,7 +435,7 @@ func (c *Config) Validate() error {
 		bad("doctor.every %s: want 0, for never, or at least 1m", time.Duration(c.Doctor.Every))
 	}
 	return errors.Join(append(errs, c.Sandboxes.validate(), c.Tunnels.validate(), c.Remote.validate(), c.Mounts.validate(),
-		c.Retention.validate(), c.Tracing.validate())...)
+		c.Retention.validate(), c.Tracing.validate(), c.GPU.validate(), c.Pool.validate())...)
 }
 
 // ownAnnotations belong to brig, which accounts for cgroups, root filesystems and

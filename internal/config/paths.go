@@ -48,6 +48,9 @@ func (c *Config) SecretsDir() string { return filepath.Join(c.RunDir, "secrets")
 // ExecsDir has what brigd keeps of execs that were started while StateDir's disk was full.
 func (c *Config) ExecsDir() string { return filepath.Join(c.RunDir, "execs") }
 
+// CDIDir has the CDI specification of the GPUs that brigd hands out.
+func (c *Config) CDIDir() string { return filepath.Join(c.RunDir, "cdi") }
+
 // BindsDir is where bind mounts of sandboxes are staged.
 func (c *Config) BindsDir() string { return filepath.Join(c.RunDir, "binds") }
 

@@ -26,7 +26,8 @@ const (
 	AnnotationDNS                  = "brig/dns"                    // off or resolver
 
 	// In brigd's own containerd namespace alone.
-	AnnotationGPU     = "brig/gpu"
+	AnnotationGPU     = "brig/gpu"      // full CDI names, comma-separated: nvidia.com/gpu=GPU-…
+	AnnotationGPUCaps = "brig/gpu-caps" // capabilities of the driver, comma-separated
 	AnnotationPIDs    = "brig/pids"     // processes and threads of each user in the sandbox
 	AnnotationDiskMiB = "brig/disk-mib" // of the writable layer
 	AnnotationSecrets = "brig/secrets"  // "true": brigd has left some (internal/secrets)
