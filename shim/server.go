@@ -49,7 +49,7 @@ func endServer(namespace, id string) error {
 	return errors.Join(errs...)
 }
 
-// socketOf a process, by its folder in /proc, is the path of what it serves; empty if it has
+// socketOf a process, by its folder in /proc, is the address that it serves; empty if it has
 // none. The bundle tells, too, but may be gone.
 func socketOf(dir string) string {
 	link, _ := os.Readlink(filepath.Join(dir, "fd", strconv.Itoa(servedFD)))
@@ -60,18 +60,18 @@ func socketOf(dir string) string {
 	sockets, _ := os.ReadFile(filepath.Join(dir, "net", "unix"))
 	for line := range strings.Lines(string(sockets)) {
 		if f := strings.Fields(line); len(f) == 8 && f[6] == strings.TrimSuffix(inode, "]") && filepath.IsAbs(f[7]) {
-			return f[7]
+			return "unix://" + f[7]
 		}
 	}
 	return ""
 }
 
 // removeDead leaves the socket of a living shim.
-func removeDead(socket string) error {
-	if socket == "" || containerd.CanConnect(socket) {
+func removeDead(address string) error {
+	if address == "" || containerd.CanConnect(address) {
 		return nil
 	}
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := containerd.RemoveSocket(address); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove a dead shim's socket: %w", err)
 	}
 	return nil
