@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -175,7 +176,7 @@ func (s *shim) end(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("end shim %d: %w", s.pid, err)
+			return fmt.Errorf("end shim %d, which has no task: %w (%w)", s.pid, err, errdefs.ErrUnavailable)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
