@@ -6,10 +6,9 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
-	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/image-spec/identity"
 
 	"brig/internal/failpoint"
 	"brig/internal/journal"
@@ -20,15 +19,6 @@ import (
 // made before an error is left for Remove.
 func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	ctx = e.in(ctx)
-	// The lease keeps the garbage collector off the snapshot until its container
-	// refers to it.
-	lease, err := e.client.LeasesService().Create(ctx, leases.WithID(s.ID))
-	if err != nil && !errdefs.IsAlreadyExists(native(err)) {
-		return fmt.Errorf("take a lease: %w", native(err))
-	}
-	failpoint.Hit("create.lease")
-	lease.ID = s.ID
-	ctx = leases.WithLease(ctx, s.ID)
 	image, err := e.find(ctx, s.Image)
 	if err != nil {
 		return err
@@ -54,23 +44,27 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 		return fmt.Errorf("make task: %w", native(err))
 	}
 	failpoint.Hit("create.task")
-	return gone(e.client.LeasesService().Delete(ctx, lease))
+	return nil
 }
+
+// rooted is a label that keeps the garbage collector off a snapshot whether or not a
+// container refers to it: Remove takes it away. A lease until there is a container would be
+// two more of containerd's transactions, each synced to disk.
+var rooted = snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "brig"})
 
 // snapshot makes the writable layer. An image that came without being unpacked, by
 // ctr say, is unpacked on the way.
 func (e *Engine) snapshot(ctx context.Context, id string, image containerd.Image) error {
-	layers, err := image.RootFS(ctx)
+	parent, err := e.chain(ctx, image)
 	if err != nil {
-		return fmt.Errorf("read the layers of %s: %w", image.Name(), native(err))
+		return err
 	}
-	parent := identity.ChainID(layers).String()
-	_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent)
+	_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
 	if errdefs.IsNotFound(native(err)) {
 		if err := image.Unpack(ctx, snapshotter); err != nil {
 			return fmt.Errorf("unpack %s: %w", image.Name(), native(err))
 		}
-		_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent)
+		_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
 	}
 	if err != nil {
 		return fmt.Errorf("make a writable layer: %w", native(err))
