@@ -8,7 +8,9 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
 
 	"brig/internal/failpoint"
 	"brig/internal/journal"
@@ -30,12 +32,7 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 		return err
 	}
 	failpoint.Hit("create.snapshot")
-	container, err := e.client.NewContainer(ctx, s.ID,
-		containerd.WithRuntime(sandbox.Runtime, nil),
-		onSnapshot(s.ID, image.Name()),
-		withOrigin(image),
-		containerd.WithNewSpec(e.options(s, image)...),
-	)
+	container, err := e.newContainer(ctx, s, image)
 	if err != nil {
 		return fmt.Errorf("make container: %w", native(err))
 	}
@@ -72,11 +69,24 @@ func (e *Engine) snapshot(ctx context.Context, id string, image containerd.Image
 	return nil
 }
 
-func onSnapshot(id, image string) containerd.NewContainerOpts {
-	return func(_ context.Context, _ *containerd.Client, c *containers.Container) error {
-		c.Snapshotter, c.SnapshotKey, c.Image = snapshotter, id, image
-		return nil
+// newContainer makes the metadata. The client's own NewContainer takes a lease
+// for as long, which nothing here needs.
+func (e *Engine) newContainer(ctx context.Context, s Sandbox, image containerd.Image) (containerd.Container, error) {
+	c := containers.Container{
+		ID: s.ID, Runtime: containers.RuntimeInfo{Name: sandbox.Runtime}, Image: image.Name(),
+		Snapshotter: snapshotter, SnapshotKey: s.ID, Labels: map[string]string{originLabel: image.Target().Digest.String()},
 	}
+	spec, err := oci.GenerateSpec(ctx, e.client, &c, e.options(s, image)...)
+	if err != nil {
+		return nil, err
+	}
+	if c.Spec, err = typeurl.MarshalAny(spec); err != nil {
+		return nil, err
+	}
+	if _, err := e.client.ContainerService().Create(ctx, c); err != nil {
+		return nil, err
+	}
+	return e.client.LoadContainer(ctx, s.ID)
 }
 
 // streams hands the shim the journals by name; nobody copies.
