@@ -55,31 +55,36 @@ func Open(cfg *config.Config) (*Network, error) {
 	return &Network{cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.CNI.BinDir}, cache, nil), list: list}, nil
 }
 
-// Attach makes the sandbox's namespace and connects it under the policy. What it
-// made before an error is left for Detach.
-func (n *Network) Attach(ctx context.Context, id string, policy netpolicy.Policy) (path string, address netip.Addr, err error) {
-	n.attaching.RLock()
-	defer n.attaching.RUnlock()
+// Prepare makes the sandbox's namespace, not connected to anything.
+func (n *Network) Prepare(id string) (path string, err error) {
 	if err := netns.Create(id); err != nil {
-		return "", netip.Addr{}, err
+		return "", err
 	}
 	failpoint.Hit("attach.netns")
+	return netns.Path(id), nil
+}
+
+// Attach connects the namespace that Prepare made, under the policy. What it made before
+// an error is left for Detach.
+func (n *Network) Attach(ctx context.Context, id string, policy netpolicy.Policy) (netip.Addr, error) {
+	n.attaching.RLock()
+	defer n.attaching.RUnlock()
 	rt := runtimeConf(id)
 	rt.CapabilityArgs = map[string]any{capability: string(policy.Canonical())}
 	result, err := n.cni.AddNetworkList(ctx, n.list, rt)
 	if err != nil {
-		return "", netip.Addr{}, fmt.Errorf("connect the sandbox: %w", err)
+		return netip.Addr{}, fmt.Errorf("connect the sandbox: %w", err)
 	}
 	r, err := types100.GetResult(result)
 	if err != nil {
-		return "", netip.Addr{}, fmt.Errorf("read the plugin's answer: %w", err)
+		return netip.Addr{}, fmt.Errorf("read the plugin's answer: %w", err)
 	}
 	for _, ip := range r.IPs {
 		if a, ok := netip.AddrFromSlice(ip.Address.IP.To4()); ok {
-			return rt.NetNS, a, nil
+			return a, nil
 		}
 	}
-	return "", netip.Addr{}, errors.New("the plugin gave the sandbox no IPv4 address")
+	return netip.Addr{}, errors.New("the plugin gave the sandbox no IPv4 address")
 }
 
 // Detach takes the sandbox's network away. One that it does not have is no error.
