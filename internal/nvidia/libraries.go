@@ -24,13 +24,7 @@ const cuda = "libcuda.so"
 // libraries are compared with the kernel module: after an upgrade without a reboot they
 // are of two versions, and every CUDA call fails.
 func (n Node) libraries(driver Version) []Finding {
-	found := map[string]Version{} // by path
-	dirs := slices.Concat(folders, cached(n.DriverRoot))
-	for _, dir := range dirs {
-		for name, v := range versioned(filepath.Join(n.DriverRoot, dir)) {
-			found[filepath.Join(n.DriverRoot, dir, name)] = v
-		}
-	}
+	found := Libraries(n.DriverRoot)
 	bad := func(problem, remedy string) []Finding {
 		return []Finding{{Subject: "libraries", Problem: problem, Remedy: remedy, Refuses: true}}
 	}
@@ -49,6 +43,18 @@ func (n Node) libraries(driver Version) []Finding {
 	}
 	return bad(fmt.Sprintf("%s is of another version than the kernel module, %s", slices.MinFunc(paths, cmp.Compare[string]), driver),
 		"restart the machine or load the module anew after an upgrade of the driver")
+}
+
+// Libraries are the files of CUDA's library below a driver's root, and of which version
+// of the driver each is.
+func Libraries(root string) map[string]Version {
+	found := map[string]Version{}
+	for _, dir := range slices.Concat(folders, cached(root)) {
+		for name, v := range versioned(filepath.Join(root, dir)) {
+			found[filepath.Join(root, dir, name)] = v
+		}
+	}
+	return found
 }
 
 // versioned are the driver's libraries in a folder. One that cannot be read has none.
