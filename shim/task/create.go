@@ -80,7 +80,7 @@ func (t *Task) create(ctx context.Context) (err error) {
 	if err := t.planRestore(ctx, normal); err != nil {
 		return err
 	}
-	t.args = normal.Process.Args
+	t.args, t.gpus = normal.Process.Args, hasGPUs(normal)
 	normal.Process.ConsoleSize = nil // ours to set, and runsc would compare it at a restore
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)
