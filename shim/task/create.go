@@ -80,7 +80,8 @@ func (t *Task) create(ctx context.Context) (err error) {
 	if err := t.planRestore(ctx, normal); err != nil {
 		return err
 	}
-	t.args, t.gpus = normal.Process.Args, hasGPUs(normal)
+	t.args = normal.Process.Args
+	t.nvproxy = servedByDriver(normal)
 	normal.Process.ConsoleSize = nil // ours to set, and runsc would compare it at a restore
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)

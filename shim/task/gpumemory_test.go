@@ -18,14 +18,14 @@ func gpuSpec() *specs.Spec {
 // TestCheckpointOfGPUs is refused before anything stands still, and so is a restore.
 func TestCheckpointOfGPUs(t *testing.T) {
 	for want, spec := range map[bool]*specs.Spec{true: gpuSpec(), false: {Linux: &specs.Linux{Devices: []specs.LinuxDevice{{Path: "/dev/fuse"}}}}} {
-		if got := hasGPUs(spec); got != want {
+		if got := servedByDriver(spec); got != want {
 			t.Errorf("%+v: %v", spec.Linux.Devices, got)
 		}
 	}
-	if hasGPUs(&specs.Spec{}) {
+	if servedByDriver(&specs.Spec{}) {
 		t.Error("a spec without devices")
 	}
-	task := &Task{sandbox: &Sandbox{}, gpus: true}
+	task := &Task{sandbox: &Sandbox{}, nvproxy: true}
 	if _, err := task.beginCheckpoint(); !errdefs.IsNotImplemented(err) {
 		t.Errorf("checkpoint: %v", err)
 	}

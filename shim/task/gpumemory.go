@@ -8,12 +8,12 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// control is the device that runsc takes for a request of GPUs.
-const control = "/dev/nvidiactl"
+// gpuControl is the device that runsc takes for a request of GPUs.
+const gpuControl = "/dev/nvidiactl"
 
-// hasGPUs tells whether a spec, as runsc gets it, has GPUs.
-func hasGPUs(spec *specs.Spec) bool {
-	return spec.Linux != nil && slices.ContainsFunc(spec.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == control })
+// servedByDriver tells whether a spec, as runsc gets it, has GPUs.
+func servedByDriver(spec *specs.Spec) bool {
+	return spec.Linux != nil && slices.ContainsFunc(spec.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == gpuControl })
 }
 
 // errGPUMemory is why a sandbox with GPUs is neither saved nor restored. runsc would do it
