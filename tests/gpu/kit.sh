@@ -17,7 +17,7 @@ chmod 0755 bin/gpu/lib/*
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for program in brig brigd brig-cni brig-probe containerd-shim-brig-v1 nvidia-cdi-hook guest/brig-idle guest/brig-files \
+for program in brig brigd brig-cni brig-probe containerd-shim-brig-v1 guest/brig-idle guest/brig-files \
 	deps/containerd deps/ctr deps/runsc deps/gvisor-bin/gvisor_sentry deps/brig-nvcdi; do
 	if [ ! -e "bin/$program" ]; then
 		echo "kit.sh: bin/$program is missing: run make build deps" >&2
