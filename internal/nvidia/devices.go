@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +18,8 @@ const (
 	minorControl = 255
 )
 
-// devices are the nodes that runsc opens: by name, below /dev, following no link.
+// devices are the nodes that every program with a GPU opens: runsc does so by name, below
+// /dev, following no link.
 func (n Node) devices() (found []Finding) {
 	bad := func(problem, remedy string) {
 		found = append(found, Finding{Subject: "devices", Problem: problem, Remedy: remedy, Refuses: true})
@@ -33,33 +33,7 @@ func (n Node) devices() (found []Finding) {
 	} else if err := n.node("nvidia-uvm", uvm, 0); err != nil {
 		bad(err.Error(), loadUVM)
 	}
-	gpus, err := GPUs(n.Proc)
-	switch {
-	case err != nil:
-		bad(err.Error(), "look at the kernel's log for NVRM, and load the module anew")
-	case len(gpus) == 0:
-		bad("the driver is loaded and serves no GPU", "look at the kernel's log for NVRM: another driver (vfio-pci, nouveau) may hold it")
-	}
-	for _, minor := range n.asked(gpus) {
-		if !slices.ContainsFunc(gpus, func(g GPU) bool { return g.Minor == minor }) {
-			bad(fmt.Sprintf("the driver serves no GPU with minor number %d", minor), "ask for another one: nvidia-smi -L lists them")
-		} else if err := n.node(fmt.Sprintf("nvidia%d", minor), major, uint32(minor)); err != nil {
-			bad(err.Error(), fmt.Sprintf("make it anew: nvidia-modprobe -c %d", minor))
-		}
-	}
 	return found
-}
-
-// asked are the minor numbers that the check is made for.
-func (n Node) asked(gpus []GPU) []int {
-	if len(n.Minors) > 0 {
-		return n.Minors
-	}
-	var all []int
-	for _, g := range gpus {
-		all = append(all, g.Minor)
-	}
-	return all
 }
 
 // node checks one in Dev.

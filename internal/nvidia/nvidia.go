@@ -27,7 +27,8 @@ type Node struct {
 	Runsc string
 	// SpecDirs hold CDI specifications, the later ones first in rank.
 	SpecDirs []string
-	// Minors are the GPUs that the check is made for, by the N of /dev/nvidiaN; empty: all.
+	// Minors are the GPUs that the check is made for, by the N of /dev/nvidiaN; each must be
+	// in order. Empty: any, so that one is enough.
 	Minors []int
 }
 
@@ -75,7 +76,7 @@ func Examine(ctx context.Context, n Node) []Finding {
 	found = append(found, supported(ctx, n.Runsc, driver)...)
 	found = append(found, n.devices()...)
 	found = append(found, n.libraries(driver)...)
-	return append(found, n.partitions()...)
+	return append(found, n.each()...)
 }
 
 func (n Node) defaults() Node {

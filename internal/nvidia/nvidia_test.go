@@ -176,6 +176,16 @@ func TestExamine(t *testing.T) {
 		},
 		"a GPU without a node": {
 			change: func(m machine) { m.remove("dev/nvidia1") },
+			want:   "(warning) devices: there is no %DIR/dev/nvidia1: make it anew: nvidia-modprobe -c 1\n",
+		},
+		"no GPU with a node": {
+			change: func(m machine) { m.remove("dev/nvidia1"); m.mig(0) },
+			want: "MIG: the GPU of /dev/nvidia0 is partitioned, and gVisor has no MIG: remove its instances and switch MIG off: nvidia-smi -i 0000:41:00.0 -mig 0\n" +
+				"devices: there is no %DIR/dev/nvidia1: make it anew: nvidia-modprobe -c 1\n",
+		},
+		"the one asked for has no node": {
+			change: func(m machine) { m.remove("dev/nvidia1") },
+			minors: []int{0, 1},
 			want:   "devices: there is no %DIR/dev/nvidia1: make it anew: nvidia-modprobe -c 1\n",
 		},
 		"a GPU that is not there": {
@@ -188,7 +198,7 @@ func TestExamine(t *testing.T) {
 		},
 		"a GPU that says nothing": {
 			change: func(m machine) { m.write("proc/driver/nvidia/gpus/0000:42:00.0/information", "") },
-			want:   "devices: read about GPU 0000:42:00.0: its model or minor number is missing: " + reload + "\n",
+			want:   "devices: read about GPU 0000:42:00.0: its model, address or minor number is missing: " + reload + "\n",
 		},
 		"libraries of another version": {
 			change: func(m machine) {
@@ -204,7 +214,12 @@ func TestExamine(t *testing.T) {
 		},
 		"MIG": {
 			change: func(m machine) { m.mig(1) },
-			want:   "MIG: the GPU of /dev/nvidia1 is partitioned, and gVisor has no MIG: remove its instances and switch MIG off: nvidia-smi -i 1 -mig 0\n",
+			want:   "(warning) MIG: the GPU of /dev/nvidia1 is partitioned, and gVisor has no MIG: remove its instances and switch MIG off: nvidia-smi -i 0000:42:00.0 -mig 0\n",
+		},
+		"MIG on the one asked for": {
+			change: func(m machine) { m.mig(1) },
+			minors: []int{1},
+			want:   "MIG: the GPU of /dev/nvidia1 is partitioned, and gVisor has no MIG: remove its instances and switch MIG off: nvidia-smi -i 0000:42:00.0 -mig 0\n",
 		},
 		"MIG, but of what": {
 			change: func(m machine) { m.write("proc/driver/nvidia/capabilities/gpux/mig/config", "") },
@@ -261,11 +276,13 @@ func TestCheck(t *testing.T) {
 	m.remove("dev/nvidiactl")
 	m.remove("usr")
 	m.mig(0)
+	m.mig(1)
 	err := Check(t.Context(), m.node())
 	want := "sandboxes cannot have GPUs here: " +
 		"devices: there is no " + m.dir + "/dev/nvidiactl: make it anew: nvidia-modprobe, or nvidia-smi once as root\n" +
 		"libraries: there is no libcuda.so.580.65.06 below " + m.dir + ", neither in the usual folders nor in those of etc/ld.so.cache: install the driver's libraries, or set gpu.driver_root\n" +
-		"MIG: the GPU of /dev/nvidia0 is partitioned, and gVisor has no MIG: remove its instances and switch MIG off: nvidia-smi -i 0 -mig 0"
+		"MIG: the GPU of /dev/nvidia0 is partitioned, and gVisor has no MIG: remove its instances and switch MIG off: nvidia-smi -i 0000:41:00.0 -mig 0\n" +
+		"MIG: the GPU of /dev/nvidia1 is partitioned, and gVisor has no MIG: remove its instances and switch MIG off: nvidia-smi -i 0000:42:00.0 -mig 0"
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" || !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("%v (-want +got):\n%s", errdefs.IsFailedPrecondition(err), diff)
 	}
@@ -358,10 +375,18 @@ func FuzzDriver(f *testing.F) {
 	f.Add(fmt.Sprintf(open, "580.65.06"))
 	f.Add("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		for field := range strings.FieldsSeq(text) {
-			if v, err := ParseVersion(field); err == nil && (v.String() != field || strings.Trim(field, "0123456789.") != "") {
-				t.Errorf("%q is %v", field, v)
-			}
+		v, err := parseDriver(text)
+		if (err == nil) != (v.String() != "") || strings.Trim(v.String(), "0123456789.") != "" || !strings.Contains(text, v.String()) {
+			t.Errorf("%q is %v, %v", text, v, err)
+		}
+	})
+}
+
+func FuzzGPU(f *testing.F) {
+	f.Add("Model: \t\t NVIDIA H200\nGPU UUID: \t GPU-1\nBus Location: \t 0000:41:00.0\nDevice Minor: \t 0\nGPU Excluded:\t No\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if g, _, err := parseGPU(text); err == nil && (g.Minor < 0 || g.Model == "" || g.Bus == "") {
+			t.Errorf("%q is %+v", text, g)
 		}
 	})
 }

@@ -27,6 +27,10 @@ func Driver(proc string) (Version, error) {
 	if err != nil {
 		return Version{}, fmt.Errorf("read the driver's version: %w", err)
 	}
+	return parseDriver(text)
+}
+
+func parseDriver(text string) (Version, error) {
 	line, _, _ := strings.Cut(text, "\n")
 	f := strings.Fields(line)
 	switch {
@@ -111,8 +115,8 @@ func parseGPU(text string) (g GPU, excluded bool, err error) {
 			}
 		}
 	}
-	if g.Minor < 0 || g.Model == "" {
-		return GPU{}, false, fmt.Errorf("its model or minor number is missing")
+	if g.Minor < 0 || g.Model == "" || g.Bus == "" {
+		return GPU{}, false, fmt.Errorf("its model, address or minor number is missing")
 	}
 	return g, excluded, nil
 }

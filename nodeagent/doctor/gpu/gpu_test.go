@@ -70,7 +70,7 @@ func TestWithoutGPU(t *testing.T) {
 func TestEverything(t *testing.T) {
 	cfg, n := node(t, map[string]string{
 		"proc/driver/nvidia/version":                       "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (x)\n",
-		"proc/driver/nvidia/gpus/0000:41:00.0/information": "Model: \t NVIDIA H200\nGPU UUID: \t GPU-1\nDevice Minor: \t 0\n",
+		"proc/driver/nvidia/gpus/0000:41:00.0/information": "Model: \t NVIDIA H200\nGPU UUID: \t GPU-1\nBus Location: \t 0000:41:00.0\nDevice Minor: \t 0\n",
 		"proc/devices": "Character devices:\n510 nvidia-uvm\n",
 		"cdi/a.yaml":   "nothing",
 	})
@@ -79,8 +79,8 @@ func TestEverything(t *testing.T) {
 refused: gVisor: look for runsc: stat %DIR/runsc: no such file or directory: put brig's own runsc at runsc.path
 refused: devices: there is no %DIR/dev/nvidiactl: make it anew: nvidia-modprobe, or nvidia-smi once as root
 refused: devices: there is no %DIR/dev/nvidia-uvm: load the module and make its node: nvidia-modprobe -c 0 -u
-refused: devices: there is no %DIR/dev/nvidia0: make it anew: nvidia-modprobe -c 0
 refused: libraries: there is no libcuda.so.580.65.06 below %DIR, neither in the usual folders nor in those of etc/ld.so.cache: install the driver's libraries, or set gpu.driver_root
+refused: devices: there is no %DIR/dev/nvidia0: make it anew: nvidia-modprobe -c 0
 warning: gpu.generator: there is no /nowhere/generator: install it, or name it where it is
 warning: %DIR/cdi/a.yaml: it is no CDI specification: failed to parse CDI Spec "%DIR/cdi/a.yaml": failed to unmarshal CDI Spec: yaml: unmarshal errors: line 1: cannot unmarshal !!str ` + "`nothing`" + ` into specs.Spec: generate it anew, or remove it
 sandboxes cannot have GPUs

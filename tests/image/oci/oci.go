@@ -75,7 +75,7 @@ func (r Recipe) Image(ctx context.Context) (v1.Image, error) {
 			return writeDebianLayer(ctx, cache, path, "lib64/ld-linux-x86-64.so.2", "libc6", "libgcc-s1", "libstdc++6")
 		})
 		if err != nil {
-			return nil, fmt.Errorf("C library's layer: %w", err)
+			return nil, fmt.Errorf("layer of the C library: %w", err)
 		}
 		layers = append(layers, layer)
 	}
