@@ -12,6 +12,17 @@ import (
 
 var uuid = regexp.MustCompile(`GPU-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
+// asking are the flags of brig that ask for these GPUs.
+func asking(uuids ...string) (flags []string) {
+	for _, u := range uuids {
+		flags = append(flags, "--gpu", u)
+	}
+	return flags
+}
+
+// smi is NVIDIA's own list of GPUs, from where a driver's container has it, too.
+const smi = "export PATH=$PATH:/usr/local/nvidia/bin; exec nvidia-smi -L"
+
 // shown are the UUIDs in a program's output, sorted.
 func shown(text string) []string {
 	return slices.Sorted(slices.Values(uuid.FindAllString(text, -1)))
@@ -36,13 +47,9 @@ func TestExactlyThose(t *testing.T) {
 		asked = append(asked, []string{u})
 	}
 	for _, want := range asked {
-		args := []string{"run"}
-		for _, u := range want {
-			args = append(args, "--gpu", u)
-		}
 		slices.Sort(want)
-		for _, program := range [][]string{{"nvidia-smi", "-L"}, {"cuda-check", "list"}} {
-			r := f.Try(t, slices.Concat(args, []string{image, "--"}, program)...)
+		for _, program := range [][]string{{"sh", "-c", smi}, {"cuda-check", "list"}} {
+			r := f.Try(t, slices.Concat([]string{"run"}, asking(want...), []string{image, "--"}, program)...)
 			if diff := cmp.Diff(want, shown(r.Stdout)); diff != "" || r.Code != 0 {
 				t.Errorf("%s\n(-want +got):\n%s", r, diff)
 			}
@@ -78,11 +85,7 @@ func TestNobodyAsked(t *testing.T) {
 // TestOneOwner: a GPU has one owner, and the next gets it when that one is gone.
 func TestOneOwner(t *testing.T) {
 	f := use(t)
-	var all []string
-	for _, u := range f.uuids() {
-		all = append(all, "--gpu", u)
-	}
-	first := f.Create(t, append(all, image)...)
+	first := f.Create(t, append(asking(f.uuids()...), image)...)
 	r := f.Try(t, "create", "--gpu", f.gpus[0].UUID, image)
 	if r.Code == 0 || !strings.Contains(r.Stderr, f.gpus[0].UUID) || strings.Count(strings.TrimSpace(r.Stderr), "\n") > 0 {
 		t.Errorf("a second owner: %s", r)
