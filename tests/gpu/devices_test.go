@@ -72,7 +72,7 @@ func TestNobodyAsked(t *testing.T) {
 	}
 	r = f.Try(t, "run", "--gpu", f.gpus[0].UUID, image, "--", "sh", "-c", look)
 	if r.Code != 0 || !strings.HasPrefix(r.Stdout, "visible=void\n") {
-		t.Errorf("the environment: %s", r)
+		t.Fatalf("the environment: %s", r)
 	}
 	for _, line := range strings.Fields(r.Stdout)[1:] {
 		allowed := []string{"nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia" + minor(f.gpus[0].Minor)}
