@@ -21,6 +21,16 @@ unpack() {
 	fi | tar -xf - -C "$2"
 }
 
+# clear ends what a test that was cut short has left: every process of the kit's programs.
+clear() {
+	for process in /proc/[0-9]*; do
+		case $(readlink "$process/exe" || true) in
+		"$work"/*) kill -KILL "${process#/proc/}" || true ;;
+		esac
+	done
+	rm -rf "$work"
+} 2>/dev/null
+
 here=$(cd "$(dirname "$0")" && pwd)
 kit=$here/kit.tar.xz
 [ "$(id -u)" = 0 ] || refuse "this needs root"
@@ -29,7 +39,7 @@ kit=$here/kit.tar.xz
 
 # Short: the paths of sockets are bounded.
 work=$(mktemp -d /tmp/brig-gpu.XXXXXX)
-trap 'rm -rf "$work"' EXIT
+trap clear EXIT
 trap 'exit 2' INT TERM HUP
 unpack "$kit" "$work" || refuse "cannot unpack the kit: is there room in /tmp, and xz or python3?"
 cd "$work"
@@ -44,4 +54,4 @@ printf '[runsc]\npath = "%s"\n[gpu]\ngenerator = "%s"\n' "$work/bin/deps/runsc" 
 bin/brig doctor gpu --config doctor.toml || refuse "there is nothing to try here: the lines above say why"
 
 # Where a command is given ten minutes, the last lines are still seen.
-BRIG_REQUIRE=root,runsc,gpu ./gpu.test -test.v -test.timeout=9m "$@"
+BRIG_REQUIRE=root,runsc,gpu ./gpu.test -test.v -test.timeout=9m "$@" || exit 1
