@@ -63,14 +63,14 @@ type fixture struct {
 func use(t *testing.T) *fixture {
 	t.Helper()
 	bin := require.GPU(t)
-	shared.once.Do(func() { shared.err = shared.start(bin, "") })
+	shared.once.Do(func() { shared.err = shared.start(bin, fmt.Sprintf("publish = %q\n", published)) })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
 	return &shared
 }
 
-// launch starts a node of the test's own, with more of the section [gpu].
+// launch starts a node of the test's own, with these settings of the section [gpu].
 func launch(t *testing.T, settings string) *fixture {
 	t.Helper()
 	f := &fixture{}
