@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,7 +57,8 @@ type fixture struct {
 	err  error
 
 	*node.Node
-	gpus []nvidia.GPU
+	started bool
+	gpus    []nvidia.GPU
 }
 
 // use returns the shared node, started.
@@ -86,12 +88,6 @@ func launch(t *testing.T, settings string) *fixture {
 }
 
 func (f *fixture) start(bin, settings string) (err error) {
-	if f.gpus, err = nvidia.GPUs("/proc"); err != nil {
-		return err
-	}
-	if len(f.gpus) == 0 {
-		return errors.New("the driver serves no GPU")
-	}
 	overrides := fmt.Sprintf("[gpu]\ngenerator = %q\n%s", filepath.Join(bin, "deps", "brig-nvcdi"), settings)
 	if f.Node, err = node.New(node.Options{Overrides: overrides}); err != nil {
 		return err
@@ -99,11 +95,34 @@ func (f *fixture) start(bin, settings string) (err error) {
 	if err := f.Start(); err != nil {
 		return err
 	}
+	f.started = true
+	if f.gpus, err = known(time.Minute); err != nil {
+		return err
+	}
 	out, err := f.BrigCommand(context.Background(), "image", "import", filepath.Join(bin, "gpu", "image.tar")).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("import the image: %w: %s", err, out)
 	}
 	return nil
+}
+
+// known are the machine's GPUs, once the driver has looked at each: until somebody has used
+// one, brigd for example, it does not know its UUID.
+func known(patience time.Duration) ([]nvidia.GPU, error) {
+	for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		gpus, err := nvidia.GPUs("/proc")
+		unknown := slices.ContainsFunc(gpus, func(g nvidia.GPU) bool { return strings.Contains(g.UUID, "?") })
+		switch {
+		case err != nil:
+			return nil, err
+		case len(gpus) == 0:
+			return nil, errors.New("the driver serves no GPU")
+		case !unknown:
+			return gpus, nil
+		case time.Since(begun) > patience:
+			return nil, fmt.Errorf("the driver does not tell the UUIDs of its GPUs: %v", gpus)
+		}
+	}
 }
 
 // stop ends the node. What it leaves can be looked for only where there are programs that
@@ -114,7 +133,7 @@ func (f *fixture) stop() error {
 	}
 	var errs []error
 	for _, program := range []string{"nft", "ip"} {
-		if _, err := exec.LookPath(program); err != nil && f.PID() > 0 {
+		if _, err := exec.LookPath(program); err != nil && f.started {
 			errs = append(errs, f.Terminate())
 			break
 		}
