@@ -2,6 +2,7 @@ package oci
 
 import (
 	"archive/tar"
+	"errors"
 	"io"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestAdd(t *testing.T) {
 	defer content.Close()
 	for in := tar.NewReader(content); ; {
 		h, err := in.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
