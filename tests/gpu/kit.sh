@@ -13,12 +13,14 @@ for library in ld-linux-x86-64.so.2 libc.so.6 libm.so.6 libdl.so.2 libpthread.so
 	tar -xOf .cache/image/c-1.tar "lib/x86_64-linux-gnu/$library" >"bin/gpu/lib/$library"
 done
 chmod 0755 bin/gpu/lib/*
+# brigd looks for it beside brig-nvcdi, where the installer puts it.
+ln -sfn ../nvidia-cdi-hook bin/deps/nvidia-cdi-hook
 [ "${1:-}" != parts ] || exit 0
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for program in brig brigd brig-cni brig-probe containerd-shim-brig-v1 guest/brig-idle guest/brig-files \
-	deps/containerd deps/ctr deps/runsc deps/gvisor-bin/gvisor_sentry deps/brig-nvcdi; do
+	deps/containerd deps/ctr deps/runsc deps/gvisor-bin/gvisor_sentry deps/brig-nvcdi deps/nvidia-cdi-hook; do
 	if [ ! -e "bin/$program" ]; then
 		echo "kit.sh: bin/$program is missing: run make build deps" >&2
 		exit 1
