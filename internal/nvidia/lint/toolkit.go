@@ -18,7 +18,11 @@ var toolkitVersion = regexp.MustCompile(`\.version=v?(\d+)\.(\d+)\.(\d+)`)
 // oldToolkit tells whether a hook is of a toolkit before that, by what its linker wrote
 // into it, else by Debian's list of packages. What neither tells is not held against it.
 func oldToolkit(root, hook string) (version string, old bool) {
-	for _, text := range []string{built(hook), packaged(root)} {
+	info, err := buildinfo.ReadFile(hook)
+	if err == nil && !strings.HasSuffix(info.Main.Path, "/nvidia-container-toolkit") {
+		return "", false // brig's own, or somebody else's
+	}
+	for _, text := range []string{built(info), packaged(root)} {
 		var v [3]int
 		if n, _ := fmt.Sscanf(text, "%d.%d.%d", &v[0], &v[1], &v[2]); n == 3 {
 			return text, less(v, enough)
@@ -36,10 +40,9 @@ func less(a, b [3]int) bool {
 	return false
 }
 
-// built is the version in a Go program's own account of itself.
-func built(path string) string {
-	info, err := buildinfo.ReadFile(path)
-	if err != nil || !strings.HasSuffix(info.Main.Path, "/nvidia-container-toolkit") {
+// built is the version in a Go program's own account of itself, if it has one.
+func built(info *buildinfo.BuildInfo) string {
+	if info == nil {
 		return ""
 	}
 	for _, s := range info.Settings {

@@ -31,6 +31,25 @@ func TestBuilt(t *testing.T) {
 			t.Errorf("%s: %q, %v", version, got, isOld)
 		}
 	}
+	// Debian's list is asked where the program says nothing, not where it is somebody else's.
+	status := filepath.Join(dir, "var", "lib", "dpkg", "status")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(status), 0o755),
+		os.WriteFile(status, []byte("Package: nvidia-container-toolkit-base\nVersion: 1.17.8-1\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable() // of brig's module
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version, old := oldToolkit(dir, self); version != "" || old {
+		t.Errorf("brig's own program is of toolkit %q", version)
+	}
+	if version, old := oldToolkit(dir, filepath.Join(dir, "main.go")); version != "1.17.8" || !old {
+		t.Errorf("by Debian's list: %q", version)
+	}
+	if err := os.Remove(status); err != nil {
+		t.Fatal(err)
+	}
 	if version, old := oldToolkit(dir, filepath.Join(dir, "main.go")); version != "" || old {
 		t.Errorf("no program: %q", version)
 	}
