@@ -43,14 +43,14 @@ func OpenRoot(path string, mounts []Mount) (*Root, error) {
 
 // Close ends the use of the root.
 func (r *Root) Close() error {
-	if err := r.open(); err != nil {
+	if err := r.opened(); err != nil {
 		return err
 	}
 	return r.dir.Close()
 }
 
-// open tells whether OpenRoot made this root.
-func (r *Root) open() error {
+// opened tells whether OpenRoot made this root.
+func (r *Root) opened() error {
 	if r == nil || r.dir == nil {
 		return fmt.Errorf("the container's root is not open: %w", errdefs.ErrFailedPrecondition)
 	}

@@ -36,7 +36,7 @@ func newSymlinks(f flags) (Operation, error) {
 // Apply makes each link and the folders above it. What is there under its name is replaced,
 // unless it is a folder.
 func (s symlinks) Apply(r *Root) error {
-	if err := r.open(); err != nil {
+	if err := r.opened(); err != nil {
 		return err
 	}
 	for _, l := range s {
