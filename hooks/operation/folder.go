@@ -65,44 +65,41 @@ func (d *folder) lookup(name string) (link bool, f *os.File, err error) {
 }
 
 // sonameLink makes the link by which programs find a library, if there is none. It tells
-// whether something of that name is there. What is no link stays, as with ldconfig, and so
-// does everything in a mount.
-func (d *folder) sonameLink(l library) (bool, error) {
-	there, is, err := d.lookup(l.soname)
-	if err == nil {
-		defer is.Close()
-		_, file, err := d.lookup(l.file)
-		if err != nil {
-			return false, err
-		}
-		defer file.Close()
-		a, errA := os.Readlink(fdPath(is))
-		b, errB := os.Readlink(fdPath(file))
-		if errA != nil || errB != nil || a == b || !there {
-			return true, errors.Join(errA, errB)
-		}
+// whether something of that name is there, and whether it is new. What is no link stays, as
+// with ldconfig, and so does everything in a mount.
+func (d *folder) sonameLink(l library) (there, made bool, err error) {
+	var st unix.Stat_t
+	err = unix.Fstatat(int(d.dir.Fd()), l.soname, &st, unix.AT_SYMLINK_NOFOLLOW)
+	there = err == nil
+	if there && (st.Mode&unix.S_IFMT != unix.S_IFLNK || d.same(l.soname, l.file)) || d.real == "" {
+		return there, false, nil
 	}
-	if d.real == "" {
-		return err == nil, nil
+	dir, err := d.root.mkdirAll(d.real)
+	if errors.Is(err, unix.EXDEV) {
+		return there, false, nil
 	}
-	dir, errOpen := d.root.mkdirAll(d.real)
-	if errors.Is(errOpen, unix.EXDEV) {
-		return err == nil, nil
-	}
-	if errOpen != nil {
-		return false, errOpen
+	if err != nil {
+		return there, false, err
 	}
 	defer dir.Close()
-	if err := replaceSoname(dir, l); err != nil {
-		return false, fmt.Errorf("link %q: %w", l.soname, err)
+	if err := replaceLink(dir, l.soname, l.file); err != nil {
+		return there, false, fmt.Errorf("link %q: %w", l.soname, err)
 	}
-	return true, nil
+	return true, true, nil
 }
 
-// replaceSoname leaves alone what is no link: a folder or a device of that name included.
-func replaceSoname(dir *os.File, l library) error {
-	if _, err := readlinkat(int(dir.Fd()), l.soname); errors.Is(err, unix.EINVAL) {
-		return nil
+// same tells whether two names lead to one file.
+func (d *folder) same(a, b string) bool {
+	var paths [2]string
+	for i, name := range [2]string{a, b} {
+		_, f, err := d.lookup(name)
+		if err != nil {
+			return false
+		}
+		paths[i], err = os.Readlink(fdPath(f))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return false
+		}
 	}
-	return replaceLink(dir, l.soname, l.file)
+	return paths[0] == paths[1]
 }

@@ -48,7 +48,7 @@ func (c *conf) file(name string, depth int) error {
 		return fmt.Errorf("%q includes more than %d files, or deeper than %d: %w", confFile, maxConfFiles, maxConfDepth, errdefs.ErrResourceExhausted)
 	}
 	data, err := c.root.read(name, maxConfFile)
-	if absent(err) {
+	if absent(err) || errors.Is(err, unix.EISDIR) {
 		return nil
 	}
 	if err != nil {

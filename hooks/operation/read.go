@@ -28,8 +28,11 @@ func reopen(f *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info.IsDir() {
+		return nil, &os.PathError{Op: "read", Path: f.Name(), Err: unix.EISDIR}
+	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a regular file but %s: %w", f.Name(), info.Mode().Type(), errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("%q is not a regular file (%v): %w", f.Name(), info.Mode(), errdefs.ErrFailedPrecondition)
 	}
 	fd, err := unix.Open(fdPath(f), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 const (
 	maxLibraries = 1 << 15
 	maxCache     = 16 << 20 // bytes of their paths
+	maxPasses    = 4
 	// A link can be made to take milliseconds to follow.
 	maxTime = 30 * time.Second
 )
@@ -27,11 +28,17 @@ type scan struct {
 	root   *Root
 	points map[string]string // what will be mounted: by the path in the root, the host's
 
-	seen      map[string]bool // folders
-	began     time.Time
-	names     int // listed so far
-	libraries int // opened so far
-	bytes     int
+	began time.Time
+	pass
+}
+
+// pass over all folders.
+type pass struct {
+	seen      map[string]bool // folders, by their path on the host
+	names     int             // listed
+	libraries int             // opened
+	bytes     int             // of names for the cache
+	links     int             // made
 	entries   []ldso.Entry
 }
 
@@ -44,23 +51,27 @@ type library struct {
 }
 
 // all looks into the folders that were asked for, if no configuration names them, into
-// those that the configuration names, and into the system's.
-func (s *scan) all(folders []string) error {
+// those that the configuration names, and into the system's. Links that it makes may give
+// sense to others: it looks until it makes none, so that a second time finds the same.
+func (s *scan) all(asked []string) error {
 	configured, err := s.root.configured()
 	if err != nil {
 		return err
 	}
-	s.seen, s.began = map[string]bool{}, time.Now()
 	system := s.root.systemFolders()
-	var first []string
-	for _, f := range folders {
-		if !slices.Contains(configured, f) && !slices.Contains(system, f) {
-			first = append(first, f)
+	asked = slices.DeleteFunc(slices.Clone(asked), func(f string) bool {
+		return slices.Contains(configured, f) || slices.Contains(system, f)
+	})
+	s.began = time.Now()
+	for range maxPasses {
+		s.pass = pass{seen: map[string]bool{}}
+		for _, f := range slices.Concat(asked, configured, system) {
+			if err := s.folder(f); err != nil {
+				return fmt.Errorf("in %q: %w", f, err)
+			}
 		}
-	}
-	for _, f := range slices.Concat(first, configured, system) {
-		if err := s.folder(f); err != nil {
-			return fmt.Errorf("in %q: %w", f, err)
+		if s.links == 0 {
+			break
 		}
 	}
 	return nil
@@ -192,11 +203,14 @@ func (s *scan) content(f *os.File) (*os.File, error) {
 func (s *scan) add(d *folder, l library) error {
 	file := l.soname
 	if !l.link && l.file != l.soname {
-		made, err := d.sonameLink(l)
+		there, made, err := d.sonameLink(l)
 		if err != nil {
 			return err
 		}
-		if !made {
+		if made {
+			s.links++
+		}
+		if !there {
 			file = l.file
 		}
 	}

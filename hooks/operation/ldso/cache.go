@@ -23,7 +23,7 @@ const (
 func Encode(entries []Entry) []byte {
 	sorted := slices.Clone(entries)
 	slices.SortStableFunc(sorted, order)
-	strs, offsets := stringTable(sorted)
+	strs, places := stringTable(sorted)
 	start := headerBytes + entryBytes*len(sorted)
 	extension := (start + len(strs) + 3) &^ 3
 
@@ -36,10 +36,9 @@ func Encode(entries []Entry) []byte {
 	b = le.AppendUint32(b, uint32(extension))
 	b = append(b, make([]byte, headerBytes-len(b))...)
 	for i, e := range sorted {
-		path := start + offsets[i]
 		b = le.AppendUint32(b, uint32(e.Flags))
-		b = le.AppendUint32(b, uint32(path+len(e.Path)-len(e.Name))) // stringTable put it there
-		b = le.AppendUint32(b, uint32(path))
+		b = le.AppendUint32(b, uint32(start+places[i].name))
+		b = le.AppendUint32(b, uint32(start+places[i].path))
 		b = append(b, make([]byte, 4+8)...) // no kernel's version, no hwcaps
 	}
 	b = append(b, strs...)
@@ -64,14 +63,16 @@ func order(a, b Entry) int {
 	return 0
 }
 
-// stringTable holds each path once. A name is the end of its path; where it is not, the
-// name follows the path's text, as if it were.
-func stringTable(entries []Entry) (table []byte, offsets []int) {
+// place is where an entry's strings are in the table.
+type place struct{ name, path int }
+
+// stringTable holds each path once. A name is the end of its path, or follows it.
+func stringTable(entries []Entry) (table []byte, places []place) {
 	seen := map[string]int{}
 	for _, e := range entries {
-		text := e.Path
+		text, name := e.Path, len(e.Path)-len(e.Name)
 		if !strings.HasSuffix(text, "/"+e.Name) {
-			text += "\x00" + e.Name
+			text, name = text+"\x00"+e.Name, len(text)+1
 		}
 		offset, ok := seen[text]
 		if !ok {
@@ -79,7 +80,7 @@ func stringTable(entries []Entry) (table []byte, offsets []int) {
 			seen[text] = offset
 			table = append(append(table, text...), 0)
 		}
-		offsets = append(offsets, offset)
+		places = append(places, place{offset + name, offset})
 	}
-	return table, offsets
+	return table, places
 }
