@@ -267,11 +267,19 @@ func TestMountsToCome(t *testing.T) {
 // TestSameBytes: a hundred roots that are alike become alike, and a second time changes
 // nothing. A restored container is compared with the one that was saved.
 func TestSameBytes(t *testing.T) {
+	t.Parallel()
 	first := ""
 	for i := range 100 {
 		root := filepath.Join(t.TempDir(), "root")
-		tree(t, root, debian)
-		tree(t, root, map[string]string{"usr/local/cuda/compat/libcuda.so.590.1.1": "so libcuda.so.1"})
+		tree(t, root, map[string]string{
+			"usr/local/cuda/compat/libcuda.so.590.1.1": "so libcuda.so.1",
+			"opt/nv/libcuda.so.580.65.06":              "so libcuda.so.1",
+			"usr/lib/libz.so.1":                        "-> libz.so.1.3",
+			"usr/lib/libz.so.1.2":                      "so libz.so.1",
+			"usr/lib/libz.so.1.3":                      "so libz.so.1",
+			"usr/lib64":                                "-> lib",
+			"lib/libc.so.6":                            "so libc.so.6",
+		})
 		var got string
 		for range 2 {
 			apply(t, root, nil, "create-symlinks", "--link", "libcuda.so.1::/opt/nv/libcuda.so", "--link=/opt/a::/opt/b/c/d")

@@ -16,7 +16,7 @@ import (
 
 // Bounds on the libraries of a root. Large images have some five thousand.
 const (
-	maxLibraries = 1 << 15
+	maxLibraries = 1 << 14
 	maxCache     = 16 << 20 // bytes of their paths
 	maxPasses    = 4
 	// A link can be made to take milliseconds to follow.

@@ -16,7 +16,7 @@ func ParseConf(data []byte) []Line {
 	var lines []Line
 	for text := range strings.Lines(string(data)) {
 		text, _, _ = strings.Cut(text, "#")
-		text = strings.TrimLeft(strings.TrimRight(text, " \t\n\v\f\r"), " \t\n\v\f\r")
+		text = strings.TrimFunc(text, blank)
 		if text == "" || strings.ContainsRune(text, 0) {
 			continue
 		}
@@ -44,4 +44,5 @@ func directive(text, word string) (args string, ok bool) {
 	return text[len(word):], true
 }
 
-func blank(r rune) bool { return r == ' ' || r == '\t' }
+// blank is isspace in the C locale.
+func blank(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' }

@@ -23,7 +23,10 @@ const (
 // their names whole, however long a file claims that they are.
 func Inspect(r io.ReaderAt) (Library, error) {
 	var ident [elf.EI_NIDENT]byte
-	if _, err := r.ReadAt(ident[:], 0); err != nil || string(ident[:4]) != elf.ELFMAG || elf.Data(ident[elf.EI_DATA]) != elf.ELFDATA2LSB {
+	if err := read(r, 0, &ident); err != nil {
+		return Library{}, err
+	}
+	if string(ident[:4]) != elf.ELFMAG || elf.Data(ident[elf.EI_DATA]) != elf.ELFDATA2LSB {
 		return Library{}, ErrNoLibrary
 	}
 	switch elf.Class(ident[elf.EI_CLASS]) {
@@ -43,16 +46,16 @@ type segment struct {
 
 func inspect[H elf.Header64 | elf.Header32, P elf.Prog64 | elf.Prog32, D elf.Dyn64 | elf.Dyn32](r io.ReaderAt) (Library, error) {
 	var h H
-	if !read(r, 0, &h) {
-		return Library{}, ErrNoLibrary
+	if err := read(r, 0, &h); err != nil {
+		return Library{}, err
 	}
 	kind, flags, offset, count := header(any(h))
 	if kind != elf.ET_DYN || flags == 0 || count > maxSegments {
 		return Library{}, ErrNoLibrary
 	}
 	headers := make([]P, count)
-	if !read(r, offset, headers) {
-		return Library{}, ErrNoLibrary
+	if err := read(r, offset, headers); err != nil {
+		return Library{}, err
 	}
 	segments := make([]segment, 0, count)
 	for _, p := range headers {
@@ -106,8 +109,8 @@ func dynamicEntries[D elf.Dyn64 | elf.Dyn32](r io.ReaderAt, segments []segment) 
 		}
 		var one D
 		list := make([]D, min(s.bytes, maxDynamic)/uint64(binary.Size(one)))
-		if len(list) == 0 || !read(r, s.offset, list) {
-			return nil, ErrNoLibrary
+		if err := read(r, s.offset, list); err != nil {
+			return nil, err
 		}
 		values := map[elf.DynTag]uint64{}
 		for _, d := range list {
@@ -148,30 +151,38 @@ func soname(r io.ReaderAt, segments []segment, dynamic map[elf.DynTag]uint64) (s
 		if s.kind != elf.PT_LOAD || table < s.vaddr || table-s.vaddr >= s.bytes || offset > s.bytes {
 			continue
 		}
+		at := s.offset + (table - s.vaddr) + offset
+		if at > maxOffset {
+			break
+		}
 		buf := make([]byte, maxSoname+1)
-		n, err := r.ReadAt(buf, int64(s.offset+(table-s.vaddr)+offset)&maxOffset)
+		n, err := r.ReadAt(buf, int64(at))
 		if err != nil && err != io.EOF {
 			return "", err
 		}
 		name, _, ok := bytes.Cut(buf[:n], []byte{0})
 		if !ok || !FileName(string(name)) {
-			return "", ErrNoLibrary
+			break
 		}
 		return string(name), nil
 	}
 	return "", ErrNoLibrary
 }
 
-// maxOffset keeps hostile sums positive; behind the end of a file is nothing to read.
-const maxOffset = 1<<63 - 1
+// maxOffset is beyond every file. A sum that wraps is only another place in it.
+const maxOffset = 1 << 48
 
-// read fills in what binary.Size says of v.
-func read(r io.ReaderAt, offset uint64, v any) bool {
-	if offset > maxOffset {
-		return false
+// read fills in what binary.Size says of v. An end of the file before is no library.
+func read(r io.ReaderAt, offset uint64, v any) error {
+	size := binary.Size(v)
+	if size == 0 || offset > maxOffset {
+		return ErrNoLibrary
 	}
-	size := int64(binary.Size(v))
-	return binary.Read(io.NewSectionReader(r, int64(offset), size), binary.LittleEndian, v) == nil
+	err := binary.Read(io.NewSectionReader(r, int64(offset), int64(size)), binary.LittleEndian, v)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return ErrNoLibrary
+	}
+	return err
 }
 
 // FileName tells whether a library may say that this is its name: a file's name without a
