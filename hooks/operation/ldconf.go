@@ -18,7 +18,7 @@ const (
 	maxConfFile  = 64 << 10 // bytes
 	maxConfFiles = 256
 	maxConfDepth = 8
-	maxMatches   = 1024
+	maxMatches   = 256
 	maxFolders   = 512
 	maxFolder    = 1024    // bytes of a folder's path; longer ones are left out
 	maxNames     = 1 << 17 // in all folders that are listed

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -77,7 +78,7 @@ func list(dir *os.File, limit int) ([]string, error) {
 	f := os.NewFile(uintptr(fd), dir.Name())
 	defer f.Close()
 	names, err := f.Readdirnames(limit + 1)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("list %q: %w", dir.Name(), err)
 	}
 	if len(names) > limit {

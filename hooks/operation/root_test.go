@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -165,14 +166,6 @@ func TestBounds(t *testing.T) {
 			}
 			return os.WriteFile(root+"/etc/ld.so.conf", []byte("include 0"), 0o644)
 		},
-		"many libraries": func(root string) error {
-			for i := range maxLibraries + 1 {
-				if err := os.Symlink("x", fmt.Sprintf("%s/lib/lib%d.so", root, i)); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -186,6 +179,34 @@ func TestBounds(t *testing.T) {
 				t.Error("a cache is written")
 			}
 		})
+	}
+}
+
+// TestBoundOfLibraries: of what a folder holds and of what all folders do.
+func TestBoundOfLibraries(t *testing.T) {
+	root := t.TempDir()
+	tree(t, root, map[string]string{"lib/liba.so": "so liba.so", "lib/libb.so": "so libb.so"})
+	r, err := OpenRoot(root, nil)
+	must(t, err)
+	defer r.Close()
+	for _, c := range []struct {
+		pass pass
+		want error
+	}{
+		{pass{libraries: maxLibraries - 2, names: maxNames - 2}, nil},
+		{pass{libraries: maxLibraries - 1}, errdefs.ErrResourceExhausted},
+		{pass{names: maxNames - 1}, errdefs.ErrResourceExhausted},
+		{pass{bytes: maxCache}, errdefs.ErrResourceExhausted},
+	} {
+		c.pass.seen = map[string]bool{}
+		s := scan{root: r, began: time.Now(), pass: c.pass}
+		if err := s.folder("/lib"); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v, want %v", c.pass, err, c.want)
+		}
+	}
+	s := scan{root: r, began: time.Now().Add(-2 * maxTime), pass: pass{seen: map[string]bool{}}}
+	if err := s.folder("/lib"); !errors.Is(err, errdefs.ErrResourceExhausted) {
+		t.Errorf("after a long time: %v", err)
 	}
 }
 

@@ -170,9 +170,8 @@ func (s *scan) inspect(d *folder, name string) (l library, ok bool, err error) {
 	}
 	// A link that is called neither by the soname nor, for compilers, by its beginning
 	// counts as a file.
-	if link && name != soname && !(strings.HasSuffix(name, ".so") && strings.HasPrefix(soname, name)) {
-		link = false
-	}
+	forCompilers := strings.HasSuffix(name, ".so") && strings.HasPrefix(soname, name)
+	link = link && (name == soname || forCompilers)
 	if link {
 		soname = name
 	}
