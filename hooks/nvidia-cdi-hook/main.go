@@ -34,18 +34,19 @@ func main() {
 		fmt.Fprintln(os.Stderr, "nvidia-cdi-hook: not done after", patience)
 		os.Exit(1)
 	})
-	if err := run(os.Args, os.Stdin, os.Stderr); err != nil {
+	// What is made has the modes that it says, and no name is taken for a path from here.
+	syscall.Umask(0o022)
+	err := os.Chdir("/")
+	if err == nil {
+		err = run(os.Args, os.Stdin, os.Stderr)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "nvidia-cdi-hook:", err)
 		os.Exit(1)
 	}
 }
 
 func run(args []string, state io.Reader, log io.Writer) error {
-	// What is made has the modes that it says, and no name is taken for a path from here.
-	syscall.Umask(0o022)
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
 	o, err := operation.Parse(args)
 	if errors.Is(err, operation.ErrUnknown) {
 		_, err := fmt.Fprintln(log, "nvidia-cdi-hook: warning: left out:", err)
