@@ -54,7 +54,7 @@ func TestCUDACompat(t *testing.T) {
 		{"no version of its own", map[string]string{"usr/local/cuda/compat/libcuda.so.a.b": "x"}, "--host-driver-version=580.1", ""},
 		{"elsewhere", map[string]string{"opt/compat/libcuda.so.590.1": "x"}, "--host-driver-version=580.1 --cuda-compat-container-root=/opt/compat", "/opt/compat"},
 		{"through a link", map[string]string{"etc/alternatives/cuda/compat/libcuda.so.590.1": "x", "usr/local/cuda": "-> /etc/alternatives/cuda"}, "--host-driver-version=580.1", "/etc/alternatives/cuda/compat"},
-		{"through a link up", map[string]string{"compat/libcuda.so.590.1": "x", "usr/local/cuda": "-> ../../../../../.."}, "--host-driver-version=580.1", "/compat"},
+		{"through a link up", map[string]string{"compat/libcuda.so.590.1": "x", "usr/local/cuda": "-> ../../.."}, "--host-driver-version=580.1", "/compat"},
 		{"a folder that no file can name", map[string]string{"a b/compat/libcuda.so.590.1": "x", "usr/local/cuda": "-> /a b"}, "--host-driver-version=580.1", ""},
 		{"a note that allows", map[string]string{file: note(`{"Driver":[570,580],"CUDA Version":"13.1"}`)}, "--host-driver-version=580.65.06", "/usr/local/cuda/compat"},
 		{"a note that does not", map[string]string{file: note(`{"Driver":[570],"CUDA Version":"13.1"}`)}, "--host-driver-version=580.65.06", ""},

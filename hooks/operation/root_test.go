@@ -49,6 +49,7 @@ func TestSymlinks(t *testing.T) {
 	host := t.TempDir()
 	tree(t, host, map[string]string{"canary": "x"})
 	before := listing(t, host)
+	// Where one leads out by mistake, it leads to the canary, not to the machine's own files.
 	for _, c := range []struct {
 		name  string
 		files map[string]string
@@ -62,8 +63,8 @@ func TestSymlinks(t *testing.T) {
 		{"a file", map[string]string{"l": "x"}, "t::/l", "l", ""},
 		{"a folder", map[string]string{"l": "/"}, "t::/l", "", "is a directory"},
 		{"a link to a folder is replaced", map[string]string{"d": "/", "l": "-> d"}, "t::/l", "l", ""},
-		{"a parent leads up", map[string]string{"a/up": "-> ../../../.."}, "t::/a/up/l", "l", ""},
-		{"a parent leads to the root", map[string]string{"a": "-> /"}, "t::/a/b/l", "b/l", ""},
+		{"a parent leads up", map[string]string{"a/up": "-> ../.."}, "t::/a/up/l", "l", ""},
+		{"a parent leads to the root", map[string]string{"a": "-> /"}, "t::/a" + host + "/l", host + "/l", ""},
 		{"a parent leads to the host's", map[string]string{"a": "-> " + host}, "t::/a/l", "", "file exists"},
 		{"a parent of a missing one leads there", map[string]string{"a": "-> " + host}, "t::/a/b/l", "", "file exists"},
 		{"a parent is a file", map[string]string{"a": "x"}, "t::/a/l", "", "not a directory"},
