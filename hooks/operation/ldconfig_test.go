@@ -102,45 +102,51 @@ func ldconfig(t *testing.T) string {
 
 // debian is a root as Debian lays it out, with what is odd in real ones.
 var debian = map[string]string{
-	"lib":                                           "-> usr/lib",
-	"lib64":                                         "-> usr/lib64",
-	"usr/lib64/ld-linux-x86-64.so.2":                "-> ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
-	"etc/debian_version":                            "12",
-	"etc/ld.so.conf":                                "# all\ninclude /etc/ld.so.conf.d/*.conf\n/opt/odd///  # trailing\n\trelative\n/opt/none\n",
-	"etc/ld.so.conf.d/libc.conf":                    "/usr/local/lib\n",
-	"etc/ld.so.conf.d/more.conf":                    "include more/*.list\n",
-	"etc/ld.so.conf.d/more/a.list":                  "/opt/link\n",
-	"etc/ld.so.conf.d/.hidden.conf":                 "/opt/hidden\n",
-	"etc/ld.so.conf.d/x86_64-linux-gnu.conf":        "/usr/local/lib/x86_64-linux-gnu\n/lib/x86_64-linux-gnu\n/usr/lib/x86_64-linux-gnu\n",
-	"usr/lib/x86_64-linux-gnu/libc.so.6":            "so libc.so.6",
-	"usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2": "so ld-linux-x86-64.so.2",
-	"usr/lib/x86_64-linux-gnu/libm-2.36.so":         "so libm.so.6",
-	"usr/lib/x86_64-linux-gnu/libm.so":              "/* GNU ld script */",
-	"usr/lib/x86_64-linux-gnu/libz.so":              "-> libz.so.1.2.13",
-	"usr/lib/x86_64-linux-gnu/libz.so.1":            "-> libz.so.1.2.13",
-	"usr/lib/x86_64-linux-gnu/libz.so.1.2.13":       "so libz.so.1",
-	"usr/lib/x86_64-linux-gnu/libz.so.1.2.9":        "so libz.so.1",
-	"usr/lib/x86_64-linux-gnu/libold.so.3":          "-> libold.so.3.1",
-	"usr/lib/x86_64-linux-gnu/libold.so.3.1":        "so libold.so.3",
-	"usr/lib/x86_64-linux-gnu/libold.so.3.2":        "so libold.so.3",
-	"usr/lib/x86_64-linux-gnu/libnone.so.1":         "so ",
-	"usr/lib/x86_64-linux-gnu/libalias.so.9":        "-> libz.so.1.2.13",
-	"usr/lib/x86_64-linux-gnu/libdir.so.1":          "/",
-	"usr/lib/x86_64-linux-gnu/libabs.so.1":          "-> /opt/odd/libabs.so.1.0",
-	"usr/lib/x86_64-linux-gnu/notalib":              "so notalib.so.1",
-	"usr/lib/libz.so.1":                             "so libz.so.1",
-	"usr/local/lib/libz.so.1":                       "so libz.so.1",
-	"usr/local/lib/libn10.so.10":                    "so libn10.so.10",
-	"usr/local/lib/libn9.so.9":                      "so libn9.so.9",
-	"usr/local/lib/libn1e.so":                       "so libn1e.so",
-	"usr/local/lib/libbig20230101123456.so":         "so libbig20230101123456.so",
-	"opt/odd/libabs.so.1.0":                         "so libabs.so.1",
-	"opt/link":                                      "-> real/",
-	"opt/real/liblinked.so.1":                       "so liblinked.so.1",
-	"opt/hidden/libhidden.so.1":                     "so libhidden.so.1",
-	"opt/nv/libcuda.so":                             "-> libcuda.so.1",
-	"opt/nv/libcuda.so.580.65.06":                   "so libcuda.so.1",
-	"opt/nv/libnvidia-ml.so.580.65.06":              "so libnvidia-ml.so.1",
+	"lib":                                                            "-> usr/lib",
+	"lib64":                                                          "-> usr/lib64",
+	"usr/lib64/ld-linux-x86-64.so.2":                                 "-> ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+	"etc/debian_version":                                             "12",
+	"etc/ld.so.conf":                                                 "# all\ninclude /etc/ld.so.conf.d/*.conf\n/opt/odd///  # trailing\n\trelative\n/opt/none\n",
+	"etc/ld.so.conf.d/libc.conf":                                     "/usr/local/lib\n",
+	"etc/ld.so.conf.d/more.conf":                                     "include more/*.list\n",
+	"etc/ld.so.conf.d/more/a.list":                                   "/opt/link\n",
+	"etc/ld.so.conf.d/.hidden.conf":                                  "/opt/hidden\n",
+	"etc/ld.so.conf.d/x86_64-linux-gnu.conf":                         "/usr/local/lib/x86_64-linux-gnu\n/lib/x86_64-linux-gnu\n/usr/lib/x86_64-linux-gnu\n",
+	"usr/lib/x86_64-linux-gnu/libc.so.6":                             "so libc.so.6",
+	"usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2":                  "so ld-linux-x86-64.so.2",
+	"usr/lib/x86_64-linux-gnu/libm-2.36.so":                          "so libm.so.6",
+	"usr/lib/x86_64-linux-gnu/libm.so":                               "/* GNU ld script */",
+	"usr/lib/x86_64-linux-gnu/libz.so":                               "-> libz.so.1.2.13",
+	"usr/lib/x86_64-linux-gnu/libz.so.1":                             "-> libz.so.1.2.13",
+	"usr/lib/x86_64-linux-gnu/libz.so.1.2.13":                        "so libz.so.1",
+	"usr/lib/x86_64-linux-gnu/libz.so.1.2.9":                         "so libz.so.1",
+	"usr/lib/x86_64-linux-gnu/libold.so.3":                           "-> libold.so.3.1",
+	"usr/lib/x86_64-linux-gnu/libold.so.3.1":                         "so libold.so.3",
+	"usr/lib/x86_64-linux-gnu/libold.so.3.2":                         "so libold.so.3",
+	"usr/lib/x86_64-linux-gnu/libnone.so.1":                          "so ",
+	"usr/lib/x86_64-linux-gnu/libalias.so.9":                         "-> libz.so.1.2.13",
+	"usr/lib/x86_64-linux-gnu/libdir.so.1":                           "/",
+	"usr/lib/x86_64-linux-gnu/libabs.so.1":                           "-> /opt/odd/libabs.so.1.0",
+	"usr/lib/x86_64-linux-gnu/notalib":                               "so notalib.so.1",
+	"usr/lib/libz.so.1":                                              "so libz.so.1",
+	"usr/local/lib/libz.so.1":                                        "so libz.so.1",
+	"usr/local/lib/libn10.so.10":                                     "so libn10.so.10",
+	"usr/local/lib/libn9.so.9":                                       "so libn9.so.9",
+	"usr/local/lib/libn1e.so":                                        "so libn1e.so",
+	"usr/local/lib/libbig20230101123456.so":                          "so libbig20230101123456.so",
+	"opt/odd/libabs.so.1.0":                                          "so libabs.so.1",
+	"opt/link":                                                       "-> real/",
+	"opt/real/liblinked.so.1":                                        "so liblinked.so.1",
+	"opt/hidden/libhidden.so.1":                                      "so libhidden.so.1",
+	"usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libz.so.1":      "-> libz.so.1.2.13",
+	"usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libz.so.1.2.13": "so libz.so.1",
+	"usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v2/libz.so.1.2.13": "so libz.so.1",
+	"usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v2/libm.so.6":      "so libm.so.6",
+	"usr/lib/x86_64-linux-gnu/glibc-hwcaps/file":                     "x",
+	"usr/local/lib/glibc-hwcaps/x86-64-v3/libz.so.1":                 "so libz.so.1",
+	"opt/nv/libcuda.so":                                              "-> libcuda.so.1",
+	"opt/nv/libcuda.so.580.65.06":                                    "so libcuda.so.1",
+	"opt/nv/libnvidia-ml.so.580.65.06":                               "so libnvidia-ml.so.1",
 }
 
 // TestLdconfig: the cache and the links are what ldconfig makes of the same root.
@@ -159,8 +165,13 @@ func TestLdconfig(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the cache, ldconfig's (-) and ours (+):\n%s", diff)
 	}
-	if !slices.Contains(got, "libcuda.so.1 (libc6,x86-64) => /opt/nv/libcuda.so.1") {
-		t.Errorf("libcuda.so.1 is not in the cache")
+	for _, line := range []string{
+		"libcuda.so.1 (libc6,x86-64) => /opt/nv/libcuda.so.1",
+		`libz.so.1 (libc6,x86-64, hwcap: "x86-64-v3") => /usr/local/lib/glibc-hwcaps/x86-64-v3/libz.so.1`,
+	} {
+		if !slices.Contains(got, line) {
+			t.Errorf("not in the cache: %s, in\n%s", line, strings.Join(got, "\n"))
+		}
 	}
 	if diff := cmp.Diff(links(t, theirs), links(t, ours)); diff != "" {
 		t.Errorf("links, ldconfig's (-) and ours (+):\n%s", diff)

@@ -201,12 +201,12 @@ func TestBoundOfLibraries(t *testing.T) {
 	} {
 		c.pass.seen = map[string]bool{}
 		s := scan{root: r, began: time.Now(), pass: c.pass}
-		if err := s.folder("/lib"); !errors.Is(err, c.want) {
+		if err := s.folder("/lib", ""); !errors.Is(err, c.want) {
 			t.Errorf("%+v: %v, want %v", c.pass, err, c.want)
 		}
 	}
 	s := scan{root: r, began: time.Now().Add(-2 * maxTime), pass: pass{seen: map[string]bool{}}}
-	if err := s.folder("/lib"); !errors.Is(err, errdefs.ErrResourceExhausted) {
+	if err := s.folder("/lib", ""); !errors.Is(err, errdefs.ErrResourceExhausted) {
 		t.Errorf("after a long time: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ type pass struct {
 	seen      map[string]bool // folders, by their path on the host
 	names     int             // listed
 	libraries int             // opened
+	kinds     int             // of processors
 	bytes     int             // of names for the cache
 	links     int             // made
 	entries   []ldso.Entry
@@ -65,8 +67,14 @@ func (s *scan) all(asked []string) error {
 	s.began = time.Now()
 	for range maxPasses {
 		s.pass = pass{seen: map[string]bool{}}
-		for _, f := range slices.Concat(asked, configured, system) {
-			if err := s.folder(f); err != nil {
+		folders := slices.Concat(asked, configured, system)
+		for _, f := range folders {
+			if err := s.folder(f, ""); err != nil {
+				return fmt.Errorf("in %q: %w", f, err)
+			}
+		}
+		for _, f := range folders {
+			if err := s.hwcaps(path.Join(f, "glibc-hwcaps")); err != nil {
 				return fmt.Errorf("in %q: %w", f, err)
 			}
 		}
@@ -77,7 +85,37 @@ func (s *scan) all(asked []string) error {
 	return nil
 }
 
-func (s *scan) folder(name string) error {
+// hwcaps looks into the folders of one for kinds of processors.
+func (s *scan) hwcaps(name string) error {
+	d, err := s.open(name)
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	kinds, err := list(d.dir, maxNames-s.names)
+	if err != nil {
+		return err
+	}
+	s.names += len(kinds)
+	if s.kinds += len(kinds); s.kinds > maxFolders {
+		return fmt.Errorf("more than %d kinds of processors: %w", maxFolders, errdefs.ErrResourceExhausted)
+	}
+	slices.Sort(kinds)
+	for _, kind := range kinds {
+		if ldso.FileName(kind) {
+			if err := s.folder(path.Join(name, kind), kind); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// folder adds the libraries of one to the cache, for a kind of processors or for any.
+func (s *scan) folder(name, kind string) error {
 	d, err := s.open(name)
 	if absent(err) {
 		return nil
@@ -102,7 +140,7 @@ func (s *scan) folder(name string) error {
 		return err
 	}
 	for _, l := range libraries {
-		if err := s.add(d, l); err != nil {
+		if err := s.add(d, l, kind); err != nil {
 			return err
 		}
 	}
@@ -198,10 +236,13 @@ func (s *scan) content(f *os.File) (*os.File, error) {
 }
 
 // add puts a library into the cache by the name of a link that follows its updates, or by
-// its file's where no such link can be.
-func (s *scan) add(d *folder, l library) error {
+// its file's where no such link can be. ldconfig makes none for kinds of processors.
+func (s *scan) add(d *folder, l library, kind string) error {
 	file := l.soname
-	if !l.link && l.file != l.soname {
+	switch {
+	case kind != "":
+		file = l.file
+	case !l.link && l.file != l.soname:
 		there, made, err := d.sonameLink(l)
 		if err != nil {
 			return err
@@ -217,7 +258,7 @@ func (s *scan) add(d *folder, l library) error {
 	if s.bytes += len(p) + len(l.soname); s.bytes > maxCache {
 		return fmt.Errorf("the names of libraries take more than %d bytes: %w", maxCache, errdefs.ErrResourceExhausted)
 	}
-	s.entries = append(s.entries, ldso.Entry{Name: l.soname, Path: p, Flags: l.flags})
+	s.entries = append(s.entries, ldso.Entry{Name: l.soname, Path: p, Flags: l.flags, Hwcaps: kind})
 	return nil
 }
 

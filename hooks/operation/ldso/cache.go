@@ -1,6 +1,7 @@
 package ldso
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -14,8 +15,11 @@ const (
 	little      = 2 // of flags: the byte order
 
 	extensionMagic = 0xeaa42174
-	extensionBytes = 8 + 16 // one section
+	sectionBytes   = 16
+	tagGenerator   = 0
+	tagHwcaps      = 1
 	generator      = "brig"
+	hwcapsBit      = 1 << 62 // of an entry's hwcap, whose lower half is then an index
 )
 
 // Encode makes a cache of the entries. Of two for the same name and kind the earlier one
@@ -23,64 +27,99 @@ const (
 func Encode(entries []Entry) []byte {
 	sorted := slices.Clone(entries)
 	slices.SortStableFunc(sorted, order)
-	strs, places := stringTable(sorted)
-	start := headerBytes + entryBytes*len(sorted)
-	extension := (start + len(strs) + 3) &^ 3
+	t := table{start: headerBytes + entryBytes*len(sorted), seen: map[string]int{}}
+	hwcaps := hwcapsOf(sorted)
 
-	b := make([]byte, 0, extension+extensionBytes+len(generator))
 	le := binary.LittleEndian
-	b = append(b, magic...)
+	var libs []byte
+	for _, e := range sorted {
+		name, path := t.place(e)
+		libs = le.AppendUint32(libs, uint32(e.Flags))
+		libs = le.AppendUint32(libs, uint32(name))
+		libs = le.AppendUint32(libs, uint32(path))
+		libs = le.AppendUint32(libs, 0) // once a kernel's version
+		var hwcap uint64
+		if i := slices.Index(hwcaps, e.Hwcaps); i >= 0 {
+			hwcap = hwcapsBit | uint64(i)
+		}
+		libs = le.AppendUint64(libs, hwcap)
+	}
+	var kinds []byte
+	for _, h := range hwcaps {
+		kinds = le.AppendUint32(kinds, uint32(t.add(h)))
+	}
+	extension := (t.start + len(t.text) + 3) &^ 3
+
+	b := []byte(magic)
 	b = le.AppendUint32(b, uint32(len(sorted)))
-	b = le.AppendUint32(b, uint32(len(strs)))
+	b = le.AppendUint32(b, uint32(len(t.text)))
 	b = append(b, little, 0, 0, 0)
 	b = le.AppendUint32(b, uint32(extension))
 	b = append(b, make([]byte, headerBytes-len(b))...)
-	for i, e := range sorted {
-		b = le.AppendUint32(b, uint32(e.Flags))
-		b = le.AppendUint32(b, uint32(start+places[i].name))
-		b = le.AppendUint32(b, uint32(start+places[i].path))
-		b = append(b, make([]byte, 4+8)...) // no kernel's version, no hwcaps
-	}
-	b = append(b, strs...)
+	b = slices.Concat(b, libs, t.text)
 	b = append(b, make([]byte, extension-len(b))...)
-	for _, v := range []uint32{extensionMagic, 1, 0, 0, uint32(extension + extensionBytes), uint32(len(generator))} {
-		b = le.AppendUint32(b, v)
-	}
-	return append(b, generator...)
+	return appendExtension(b, kinds)
 }
 
-// order is descending, because the linker's search is.
+// appendExtension ends a cache with who made it and the kinds of processors in it.
+func appendExtension(b, kinds []byte) []byte {
+	sections := 1
+	if len(kinds) > 0 {
+		sections++
+	}
+	first := len(b) + 8 + sections*sectionBytes
+	fields := []uint32{extensionMagic, uint32(sections), tagGenerator, 0, uint32(first + len(kinds)), uint32(len(generator))}
+	if len(kinds) > 0 {
+		fields = append(fields, tagHwcaps, 0, uint32(first), uint32(len(kinds)))
+	}
+	for _, f := range fields {
+		b = binary.LittleEndian.AppendUint32(b, f)
+	}
+	return append(append(b, kinds...), generator...)
+}
+
+// order is descending, because the linker's search is. It stops at the first entry that is
+// for any processor.
 func order(a, b Entry) int {
-	if c := Compare(b.Name, a.Name); c != 0 {
-		return c
-	}
-	switch {
-	case a.Flags < b.Flags:
-		return 1
-	case a.Flags > b.Flags:
-		return -1
-	}
-	return 0
+	return cmp.Or(Compare(b.Name, a.Name), cmp.Compare(b.Flags, a.Flags),
+		-cmp.Compare(min(len(a.Hwcaps), 1), min(len(b.Hwcaps), 1)), strings.Compare(a.Hwcaps, b.Hwcaps))
 }
 
-// place is where an entry's strings are in the table.
-type place struct{ name, path int }
-
-// stringTable holds each path once. A name is the end of its path, or follows it.
-func stringTable(entries []Entry) (table []byte, places []place) {
-	seen := map[string]int{}
+// hwcapsOf lists the kinds of processors, sorted.
+func hwcapsOf(entries []Entry) []string {
+	var kinds []string
 	for _, e := range entries {
-		text, name := e.Path, len(e.Path)-len(e.Name)
-		if !strings.HasSuffix(text, "/"+e.Name) {
-			text, name = text+"\x00"+e.Name, len(text)+1
+		if e.Hwcaps != "" {
+			kinds = append(kinds, e.Hwcaps)
 		}
-		offset, ok := seen[text]
-		if !ok {
-			offset = len(table)
-			seen[text] = offset
-			table = append(append(table, text...), 0)
-		}
-		places = append(places, place{offset + name, offset})
 	}
-	return table, places
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
+
+// table of strings, each once.
+type table struct {
+	start int // of the table in the cache
+	text  []byte
+	seen  map[string]int
+}
+
+// add returns where a string is in the cache.
+func (t *table) add(s string) int {
+	at, ok := t.seen[s]
+	if !ok {
+		at = t.start + len(t.text)
+		t.seen[s] = at
+		t.text = append(append(t.text, s...), 0)
+	}
+	return at
+}
+
+// place returns where an entry's strings are. A name is the end of its path, if it can be.
+func (t *table) place(e Entry) (name, path int) {
+	path = t.add(e.Path)
+	if strings.HasSuffix(e.Path, "/"+e.Name) {
+		return path + len(e.Path) - len(e.Name), path
+	}
+	return t.add(e.Name), path
 }

@@ -63,7 +63,7 @@ func FuzzEncode(f *testing.F) {
 					return
 				}
 			}
-			entries = append(entries, Entry{name, "/lib/" + name, X86_64})
+			entries = append(entries, Entry{name, "/lib/" + name, X86_64, ""})
 		}
 		cache := Encode(entries)
 		for _, e := range entries {

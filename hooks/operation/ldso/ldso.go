@@ -10,6 +10,9 @@ type Entry struct {
 	Name  string
 	Path  string
 	Flags Flags
+	// Hwcaps is a kind of processor, as the folder below glibc-hwcaps is called. Linkers
+	// since glibc 2.33 prefer the best of these that the machine is; empty: any.
+	Hwcaps string
 }
 
 // Flags say for which programs a library is. The linker of one kind looks at its own only.

@@ -150,9 +150,9 @@ func (f failing) ReadAt(p []byte, off int64) (int, error) {
 func TestEncode(t *testing.T) {
 	var entries []Entry
 	for _, name := range []string{"libz.so.1", "liba.so.2", "liba.so.10", "libc.so.6", "ld-linux-x86-64.so.2", "lib1.so", "lib.so"} {
-		entries = append(entries, Entry{name, "/usr/lib/" + name, X86_64}, Entry{name, "/usr/lib32/" + name, I386})
+		entries = append(entries, Entry{name, "/usr/lib/" + name, X86_64, ""}, Entry{name, "/usr/lib32/" + name, I386, ""})
 	}
-	entries = append(entries, Entry{"libother.so.1", "/opt/libother.so.1.2", X86_64}, Entry{"libz.so.1", "/late/libz.so.1", X86_64})
+	entries = append(entries, Entry{"libother.so.1", "/opt/libother.so.1.2", X86_64, ""}, Entry{"libz.so.1", "/late/libz.so.1", X86_64, ""})
 	first := Encode(entries)
 	for _, e := range entries[:len(entries)-1] {
 		if got := search(first, e.Name, e.Flags); got != e.Path {
@@ -170,7 +170,7 @@ func TestEncode(t *testing.T) {
 			t.Fatal("another order, other bytes")
 		}
 	}
-	if got := Encode(nil); len(got) != headerBytes+extensionBytes+len(generator) {
+	if got := Encode(nil); len(got) != headerBytes+8+sectionBytes+len(generator) {
 		t.Errorf("an empty cache has %d bytes", len(got))
 	}
 }
