@@ -72,5 +72,5 @@ func (r *Root) make(name string) (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "make a mount point at", Path: name, Err: err}
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	return withMode(os.NewFile(uintptr(fd), name), 0o644)
 }

@@ -222,12 +222,20 @@ func TestMusl(t *testing.T) {
 	}
 }
 
-// TestAnEmptyRoot is what an image of one static program has.
+// TestAnEmptyRoot is what an image of one static program has. Every user of it can read
+// what is made, though the process has a umask.
 func TestAnEmptyRoot(t *testing.T) {
-	root := t.TempDir()
-	apply(t, root, nil, "update-ldcache", "--folder=/opt/nv")
-	want := `/etc/ld.so.conf -rw-r--r-- "include /etc/ld.so.conf.d/*.conf\n"`
-	if got := listing(t, root); !strings.Contains(got, want) || !strings.Contains(got, "/etc/ld.so.cache -rw-r--r-- ") || !strings.Contains(got, `"/opt/nv\n"`) {
-		t.Errorf("got\n%s", got)
+	root, host := t.TempDir(), t.TempDir()
+	tree(t, host, map[string]string{"libcuda.so.1": "so libcuda.so.1"})
+	defer unix.Umask(unix.Umask(0o077))
+	apply(t, root, []Mount{{host + "/libcuda.so.1", "/opt/nv/libcuda.so.1"}}, "update-ldcache", "--folder=/opt/nv")
+	got := listing(t, root)
+	for _, want := range []string{
+		"/etc drwxr-xr-x ", "/opt/nv drwxr-xr-x ", "/opt/nv/libcuda.so.1 -rw-r--r-- ", "/etc/ld.so.cache -rw-r--r-- ",
+		`/etc/ld.so.conf -rw-r--r-- "include /etc/ld.so.conf.d/*.conf\n"`, `.conf -rw-r--r-- "/opt/nv\n"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is not in\n%s", want, got)
+		}
 	}
 }

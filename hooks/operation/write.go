@@ -21,6 +21,9 @@ const temporary = ".brig-hook"
 func (r *Root) mkdirAll(name string) (*os.File, error) {
 	const flags, resolve = unix.O_DIRECTORY, unix.RESOLVE_NO_XDEV
 	dir, err := r.lookup(name, flags, resolve)
+	if errors.Is(err, unix.EXDEV) {
+		return nil, fmt.Errorf("nothing is written into a mount of the host's: %w", err)
+	}
 	if !errors.Is(err, unix.ENOENT) || name == "/" {
 		return dir, err
 	}
@@ -30,14 +33,26 @@ func (r *Root) mkdirAll(name string) (*os.File, error) {
 	}
 	defer parent.Close()
 	base := path.Base(name)
-	if err := unix.Mkdirat(int(parent.Fd()), base, 0o755); err != nil {
+	err = unix.Mkdirat(int(parent.Fd()), base, 0o755)
+	if errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("%q is a link that leads nowhere in the container's root: %w", name, err)
+	}
+	if err != nil {
 		return nil, &os.PathError{Op: "make the folder", Path: name, Err: err}
 	}
 	fd, err := unix.Openat(int(parent.Fd()), base, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open the folder", Path: name, Err: err}
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	return withMode(os.NewFile(uintptr(fd), name), 0o755)
+}
+
+// withMode gives what was just made its mode, whatever the process' umask is.
+func withMode(f *os.File, mode os.FileMode) (*os.File, error) {
+	if err := os.Chmod(fdPath(f), mode); err != nil {
+		return nil, errors.Join(fmt.Errorf("change the mode of %q: %w", f.Name(), err), f.Close())
+	}
+	return f, nil
 }
 
 // replaceLink puts a link in the place of what is called name in dir, in one step.
