@@ -22,13 +22,15 @@ const (
 	maxFolders   = 512
 	maxFolder    = 1024    // bytes of a folder's path; longer ones are left out
 	maxNames     = 1 << 17 // in all folders that are listed
+	maxListed    = 1024    // folders that patterns lead to
 )
 
 // conf collects what the files name.
 type conf struct {
 	root    *Root
 	read    map[string]bool
-	names   int // listed so far
+	listed  int // folders
+	names   int // in them
 	folders []string
 }
 
@@ -116,6 +118,9 @@ func (c *conf) glob(pattern string) ([]string, error) {
 }
 
 func (c *conf) list(dir string) ([]string, error) {
+	if c.listed++; c.listed > maxListed {
+		return nil, fmt.Errorf("more than %d folders to look into for files that match: %w", maxListed, errdefs.ErrResourceExhausted)
+	}
 	d, err := c.root.lookup(dir, unix.O_DIRECTORY, 0)
 	if absent(err) {
 		return nil, nil

@@ -7,16 +7,23 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
+// maxTime is how long a root is good for. Its links can be made to take milliseconds each
+// to follow, and there may be thousands; an image of five thousand libraries takes a second.
+const maxTime = 30 * time.Second
+
 // Root of a container, on the host, and what will be mounted in it. The zero value refuses
-// every operation. One goroutine at a time.
+// every operation, and so does one that was opened more than 30 s ago. One goroutine at a
+// time.
 type Root struct {
 	dir    *os.File // O_PATH
 	mounts []Mount
+	ends   time.Time
 }
 
 // OpenRoot opens the folder at path, which is absolute and not the host's own root. The
@@ -34,7 +41,7 @@ func OpenRoot(path string, mounts []Mount) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the container's root: %w", err)
 	}
-	r := &Root{dir: dir, mounts: mounts}
+	r := &Root{dir: dir, mounts: mounts, ends: time.Now().Add(maxTime)}
 	if err := r.notTheHosts(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -76,6 +83,9 @@ func (r *Root) notTheHosts() error {
 // good for looking and as the start of further ways. An absolute link, or one with too many
 // "..", leads to the root and on from there.
 func (r *Root) lookup(name string, flags, resolve uint64) (*os.File, error) {
+	if time.Now().After(r.ends) {
+		return nil, fmt.Errorf("open %q in the container's root: not done after %v: %w", name, maxTime, errdefs.ErrResourceExhausted)
+	}
 	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolve,

@@ -159,6 +159,9 @@ func TestBounds(t *testing.T) {
 			}
 			return os.WriteFile(root+"/etc/ld.so.conf", []byte("include /etc/*/x.conf"), 0o644)
 		},
+		"many patterns": func(root string) error {
+			return os.WriteFile(root+"/etc/ld.so.conf", []byte(many(maxListed+1, "include /none/%d*")), 0o644)
+		},
 		"a chain": func(root string) error {
 			for i := range maxConfDepth + 2 {
 				if err := os.WriteFile(fmt.Sprintf("%s/etc/%d", root, i), fmt.Appendf(nil, "include %d", i+1), 0o644); err != nil {
@@ -200,14 +203,31 @@ func TestBoundOfLibraries(t *testing.T) {
 		{pass{bytes: maxCache}, errdefs.ErrResourceExhausted},
 	} {
 		c.pass.seen = map[string]bool{}
-		s := scan{root: r, began: time.Now(), pass: c.pass}
+		s := scan{root: r, pass: c.pass}
 		if err := s.folder("/lib", ""); !errors.Is(err, c.want) {
 			t.Errorf("%+v: %v, want %v", c.pass, err, c.want)
 		}
 	}
-	s := scan{root: r, began: time.Now().Add(-2 * maxTime), pass: pass{seen: map[string]bool{}}}
-	if err := s.folder("/lib", ""); !errors.Is(err, errdefs.ErrResourceExhausted) {
-		t.Errorf("after a long time: %v", err)
+}
+
+// TestASlowRoot: what takes too long is an error, whatever is done then.
+func TestASlowRoot(t *testing.T) {
+	dir := t.TempDir()
+	tree(t, dir, map[string]string{"usr/local/cuda/compat/libcuda.so.9.9": "x", "lib/liba.so.1": "so liba.so.1"})
+	r, err := OpenRoot(dir, nil)
+	must(t, err)
+	defer r.Close()
+	d, err := (&scan{root: r}).open("/lib")
+	must(t, err)
+	defer d.Close()
+	r.ends = time.Now().Add(-time.Nanosecond)
+	for _, o := range []Operation{symlinks{{"a", "/b"}}, ldcache{}, cudaCompat{driver: version{1}, dir: compatDir}} {
+		if err := o.Apply(r); !errors.Is(err, errdefs.ErrResourceExhausted) {
+			t.Errorf("%T: %v", o, err)
+		}
+	}
+	if _, _, err := (&scan{root: r}).inspect(d, "liba.so.1"); !errors.Is(err, errdefs.ErrResourceExhausted) {
+		t.Errorf("in the midst of a folder: %v", err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -20,8 +19,6 @@ const (
 	maxLibraries = 1 << 14
 	maxCache     = 16 << 20 // bytes of their paths
 	maxPasses    = 4
-	// A link can be made to take milliseconds to follow.
-	maxTime = 30 * time.Second
 )
 
 // scan finds the libraries of a root, by ldconfig's rules.
@@ -29,7 +26,6 @@ type scan struct {
 	root   *Root
 	points map[string]string // what will be mounted: by the path in the root, the host's
 
-	began time.Time
 	pass
 }
 
@@ -64,7 +60,6 @@ func (s *scan) all(asked []string) error {
 	asked = slices.DeleteFunc(slices.Clone(asked), func(f string) bool {
 		return slices.Contains(configured, f) || slices.Contains(system, f)
 	})
-	s.began = time.Now()
 	for range maxPasses {
 		s.pass = pass{seen: map[string]bool{}}
 		folders := slices.Concat(asked, configured, system)
@@ -155,8 +150,8 @@ func (s *scan) distinct(d *folder, names []string) ([]library, error) {
 		if !isLibrary(name) {
 			continue
 		}
-		if s.libraries++; s.libraries > maxLibraries || time.Since(s.began) > maxTime {
-			return nil, fmt.Errorf("more than %d libraries, or ones that take longer than %v: %w", maxLibraries, maxTime, errdefs.ErrResourceExhausted)
+		if s.libraries++; s.libraries > maxLibraries {
+			return nil, fmt.Errorf("more than %d libraries: %w", maxLibraries, errdefs.ErrResourceExhausted)
 		}
 		l, ok, err := s.inspect(d, name)
 		if err != nil {
@@ -186,6 +181,9 @@ func (l library) newer(other library) bool {
 // inspect looks at one name of a folder. What is no library is left out.
 func (s *scan) inspect(d *folder, name string) (l library, ok bool, err error) {
 	link, f, err := d.lookup(name)
+	if errors.Is(err, errdefs.ErrResourceExhausted) {
+		return l, false, err
+	}
 	if err != nil {
 		return l, false, nil // it leads nowhere, or out of a folder of the host
 	}
