@@ -181,16 +181,19 @@ func (l library) newer(other library) bool {
 // inspect looks at one name of a folder. What is no library is left out.
 func (s *scan) inspect(d *folder, name string) (l library, ok bool, err error) {
 	link, f, err := d.lookup(name)
-	if errors.Is(err, errdefs.ErrResourceExhausted) {
-		return l, false, err
+	if absent(err) || errors.Is(err, unix.EXDEV) { // or it leads out of a folder of the host
+		return l, false, nil
 	}
 	if err != nil {
-		return l, false, nil // it leads nowhere, or out of a folder of the host
+		return l, false, err
 	}
 	defer f.Close()
 	content, err := s.content(f)
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, errdefs.ErrFailedPrecondition) {
+		return l, false, nil // no file
+	}
 	if err != nil {
-		return l, false, nil
+		return l, false, err
 	}
 	defer content.Close()
 	info, err := ldso.Inspect(content)

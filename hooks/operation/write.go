@@ -61,7 +61,7 @@ func replaceLink(dir *os.File, name, target string) error {
 	if is, err := readlinkat(at, name); err == nil && is == target {
 		return nil
 	}
-	if err := clear(at); err != nil {
+	if err := discard(at); err != nil {
 		return err
 	}
 	if err := unix.Symlinkat(target, at, temporary); err != nil {
@@ -77,7 +77,7 @@ func replaceFile(dir *os.File, name string, content []byte) (err error) {
 	if same(at, name, content) {
 		return nil
 	}
-	if err := clear(at); err != nil {
+	if err := discard(at); err != nil {
 		return err
 	}
 	fd, err := unix.Openat(at, temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -87,7 +87,7 @@ func replaceFile(dir *os.File, name string, content []byte) (err error) {
 	f := os.NewFile(uintptr(fd), name)
 	_, err = f.Write(content)
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("write %q: %w", path.Join(dir.Name(), name), err), clear(at))
+		return errors.Join(fmt.Errorf("write %q: %w", path.Join(dir.Name(), name), err), discard(at))
 	}
 	return place(dir, name)
 }
@@ -96,12 +96,13 @@ func replaceFile(dir *os.File, name string, content []byte) (err error) {
 func place(dir *os.File, name string) error {
 	at := int(dir.Fd())
 	if err := unix.Renameat(at, temporary, at, name); err != nil {
-		return errors.Join(&os.PathError{Op: "replace", Path: path.Join(dir.Name(), name), Err: err}, clear(at))
+		return errors.Join(&os.PathError{Op: "replace", Path: path.Join(dir.Name(), name), Err: err}, discard(at))
 	}
 	return nil
 }
 
-func clear(at int) error {
+// discard removes what a hook left that was killed.
+func discard(at int) error {
 	if err := unix.Unlinkat(at, temporary, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "remove", Path: temporary, Err: err}
 	}
