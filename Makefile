@@ -13,7 +13,8 @@ BINARIES := \
 	nodeagent/brigd \
 	nodeagent/brig \
 	nodeagent/brig-probe \
-	cni/brig-cni
+	cni/brig-cni \
+	hooks/nvidia-cdi-hook
 
 # What runs inside sandboxes lies in a folder of its own, which they see.
 GUESTS := nodeagent/brig-idle nodeagent/brig-files
