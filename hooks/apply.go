@@ -3,6 +3,7 @@ package hooks
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"brig/hooks/operation"
 
@@ -18,7 +19,7 @@ func (p *Plan) Apply(root string, mounts []specs.Mount) (err error) {
 	}
 	var coming []operation.Mount
 	for _, m := range mounts {
-		if m.Source != "" {
+		if m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind") {
 			coming = append(coming, operation.Mount{Source: m.Source, Destination: m.Destination})
 		}
 	}

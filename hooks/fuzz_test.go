@@ -86,7 +86,7 @@ func checkDevices(t *testing.T, plan *Plan) {
 		return
 	}
 	for _, d := range plan.Spec.Linux.Devices {
-		if !strings.HasPrefix(d.Path, "/dev/nvidia") && d.Major != nvidiaMajor {
+		if !strings.HasPrefix(d.Path, "/dev/nvidia") && (d.Type == "p" || d.Major != nvidiaMajor) {
 			continue
 		}
 		paths = append(paths, d.Path)
@@ -127,7 +127,7 @@ func checkMode(t *testing.T, plan *Plan, host Host) {
 		t.Errorf("capabilities %q, of %q", caps, host.Capabilities)
 	}
 	for _, m := range plan.Spec.Mounts {
-		for _, bad := range []string{"nvidia-persistenced/socket", "nvidia-fabricmanager/socket", "/nvidia-mps"} {
+		for _, bad := range []string{"/nvidia-persistenced/socket", "/nvidia-fabricmanager/socket", "/nvidia-mps"} {
 			if strings.HasSuffix(m.Source, bad) || strings.HasSuffix(m.Destination, bad) {
 				t.Errorf("mount %s of %s survives", m.Destination, m.Source)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,7 +185,7 @@ func TestBrokenSpecification(t *testing.T) {
 
 // TestMalformedHook: a hook of NVIDIA's that cannot be understood refuses the container.
 func TestMalformedHook(t *testing.T) {
-	for _, args := range [][]string{nil, {"nvidia-cdi-hook"}, {"nvidia-cdi-hook", "create-symlinks", "--link", "nowhere"}} {
+	for _, args := range [][]string{{"nvidia-cdi-hook", "create-symlinks", "--link", "nowhere"}, {"nvidia-cdi-hook", "update-ldcache", "--folder"}} {
 		in := read(t, "testdata/specs/caller-ctr-device.json")
 		in.Hooks.CreateContainer = append(in.Hooks.CreateContainer, specs.Hook{Path: "/usr/bin/nvidia-cdi-hook", Args: args})
 		if _, err := Modify(in, node("")); !errdefs.IsInvalidArgument(err) {
@@ -207,8 +208,16 @@ func TestApplyOrder(t *testing.T) {
 
 // TestApply does in a real root what the specification's hooks would have done.
 func TestApply(t *testing.T) {
-	root := t.TempDir()
+	root, library := t.TempDir(), filepath.Join(t.TempDir(), "library")
+	if err := os.WriteFile(library, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	in := read(t, "testdata/specs/caller-ctr-device.json")
+	for i := range in.Mounts {
+		if slices.Contains(in.Mounts[i].Options, "rbind") {
+			in.Mounts[i].Source = library
+		}
+	}
 	plan, err := Modify(in, node("caller-ctr-device"))
 	if err != nil {
 		t.Fatal(err)

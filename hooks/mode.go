@@ -42,7 +42,7 @@ var programs = map[string]kind{
 func kindOf(h specs.Hook) kind {
 	program := programOf(h)
 	if k, ok := programs[program]; ok {
-		if program == "nvidia-ctk" && (len(h.Args) < 2 || h.Args[1] != "hook") {
+		if program == "nvidia-ctk" && !slices.Contains(h.Args, "hook") {
 			return unknown
 		}
 		return k

@@ -66,9 +66,8 @@ func (p *Plan) add(argv []string) error {
 			return nil
 		}
 	}
-	// The folders whose modes it changes are those of nodes that were dropped.
-	if slices.Contains(argv[:min(3, len(argv))], "chmod") {
-		return nil
+	if slices.Contains(argv, "apply-cuda-memory-limits") {
+		return memoryLimits(p.Spec.Process.Env)
 	}
 	op, err := operation.Parse(argv)
 	switch {
@@ -79,6 +78,17 @@ func (p *Plan) add(argv []string) error {
 		return fmt.Errorf("hook %q: %w: %w", argv, err, errdefs.ErrInvalidArgument)
 	case op != nil:
 		p.operations = append(p.operations, op)
+	}
+	return nil
+}
+
+// memoryLimits: the specifications of toolkit 1.20 have a hook for them with every GPU. It
+// reads them in the environment, and does nothing where there are none.
+func memoryLimits(env []string) error {
+	for _, e := range env {
+		if name, _, _ := strings.Cut(e, "="); name == "NVIDIA_GPU_MEMORY_REQUEST" || name == "NVIDIA_GPU_MEMORY_LIMIT" {
+			return fmt.Errorf("%s: nothing holds a sandbox to a limit of a GPU's memory: %w", e, errdefs.ErrNotImplemented)
+		}
 	}
 	return nil
 }
