@@ -46,10 +46,7 @@ func (t *Task) planGPUs() (err error) {
 	if len(t.gpus.Dropped) > 0 {
 		b.shim.opts.Log.Warn("left out for GPUs: gVisor has nothing behind it", "sandbox", b.id(), "task", t.request.ID, "what", t.gpus.Dropped)
 	}
-	if len(t.gpus.Devices) == 0 {
-		return nil
-	}
-	return bundle.CheckGPUs("/", t.gpus.Spec.Linux.Devices, t.gpus.Devices)
+	return nil
 }
 
 // driverCapabilities of the sandbox, sorted; nil: it has no part for NVIDIA's driver. One
@@ -94,7 +91,10 @@ func (t *Task) checkGPUs(ctx context.Context) error {
 	if t.sandbox.shim.opts.GPUs == nil {
 		return fmt.Errorf("a sandbox for GPUs: this shim knows none: %w", errdefs.ErrNotImplemented)
 	}
-	return t.sandbox.shim.opts.GPUs.Check(ctx, t.sandbox.config, t.gpus.Devices)
+	if err := t.sandbox.shim.opts.GPUs.Check(ctx, t.sandbox.config, t.gpus.Devices); err != nil || len(t.gpus.Devices) == 0 {
+		return err
+	}
+	return bundle.CheckGPUs("/", t.gpus.Spec.Linux.Devices, t.gpus.Devices)
 }
 
 // prepareGPUs writes to the root, as NVIDIA's hooks would: before the sandbox is there, into
