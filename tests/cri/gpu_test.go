@@ -134,10 +134,13 @@ func TestGPUPod(t *testing.T) {
 		}
 	}
 	p.start("plain", "sh", "-c", "! ls /dev | grep nvidia").wantExit(0)
+	const void = "NVIDIA_DRIVER_CAPABILITIES=compute,utility\nNVIDIA_VISIBLE_DEVICES=void\n"
+	if got := p.startWith(gpu("0"), "environment", "sh", "-c", "env | grep NVIDIA | sort").output(); got != void {
+		t.Errorf("environment %q, want %q", got, void)
+	}
 	c := p.startWith(gpu("0"), "gpu", "sleep", "1000")
 	for command, want := range map[string]string{
 		"ls /dev | grep nvidia":                                   "nvidia-uvm\nnvidia-uvm-tools\nnvidia0\nnvidiactl\n",
-		"env | grep NVIDIA | sort":                                "NVIDIA_DRIVER_CAPABILITIES=compute,utility\nNVIDIA_VISIBLE_DEVICES=void\n",
 		"cat /usr/lib/x86_64-linux-gnu/libcuda.so":                "the library\n",
 		"test -s /etc/ld.so.cache && echo cache":                  "cache\n",
 		"cat /proc/driver/nvidia/params 2>/dev/null; echo":        "ModifyDeviceFiles: 0\n\n",
