@@ -1,8 +1,10 @@
 package cri
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -71,6 +73,39 @@ const cdiSpec = `{
     "mounts": [
       {"hostPath": "{{.Dir}}/driver/usr/lib/x86_64-linux-gnu/libcuda.so.` + driverVersion + `", "containerPath": "/usr/lib/x86_64-linux-gnu/libcuda.so.` + driverVersion + `", "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"]}
     ]
+  }
+}`
+
+// gpuConfig is a node's for containers with GPUs: those of its own pods add that all
+// sandboxes are for GPUs.
+const gpuConfig = `
+node = "{{.Name}}"
+state_dir = "{{.Dir}}/brig"
+run_dir = "/run/brig-{{.Name}}"
+[runsc]
+path = "{{.Dir}}/runsc"
+[sandboxes]
+guest = "{{.Bin}}/guest"
+[gpu]
+driver_root = "{{.Dir}}/driver"
+spec_dirs = ["{{.Dir}}/cdi"]
+`
+
+// gpuSpec is what ctr makes of --device nvidia.com/gpu=0.
+const gpuSpec = `{
+  "ociVersion": "1.2.1",
+  "process": {"args": ["sh", "-c", "ls /dev | grep nvidia; cat /usr/lib/libcuda.so"], "cwd": "/", "env": ["PATH=/bin", "NVIDIA_VISIBLE_DEVICES=void"], "user": {}},
+  "root": {"path": "{{.Dir}}/root-of-ctr"},
+  "annotations": {"brig/block-network": "true"},
+  "mounts": [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/usr/lib/libcuda.so.` + driverVersion + `", "source": "{{.Dir}}/driver/usr/lib/x86_64-linux-gnu/libcuda.so.` + driverVersion + `", "options": ["ro", "rbind"]}
+  ],
+  "hooks": {"createContainer": [{"path": "/usr/bin/nvidia-ctk", "args": ["nvidia-ctk", "hook", "create-symlinks", "--link", "libcuda.so.` + driverVersion + `::/usr/lib/libcuda.so"]}]},
+  "linux": {
+    "cgroupsPath": "/brig-{{.Name}}/ctr-gpu",
+    "devices": [{"path": "/dev/nvidiactl", "type": "c", "major": 195, "minor": 255}, {"path": "/dev/nvidia0", "type": "c", "major": 195, "minor": 0}],
+    "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}]
   }
 }`
 
@@ -152,4 +187,26 @@ func TestGPUPod(t *testing.T) {
 	}
 	c.wantRunning() // also after it has knocked at the GPU
 	p.wantNoGPU("1", "minor number 1")
+	n.ctrGPU(t)
+}
+
+// ctrGPU runs a container whose sandbox is its own, and is for GPUs because it asks for one.
+func (n *node) ctrGPU(t *testing.T) {
+	t.Helper()
+	root := filepath.Join(n.dir, "root-of-ctr")
+	busybox, err := os.ReadFile("/bin/busybox")
+	err = errors.Join(err, os.MkdirAll(filepath.Join(root, "bin"), 0o755), os.WriteFile(filepath.Join(root, "bin/busybox"), busybox, 0o755))
+	for _, name := range []string{"sh", "ls", "grep", "cat"} {
+		err = errors.Join(err, os.Symlink("busybox", filepath.Join(root, "bin", name)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctr := exec.CommandContext(call(t), filepath.Join(n.bin, "deps/ctr"), "--address", filepath.Join(n.dir, "containerd.sock"), "run", "--rm",
+		"--runtime", "io.containerd.brig.v1", "--runtime-config-path", filepath.Join(n.dir, "gpu-asked.toml"),
+		"--config", filepath.Join(n.dir, "gpu-spec.json"), "ctr-gpu")
+	const want = "nvidia0\nnvidiactl\nthe library\n"
+	if out, err := ctr.CombinedOutput(); err != nil || string(out) != want {
+		t.Errorf("ctr: %q, %v; want %q", out, err, want)
+	}
 }

@@ -170,19 +170,9 @@ version = 3
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig-gpu.options]
 ConfigPath = "{{.Dir}}/gpu.toml"
 `,
-	"gpu.toml": `
-node = "{{.Name}}"
-state_dir = "{{.Dir}}/brig"
-run_dir = "/run/brig-{{.Name}}"
-[runsc]
-path = "{{.Dir}}/runsc"
-[sandboxes]
-guest = "{{.Bin}}/guest"
-[gpu]
-sandboxes = "all"
-driver_root = "{{.Dir}}/driver"
-spec_dirs = ["{{.Dir}}/cdi"]
-`,
+	"gpu-asked.toml":  gpuConfig,
+	"gpu.toml":        gpuConfig + "sandboxes = \"all\"\n",
+	"gpu-spec.json":   gpuSpec,
 	"cdi/nvidia.json": cdiSpec,
 	"world.sh":        driverWorld,
 	"runsc":           "#!/bin/sh\nexec {{.Bin}}/deps/runsc --nvproxy-driver-version=" + driverVersion + " \"$@\"\n",
