@@ -2,8 +2,8 @@ package hooks
 
 import (
 	"fmt"
+	"math"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,14 +25,42 @@ const (
 // lastMinor of a GPU; those above are the driver's other nodes.
 const lastMinor = 247
 
+// without are nodes of the driver's that nvproxy has nothing behind and that no program of
+// compute needs, and those of which the host has a number.
 var (
-	gpuNode = regexp.MustCompile(`^/dev/nvidia(0|[1-9][0-9]{0,2})$`)
-	capNode = regexp.MustCompile(`^/dev/nvidia-caps/nvidia-cap([0-9]+)$`)
+	without  = []string{"/dev/nvidia-modeset", "/dev/nvidia-nvlink", "/dev/nvidia-nvswitchctl", capNode + "1", capNode + "2"}
+	numbered = []string{"/dev/nvidia-nvswitch", "/dev/dri/card", "/dev/dri/renderD"}
 )
 
-// without are nodes of the driver's that nvproxy has nothing behind and that no program of
-// compute needs.
-var without = regexp.MustCompile(`^/dev/(nvidia-modeset|nvidia-nvlink|nvidia-nvswitch(ctl|[0-9]+)|nvidia-caps/nvidia-cap[12]|dri/(card|renderD)[0-9]+)$`)
+// capNode is what the nodes of capabilities begin with: 1 and 2 are those to configure and
+// watch MIG, the others belong to its instances.
+const capNode = "/dev/nvidia-caps/nvidia-cap"
+
+// gpuMinor reads the number of a GPU from its node's path. No two paths have one number.
+func gpuMinor(path string) (minor int64, ok bool) {
+	return numberAfter(path, "/dev/nvidia", lastMinor)
+}
+
+func isGPU(path string) bool {
+	_, ok := gpuMinor(path)
+	return ok
+}
+
+func numberAfter(path, prefix string, most int64) (number int64, ok bool) {
+	text, ok := strings.CutPrefix(path, prefix)
+	if !ok {
+		return 0, false
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	return number, err == nil && number >= 0 && number <= most && strconv.FormatInt(number, 10) == text
+}
+
+func isWithout(path string) bool {
+	return slices.Contains(without, path) || slices.ContainsFunc(numbered, func(prefix string) bool {
+		_, ok := numberAfter(path, prefix, math.MaxInt32)
+		return ok
+	})
+}
 
 // isNVIDIA tells a node of the driver's by its name, wherever it is meant to be, and by
 // its number. Those of DRM are there without an NVIDIA GPU too.
@@ -50,7 +78,7 @@ func (p *Plan) keepDevices() error {
 			return err
 		case keep:
 			kept = append(kept, d)
-		case without.MatchString(d.Path):
+		case isWithout(d.Path):
 			p.drop("device %s", d.Path)
 			forbid(p.Spec.Linux.Resources, d)
 		default:
@@ -63,7 +91,7 @@ func (p *Plan) keepDevices() error {
 		return slices.ContainsFunc(kept, func(d specs.LinuxDevice) bool { return is(d.Path) })
 	}
 	switch {
-	case !has(gpuNode.MatchString):
+	case !has(isGPU):
 		return fmt.Errorf("NVIDIA's hooks or devices without a GPU: the CDI specification that the caller used is broken: %w", errdefs.ErrInvalidArgument)
 	case !has(func(path string) bool { return path == control }):
 		return fmt.Errorf("a GPU without %s: ask for a CDI device, nvidia.com/gpu=0, not for single nodes: %w", control, errdefs.ErrInvalidArgument)
@@ -84,12 +112,12 @@ func judge(d specs.LinuxDevice) (keep bool, err error) {
 		}
 		return true, nil
 	}
-	switch match := capNode.FindStringSubmatch(d.Path); {
-	case match != nil && len(match[1]) < 10 && match[1] != "1" && match[1] != "2":
+	switch capability, isCap := numberAfter(d.Path, capNode, math.MaxInt32); {
+	case isCap && capability > 2:
 		return false, errMIG(d.Path)
 	case strings.HasPrefix(d.Path, "/dev/nvidia-caps-imex-channels/"):
 		return false, fmt.Errorf("%s: memory of other nodes (IMEX), which gVisor cannot give: %w", d.Path, errdefs.ErrNotImplemented)
-	case without.MatchString(d.Path):
+	case isWithout(d.Path):
 		return false, nil
 	case isNVIDIA(d):
 		return false, fmt.Errorf("device %s %d:%d: gVisor has nothing behind it: %w", d.Path, d.Major, d.Minor, errdefs.ErrNotImplemented)
@@ -113,12 +141,8 @@ func expected(path string) (known bool, number func(specs.LinuxDevice) bool) {
 	case tools:
 		return true, dynamic(1)
 	}
-	match := gpuNode.FindStringSubmatch(path)
-	if match == nil {
-		return false, nil
-	}
-	minor, err := strconv.ParseInt(match[1], 10, 64)
-	return err == nil && minor <= lastMinor, fixed(minor)
+	minor, ok := gpuMinor(path)
+	return ok, fixed(minor)
 }
 
 // forbid takes back what a dropped node was allowed.

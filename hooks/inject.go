@@ -74,7 +74,7 @@ func inject(spec *specs.Spec, names []string, dir string) error {
 		return fmt.Errorf("inject %v: %w", names, err)
 	}
 	for _, d := range spec.Linux.Devices {
-		if gpuNode.MatchString(d.Path) && !belongs[d.Path] {
+		if isGPU(d.Path) && !belongs[d.Path] {
 			return fmt.Errorf("the CDI specification gives %s to whoever asks for %v, which it does not belong to: %w",
 				d.Path, names, errdefs.ErrFailedPrecondition)
 		}

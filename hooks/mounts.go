@@ -2,19 +2,14 @@ package hooks
 
 import (
 	"path"
-	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// sockets of NVIDIA's daemons, and the folder of its multi-process service. runsc's gofer
-// does not stand a socket as a mount, and through one a sandbox would talk to a daemon of
-// the host's.
-var sockets = regexp.MustCompile(`/nvidia-(persistenced|fabricmanager)/socket$|/nvidia-(persistenced|fabricmanager)$|/nvidia-mps(/|$)|^(/var)?/run/nvidia/mps(/|$)`)
-
-// programFolders are where a program of the same name as a daemon's folder may be.
-var programFolders = regexp.MustCompile(`/s?bin/nvidia-(persistenced|fabricmanager)$`)
+// daemons of NVIDIA's, by the folders of their sockets in /run.
+var daemons = []string{"nvidia-persistenced", "nvidia-fabricmanager"}
 
 // keepMounts drops sockets, and what is there twice: two GPUs bring the same libraries.
 func (p *Plan) keepMounts() {
@@ -30,9 +25,19 @@ func (p *Plan) keepMounts() {
 	p.Spec.Mounts = kept
 }
 
+// isSocket tells the sockets of NVIDIA's daemons, their folders, and that of its
+// multi-process service. runsc's gofer does not stand a socket as a mount, and through one
+// a sandbox would talk to a daemon of the host's.
 func isSocket(file string) bool {
-	file = path.Clean(file)
-	return sockets.MatchString(file) && !programFolders.MatchString(file)
+	file = path.Clean("/" + file)
+	folder, name := path.Base(path.Dir(file)), path.Base(file)
+	switch {
+	case name == "socket" && slices.Contains(daemons, folder):
+		return true
+	case slices.Contains(daemons, name):
+		return folder != "bin" && folder != "sbin" // where the daemon itself is
+	}
+	return strings.Contains(file+"/", "/nvidia-mps/") || strings.Contains(file+"/", "/run/nvidia/mps/")
 }
 
 func sameMount(a, b specs.Mount) bool {
