@@ -206,7 +206,9 @@ func (n *node) ctrGPU(t *testing.T) {
 		"--runtime", "io.containerd.brig.v1", "--runtime-config-path", filepath.Join(n.dir, "gpu-asked.toml"),
 		"--config", filepath.Join(n.dir, "gpu-spec.json"), "ctr-gpu")
 	const want = "nvidia0\nnvidiactl\nthe library\n"
-	if out, err := ctr.CombinedOutput(); err != nil || string(out) != want {
-		t.Errorf("ctr: %q, %v; want %q", out, err, want)
+	var stderr strings.Builder
+	ctr.Stderr = &stderr
+	if out, err := ctr.Output(); err != nil || string(out) != want {
+		t.Errorf("ctr: %q, %v; want %q\n%s", out, err, want, &stderr)
 	}
 }
