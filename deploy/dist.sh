@@ -19,7 +19,7 @@ for program in runsc gvisor-bin/gvisor_sentry containerd ctr; do
 done
 install -D -m 0755 install.sh "$root/install.sh"
 mkdir "$root/deploy"
-cp -R deploy/config.toml deploy/brig.conflist deploy/containerd.toml deploy/containerd-system.toml \
+cp -R deploy/config.toml deploy/gpu.toml deploy/brig.conflist deploy/containerd.toml deploy/containerd-system.toml \
 	deploy/systemd deploy/kubernetes deploy/network deploy/prometheus deploy/grafana "$root/deploy/"
 cp LICENSE "$root/"
 printf '%s\n' "$version" >"$root/VERSION"

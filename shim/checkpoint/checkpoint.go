@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 )
@@ -34,9 +35,11 @@ const maxManifest = 4 << 20
 
 // Manifest tells what an image is.
 type Manifest struct {
-	Runsc string           `json:"runsc"` // the build, which alone can restore it
-	Args  []string         `json:"args"`  // of the program
-	Files map[string]int64 `json:"files"` // sizes; Commit fills them in
+	Runsc string   `json:"runsc"` // the build, which alone can restore it
+	Args  []string `json:"args"`  // of the program
+	// DriverCapabilities are what the sandbox had of NVIDIA's driver; nil: nothing.
+	DriverCapabilities []string         `json:"driver_capabilities,omitempty"`
+	Files              map[string]int64 `json:"files"` // sizes; Commit fills them in
 }
 
 // Image under way.
@@ -183,11 +186,17 @@ func readManifest(path string) (m Manifest, err error) {
 	return m, nil
 }
 
-// Restorable tells whether the runsc of the given build can restore m.
-func (m Manifest) Restorable(build string) error {
+// Restorable tells whether the runsc of the given build can restore m in a sandbox that has
+// the given capabilities of NVIDIA's driver. The sentry's part for it is in the image, and
+// is there from the boot or never.
+func (m Manifest) Restorable(build string, capabilities []string) error {
 	if m.Runsc != build {
 		return fmt.Errorf("the checkpoint was made by runsc %s and this node runs %s; restore it where that build is installed: %w",
 			m.Runsc, build, errdefs.ErrFailedPrecondition)
+	}
+	if !slices.Equal(m.DriverCapabilities, capabilities) {
+		return fmt.Errorf("the checkpoint was made with the capabilities %q of NVIDIA's driver, and this sandbox has %q; ask for GPUs as then: %w",
+			m.DriverCapabilities, capabilities, errdefs.ErrFailedPrecondition)
 	}
 	return nil
 }

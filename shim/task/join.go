@@ -28,6 +28,9 @@ func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, e
 	if err != nil {
 		return nil, err
 	}
+	if err := t.checkGPUs(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.enter(); err != nil {
 		return nil, err
 	}
@@ -71,9 +74,15 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	t.id, t.runsc = runsc.JoinedID(t.request.ID), b.root.runsc
+	if err := t.planGPUs(); err != nil {
+		return nil, err
+	}
+	if err := b.hasGPUs(t.gpus); err != nil {
+		return nil, err
+	}
 	host := t.host()
 	host.Sandbox, host.SandboxPID = b.id(), b.pid()
-	return bundle.Normalize(t.spec, host)
+	return bundle.Normalize(t.gpus.Spec, host)
 }
 
 // sameWishes: there is one policy in a sandbox. A container that joins may repeat what
