@@ -66,8 +66,9 @@ func (n *Node) Inventory(ctx context.Context) (Inventory, error) {
 // the kernel tells of devices and modules makes it quick; a glance at what the driver
 // leaves in the filesystem (signature) decides, since asking the driver itself wakes GPUs
 // that sleep.
-func (n *Node) Keep(ctx context.Context) {
-	told := n.listen(ctx)
+func (n *Node) Keep(ctx context.Context) { n.keep(ctx, n.listen(ctx)) }
+
+func (n *Node) keep(ctx context.Context, told <-chan struct{}) {
 	var seen string
 	var asked time.Time
 	failed := true

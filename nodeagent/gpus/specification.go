@@ -48,9 +48,13 @@ func Withdraw(cfg *config.Config) error {
 	return keepFile(cfg.GPU.Publish, nil)
 }
 
-// conflict is why others would not find a GPU any more if spec were published: of two files
-// that give one name, CDI takes none. A file that cannot be read may be one.
+// conflict is why others would have trouble if spec were published. Of two files that give
+// one name, CDI takes none; a file that cannot be read may be one. And without the program
+// that its hooks run, no container with a GPU would start.
 func (n *Node) conflict(spec json.RawMessage) error {
+	if _, err := os.Stat(n.ask.hook()); err != nil {
+		return fmt.Errorf("find the program of its hooks: %w", err)
+	}
 	own, err := cdi.ParseSpec(spec)
 	if err != nil {
 		return err

@@ -113,7 +113,6 @@ func TestGPUsComeBack(t *testing.T) {
 	for name, end := range map[string]func(record.Record){
 		"its program exits": func(r record.Record) { n.Exit(string(r.ID), 0) },
 		"its kernel dies":   func(r record.Record) { n.Crash(string(r.ID)) },
-		"its shim is lost":  func(r record.Record) { n.Lose(string(r.ID)); n.Exit(string(r.ID), 0) },
 		"it is terminated":  func(r record.Record) { _, _ = b.Terminate(t.Context(), r, 0) },
 		"it is removed":     func(r record.Record) { _ = b.Remove(t.Context(), r, true) },
 	} {
