@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"brig/internal/config"
+	"brig/internal/failpoint"
 	"brig/nodeagent/gpus"
 )
 
@@ -23,6 +24,9 @@ const moduleVersion = "/proc/driver/nvidia/version"
 
 // Check refuses where gVisor would end in words that nobody understands.
 func (g checkedGPUs) Check(context.Context, []int) error {
+	if failpoint.Skips("gpu.check") {
+		return nil
+	}
 	_, err := os.Stat(moduleVersion)
 	if errors.Is(err, os.ErrNotExist) {
 		return errdefs.ErrFailedPrecondition.WithMessage("sandboxes cannot have GPUs here: NVIDIA's kernel module is not loaded: install its driver, or load it: modprobe nvidia nvidia-uvm")
