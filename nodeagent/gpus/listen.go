@@ -1,9 +1,12 @@
 package gpus
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,9 +28,13 @@ func (n *Node) listen(ctx context.Context) <-chan struct{} {
 	go func() {
 		buffer := make([]byte, 16<<10)
 		for ctx.Err() == nil {
-			// ENOBUFS is news, too: there were more than fit.
-			if _, err := socket.Read(buffer); err != nil && !isOverrun(err) {
+			size, err := socket.Read(buffer)
+			lost := errors.Is(err, unix.ENOBUFS) // which is news, too: there were more than fit
+			if err != nil && !lost {
 				return
+			}
+			if !lost && !concerns(buffer[:size]) {
+				continue
 			}
 			select {
 			case told <- struct{}{}:
@@ -36,6 +43,17 @@ func (n *Node) listen(ctx context.Context) <-chan struct{} {
 		}
 	}()
 	return told
+}
+
+// concerns tells whether an event may be about a GPU or its driver. Links of sandboxes come
+// and go by the thousand.
+func concerns(event []byte) bool {
+	for field := range bytes.SplitSeq(event, []byte{0}) {
+		if subsystem, ok := bytes.CutPrefix(field, []byte("SUBSYSTEM=")); ok {
+			return slices.Contains([]string{"module", "drivers", "pci", "drm"}, string(subsystem)) || bytes.HasPrefix(subsystem, []byte("nvidia"))
+		}
+	}
+	return true // of a form that is not known
 }
 
 // kernelEvents is the group of what the kernel itself sends; udev's own is another.

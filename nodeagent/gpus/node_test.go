@@ -191,6 +191,20 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+func TestConcerns(t *testing.T) {
+	for event, want := range map[string]bool{
+		"add@/module/nvidia\x00ACTION=add\x00DEVPATH=/module/nvidia\x00SUBSYSTEM=module\x00SEQNUM=1\x00": true,
+		"remove@/devices/pci0000:00/0000:00:01.0\x00SUBSYSTEM=pci\x00":                                   true,
+		"add@/devices/virtual/net/brg0\x00ACTION=add\x00SUBSYSTEM=net\x00INTERFACE=brg0\x00":             false,
+		"add@/devices/virtual/net/brg0/queues/rx-0\x00SUBSYSTEM=queues\x00":                              false,
+		"what is this": true,
+	} {
+		if got := concerns([]byte(event)); got != want {
+			t.Errorf("%q: %v", event, got)
+		}
+	}
+}
+
 // TestEvents: the socket is one that the kernel gives to whoever is in the host's network
 // namespace; elsewhere there is the glance.
 func TestEvents(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 
 	"brig/internal/config"
@@ -119,5 +118,3 @@ func ignoreMissing(err error) error {
 	}
 	return err
 }
-
-func isOverrun(err error) bool { return errors.Is(err, unix.ENOBUFS) }

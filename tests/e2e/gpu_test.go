@@ -98,15 +98,14 @@ func gpuRefusals(t *testing.T, n *fixture) {
 	_, err := os.Stat("/proc/driver/nvidia/version")
 	hasDriver := err == nil
 	for want, args := range map[string][]string{
-		"there is no GPU 9: brig node info lists":          {"--gpu", "device=9"},
-		"there is no GPU GPU-0000000a":                     {"--gpu", driver.UUID(10)},
-		"nvidia-smi -i 6 -mig 0":                           {"--gpu", "nvidia.com/gpu=6"},
-		"ERROR_GPU_IS_LOST":                                {"--gpu", "device=0,7"},
-		"this node has 6 that it can give":                 {"--gpu", "7"},
-		"asked for twice":                                  {"--gpu", "device=0," + driver.UUID(0)},
-		"this node allows compute, utility":                {"--gpu", "1", "--gpu-capability", "graphics"},
-		"sandboxes cannot have GPUs here":                  {"--gpu", "2"},
-		"sandboxes cannot have GPUs here: NVIDIA's kernel": {"--gpu", "device=0,2"},
+		"there is no GPU 9: brig node info lists": {"--gpu", "device=9"},
+		"there is no GPU GPU-0000000a":            {"--gpu", driver.UUID(10)},
+		"nvidia-smi -i 6 -mig 0":                  {"--gpu", "nvidia.com/gpu=6"},
+		"ERROR_GPU_IS_LOST":                       {"--gpu", "device=0,7"},
+		"this node has 6 that it can give":        {"--gpu", "7"},
+		"asked for twice":                         {"--gpu", "device=0," + driver.UUID(0)},
+		"this node allows compute, utility":       {"--gpu", "1", "--gpu-capability", "graphics"},
+		"sandboxes cannot have GPUs here":         {"--gpu", "device=0,2"},
 	} {
 		if hasDriver && strings.HasPrefix(want, "sandboxes cannot") {
 			continue // a sandbox would be made for devices of somebody else's
