@@ -66,7 +66,7 @@ func describeBy(lib nvml.Interface, o Options) (Document, error) {
 	default:
 		return Document{}, fmt.Errorf("start NVML: %s", reason(ret))
 	}
-	defer lib.Shutdown()
+	defer func() { _ = lib.Shutdown() }()
 	driver, ret := lib.SystemGetDriverVersion()
 	if ret != nvml.SUCCESS {
 		return Document{}, fmt.Errorf("ask for the driver's version: %s", reason(ret))
