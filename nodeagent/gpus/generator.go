@@ -28,8 +28,21 @@ type generator struct {
 	driverRoot string
 }
 
-// hook is the program that CDI's hooks run: it is installed beside the generator.
-func (g generator) hook() string { return filepath.Join(filepath.Dir(g.path), "nvidia-cdi-hook") }
+// hook is the program that CDI's hooks run. It is installed beside the generator; a node in
+// a folder has it beside brigd.
+func (g generator) hook() string {
+	const name = "nvidia-cdi-hook"
+	installed := filepath.Join(filepath.Dir(g.path), name)
+	if exe, err := os.Executable(); err == nil && !exists(installed) && exists(filepath.Join(filepath.Dir(exe), name)) {
+		return filepath.Join(filepath.Dir(exe), name)
+	}
+	return installed
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
 
 // ask runs it, with nothing of brigd's environment: what NVIDIA's library reads there is
 // not for whoever started brigd to say.
