@@ -82,11 +82,11 @@ type InfoResponse struct {
 	// What the caller may have, and has.
 	Quota *Quota `protobuf:"bytes,9,opt,name=quota,proto3" json:"quota,omitempty"`
 	// NVIDIA's, in the order of their indices.
-	Gpus []*GPU `protobuf:"bytes,10,rep,name=gpus,proto3" json:"gpus,omitempty"`
+	Gpus []*GPU `protobuf:"bytes,11,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	// Version of NVIDIA's driver; empty: there is none.
-	GpuDriver string `protobuf:"bytes,11,opt,name=gpu_driver,json=gpuDriver,proto3" json:"gpu_driver,omitempty"`
+	GpuDriver string `protobuf:"bytes,12,opt,name=gpu_driver,json=gpuDriver,proto3" json:"gpu_driver,omitempty"`
 	// Why no GPU can be asked for; empty: it is said of each.
-	GpuUnavailable string `protobuf:"bytes,12,opt,name=gpu_unavailable,json=gpuUnavailable,proto3" json:"gpu_unavailable,omitempty"`
+	GpuUnavailable string `protobuf:"bytes,13,opt,name=gpu_unavailable,json=gpuUnavailable,proto3" json:"gpu_unavailable,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -678,11 +678,10 @@ const file_brig_v1_node_proto_rawDesc = "" +
 	"\arunning\x18\a \x01(\rR\arunning\x12\x1a\n" +
 	"\bplatform\x18\b \x01(\tR\bplatform\x12$\n" +
 	"\x05quota\x18\t \x01(\v2\x0e.brig.v1.QuotaR\x05quota\x12 \n" +
-	"\x04gpus\x18\n" +
-	" \x03(\v2\f.brig.v1.GPUR\x04gpus\x12\x1d\n" +
+	"\x04gpus\x18\v \x03(\v2\f.brig.v1.GPUR\x04gpus\x12\x1d\n" +
 	"\n" +
-	"gpu_driver\x18\v \x01(\tR\tgpuDriver\x12'\n" +
-	"\x0fgpu_unavailable\x18\f \x01(\tR\x0egpuUnavailable\"\xc0\x01\n" +
+	"gpu_driver\x18\f \x01(\tR\tgpuDriver\x12'\n" +
+	"\x0fgpu_unavailable\x18\r \x01(\tR\x0egpuUnavailable\"\xc0\x01\n" +
 	"\x03GPU\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x12\n" +
