@@ -1,6 +1,7 @@
 package sandboxes_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -31,6 +32,11 @@ func some(count uint32) record.Request { return record.Request{GPU: &record.GPUR
 
 func these(devices ...string) record.Request {
 	return record.Request{GPU: &record.GPURequest{Devices: devices}}
+}
+
+func imaged(r record.Request) record.Request {
+	r.Image = image
+	return r
 }
 
 // states are the node's GPUs as root sees them: "free", or the ids that have one.
@@ -190,10 +196,23 @@ func TestGPUsAfterADeath(t *testing.T) {
 	b.stop()
 	b = n.recover(t)
 	b.wantStates(t, "before anything is undone", "free", string(running.ID), string(ended.ID), string(half.ID))
-	b.refused(t, these("3"), errdefs.IsResourceExhausted, "belongs to another sandbox, and 1 of 4 are free")
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Create(impatient, 1001, imaged(these("3"))); !errdefs.IsUnavailable(err) {
+		t.Errorf("asked for before it is undone: %v", err)
+	}
+	asked := make(chan record.Record, 1)
+	go func() {
+		rec, err := b.Create(t.Context(), 1001, imaged(these("3")))
+		if err != nil {
+			t.Error(err)
+		}
+		asked <- rec
+	}()
 	n.Fail("remove", nil)
 	b.Reconcile(time.Millisecond)
-	b.comesTo(t, "free", string(running.ID), "free", "free")
+	again := <-asked
+	b.comesTo(t, "free", string(running.ID), "free", string(again.ID))
 	if got := n.Made(string(running.ID)).GPUs; !slices.Equal(got, []string{fake.UUID(1)}) {
 		t.Errorf("it runs with %v", got)
 	}
