@@ -14,7 +14,7 @@ root=$work/$name
 for program in brig brigd containerd-shim-brig-v1 guest/brig-idle guest/brig-files brig-probe brig-cni nvidia-cdi-hook; do
 	install -D -m 0755 "bin/$program" "$root/bin/$program"
 done
-for program in runsc gvisor-bin/gvisor_sentry containerd ctr; do
+for program in runsc gvisor-bin/gvisor_sentry containerd ctr brig-nvcdi; do
 	install -D -m 0755 "bin/deps/$program" "$root/bin/deps/$program"
 done
 install -D -m 0755 install.sh "$root/install.sh"

@@ -65,7 +65,11 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 		return record.Record{}, err
 	}
 	release, err := m.take(rec)
+	if err == nil {
+		rec.GPUs, err = m.allot(ctx, rec)
+	}
 	if err != nil {
+		release()
 		return m.repeatOr(ctx, rec, err)
 	}
 	rec.Writing(r.Network, policy)
@@ -82,6 +86,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	_, done := m.phase(ctx, metrics.PhaseRecord)
 	earlier, err := m.store.Add(rec)
 	if err = done(err); err != nil || earlier != nil {
+		m.returnGPUs(rec.ID)
 		m.dropKeeper(k)
 	}
 	switch {
@@ -275,6 +280,7 @@ func (m *Manager) scrap(id sandbox.ID) error {
 	defer cancel()
 	err := m.teardown(ctx, id)
 	if err == nil {
+		m.returnGPUs(id)
 		err = m.forget(id)
 	}
 	if err == nil {

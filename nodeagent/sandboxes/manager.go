@@ -31,6 +31,7 @@ import (
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
 	"brig/nodeagent/execs"
+	"brig/nodeagent/gpus"
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
@@ -106,8 +107,11 @@ type Manager struct {
 	groups  cgroup.Reader
 	quota   *quota.Ledger
 	binds   binds.Stage
-	changed func(link string)
-	held    func(context.Context) ([]string, error)
+	gpus    GPUs
+	// allotments are who has which of them.
+	allotments *gpus.Allotments
+	changed    func(link string)
+	held       func(context.Context) ([]string, error)
 	saved
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
@@ -141,6 +145,7 @@ type Parts struct {
 	Denials *denials.Watcher
 	Metrics *metrics.Metrics
 	Quota   *quota.Ledger
+	GPUs    GPUs
 	// Changed, if set, is called with a sandbox's link after its policy has changed, and
 	// after a lease has ended: whatever was admitted by the policy before is to be judged
 	// anew.
@@ -179,8 +184,10 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 				CPU: p.Config.Sandboxes.CPU, MemoryMiB: p.Config.Sandboxes.MemoryMiB,
 				PIDs: p.Config.Sandboxes.PIDs, DiskMiB: p.Config.Sandboxes.DiskMiB,
 			},
-			Ceiling: ceiling,
+			Ceiling: ceiling, GPUCapabilities: p.Config.GPU.Capabilities,
 		},
+		gpus:       p.GPUs,
+		allotments: gpus.NewAllotments(p.Config.GPU.Shared),
 		binds:      binds.Stage{Dir: p.Config.BindsDir(), Roots: p.Config.Mounts.Roots},
 		saved:      saved,
 		explaining: make(chan struct{}, 1),

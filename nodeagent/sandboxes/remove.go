@@ -60,6 +60,7 @@ func (m *Manager) cleanUp(ctx context.Context, id sandbox.ID) error {
 		return err
 	}
 	failpoint.Hit("teardown.done")
+	m.returnGPUs(id)
 	m.mu.Lock()
 	delete(m.unclean, id)
 	m.mu.Unlock()
