@@ -23,15 +23,23 @@ func (n *testNode) agentCreateToOutput(ctx context.Context) (_ time.Duration, er
 	}
 	id := created.Msg.GetSandbox().GetId()
 	defer func() { err = errors.Join(err, n.removeSandbox(ctx, id)) }()
+	if err := n.firstOutput(ctx, id); err != nil {
+		return 0, err
+	}
+	return time.Since(began), nil
+}
+
+// firstOutput returns when the sandbox's program has written something.
+func (n *testNode) firstOutput(ctx context.Context, id string) error {
 	output, err := n.sandboxes.ReadOutput(ctx, connect.NewRequest(&brigv1.ReadOutputRequest{Sandbox: id, Follow: true}))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer output.Close()
 	if !output.Receive() {
-		return 0, fmt.Errorf("no output: %w", output.Err())
+		return fmt.Errorf("no output: %w", output.Err())
 	}
-	return time.Since(began), nil
+	return nil
 }
 
 // agentIdle makes a sandbox that execs can run in.

@@ -39,6 +39,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	flags.IntVar(&o.full, "full", o.full, "attachments of a full node, where the network is measured")
 	gvisor := flags.Bool("gvisor", true, "build gVisor's own shim, and measure it too")
 	jsonPath := flags.String("json", "", "also write everything to this file")
+	trace := flags.Bool("trace", false, "tell where the time of a create, an exec and a delete goes, and measure nothing")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the order and the bootstrap")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -52,6 +53,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
+	}
+	if *trace {
+		return runTrace(ctx, o, out, progress)
 	}
 	if *gvisor && slices.ContainsFunc(measures, func(m nodeMeasure) bool { return o.wants(m.name) }) {
 		if o.peer, err = peer.Build(ctx, o.dir, progress); err != nil {
@@ -128,7 +132,7 @@ func (r *report) measureNode(ctx context.Context, o options, rng *rand.Rand, pro
 			continue
 		}
 		if node == nil {
-			node, err = startNode(ctx, o)
+			node, err = startNode(ctx, o, nodeSpec{name: "node"})
 			defer func() { err = errors.Join(err, node.close()) }()
 			if err != nil {
 				return err

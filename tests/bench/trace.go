@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"connectrpc.com/connect"
+
+	brigv1 "brig/nodeagent/api/brig/v1"
+)
+
+// step is one operation, once: when its client asked and when it had what it wanted.
+type step struct {
+	operation  string
+	begin, end time.Time
+}
+
+// runTrace makes o.rounds sandboxes through brigd, one after the other, runs a program in
+// each and removes it, on a node that tells all it does; and writes where the time went.
+func runTrace(ctx context.Context, o options, out, progress io.Writer) (err error) {
+	spans, err := collect()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, spans.close()) }()
+	spec, err := spans.node(o)
+	if err != nil {
+		return err
+	}
+	n, err := startNode(ctx, o, spec)
+	closed := false
+	defer func() {
+		if !closed {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	programs, err := watchPrograms(o.bin)
+	if err != nil {
+		return err
+	}
+	defer programs.close()
+	var steps []step
+	for round := range 1 + o.rounds {
+		life, err := n.tracedLife(ctx)
+		if err != nil {
+			return err
+		}
+		if round > 0 { // the first loads what the later ones find
+			steps = append(steps, life...)
+		}
+		fmt.Fprintf(progress, "\rtrace: %d of %d", round, o.rounds)
+	}
+	fmt.Fprintln(progress)
+	closed = true
+	if err := n.close(); err != nil { // sends the last spans
+		return err
+	}
+	for _, operation := range []string{createStep, execStep, deleteStep} {
+		newProfile(operation, steps, spans.all(programs.spans()), programs.all()).write(out)
+	}
+	return nil
+}
+
+// The operations that are traced.
+const (
+	createStep = "create → first output"
+	execStep   = "exec of true"
+	deleteStep = "delete, by force"
+)
+
+// tracedLife is one sandbox from its creation to its end.
+func (n *testNode) tracedLife(ctx context.Context) (steps []step, err error) {
+	begin := time.Now()
+	created, err := n.sandboxes.Create(ctx, connect.NewRequest(&brigv1.CreateRequest{
+		Image: imageName, Argv: []string{"/bin/sh", "-c", "echo hi; exec sleep 3600"},
+	}))
+	if err != nil {
+		return nil, err
+	}
+	id := created.Msg.GetSandbox().GetId()
+	err = n.firstOutput(ctx, id)
+	steps = append(steps, step{createStep, begin, time.Now()})
+	if err == nil {
+		begin = time.Now()
+		_, err = n.agentExec(id)(ctx)
+		steps = append(steps, step{execStep, begin, time.Now()})
+	}
+	begin = time.Now()
+	err = errors.Join(err, n.removeSandbox(ctx, id))
+	return append(steps, step{deleteStep, begin, time.Now()}), err
+}
