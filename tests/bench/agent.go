@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,20 +12,20 @@ import (
 
 // agentCreateToOutput is createToOutput through brigd's API, with a network, its
 // policy and the journal that the other ways do not have.
-func (n *testNode) agentCreateToOutput(ctx context.Context) (_ time.Duration, err error) {
+func (n *testNode) agentCreateToOutput(ctx context.Context) (time.Duration, func() error, error) {
+	return n.agentRequest(ctx, &brigv1.CreateRequest{Image: imageName, Argv: talks})
+}
+
+// agentRequest takes the time from a request to the first byte of the sandbox's output.
+func (n *testNode) agentRequest(ctx context.Context, request *brigv1.CreateRequest) (time.Duration, func() error, error) {
 	began := time.Now()
-	created, err := n.sandboxes.Create(ctx, connect.NewRequest(&brigv1.CreateRequest{
-		Image: imageName, Argv: []string{"/bin/echo", "hi"},
-	}))
+	created, err := n.sandboxes.Create(ctx, connect.NewRequest(request))
 	if err != nil {
-		return 0, err
+		return 0, nothing, err
 	}
 	id := created.Msg.GetSandbox().GetId()
-	defer func() { err = errors.Join(err, n.removeSandbox(ctx, id)) }()
-	if err := n.firstOutput(ctx, id); err != nil {
-		return 0, err
-	}
-	return time.Since(began), nil
+	err = n.firstOutput(ctx, id)
+	return time.Since(began), func() error { return n.removeSandbox(context.WithoutCancel(ctx), id) }, err
 }
 
 // firstOutput returns when the sandbox's program has written something.

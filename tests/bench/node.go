@@ -152,7 +152,7 @@ func (n *testNode) importImage(ctx context.Context, ref, archive string) (client
 
 // close ends the node in order, which removes everything but its folder.
 func (n *testNode) close() error {
-	var errs []error
+	errs := []error{unmount(n.rawDir())}
 	if n.containerd != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
@@ -163,13 +163,19 @@ func (n *testNode) close() error {
 		errs = append(errs, n.brigd.Process.Signal(syscall.SIGTERM), n.brigd.Wait())
 	}
 	// The peer's runsc keeps a network namespace for gofers, mounted in its folder.
-	if err := mount.UnmountRecursive(n.peerRoot(), 0); !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
+	return errors.Join(append(errs, unmount(n.peerRoot()))...)
+}
+
+// unmount everything in a folder, if there is one.
+func unmount(dir string) error {
+	if err := mount.UnmountRecursive(dir, 0); !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (n *testNode) peerRoot() string { return filepath.Join(n.dir, "gvisor") }
+func (n *testNode) rawDir() string   { return filepath.Join(n.dir, "raw") }
 
 func removeImage(ctx context.Context, c *client.Client, ref string) error {
 	err := c.ImageService().Delete(ctx, ref)
