@@ -21,7 +21,8 @@ const staggerEvery = 200 * time.Millisecond
 
 // measureInteractive takes the time from asking for a sandbox until a first command has
 // been run in it, of o.burst sandboxes: made and removed one after the other, one every
-// so often, and all at once. Of the last two they stay until all were there.
+// so often, and all at once. Of the last two they stay until all were there. A pool is
+// full when each begins, and whoever finds it empty has to wait.
 func measureInteractive(ctx context.Context, s *session, o options) (all []series, err error) {
 	sources, err := s.interactiveSources(ctx)
 	if err != nil {
@@ -31,6 +32,9 @@ func measureInteractive(ctx context.Context, s *session, o options) (all []serie
 	for _, how := range boardWays {
 		for _, i := range s.rng.Perm(len(sources)) {
 			x := sources[i]
+			if err := x.settled(ctx); err != nil {
+				return all, err
+			}
 			fmt.Fprintf(s.progress, "%s: %s\n", interactive(how), x.name)
 			began := time.Now()
 			one := series{measure: interactive(how), variant: x.name, unit: "ms", ours: x.ours}
@@ -67,9 +71,9 @@ func (s *session) interactiveSources(ctx context.Context) ([]source, error) {
 	}
 	var all []source
 	for _, r := range runtimes {
-		all = append(all, source{r.name, r.ours, n.createAndExec(r)})
+		all = append(all, source{name: r.name, ours: r.ours, make: n.createAndExec(r)})
 	}
-	return s.withInteractivePool(ctx, append(all, source{throughAPI, true, n.agentCreateAndExec}))
+	return s.withInteractivePool(ctx, append(all, source{name: throughAPI, ours: true, make: n.agentCreateAndExec}))
 }
 
 // createAndExec makes an idle sandbox and runs a program in it.

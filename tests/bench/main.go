@@ -33,7 +33,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	bin := flags.String("bin", "bin", "folder of brig's binaries, with deps/ in it")
 	only := flags.String("only", "", "the measures whose name holds this; empty: all")
 	gvisor := flags.Bool("gvisor", true, "build gVisor's own shim, and measure it too")
-	into := flags.String("out", "", "folder for results.json, table.txt, summary.tsv and plots; empty: none")
+	into := flags.String("out", "", "folder for results.json, table.txt, summary.tsv and plots, or trace.txt; empty: none")
+	pool := flags.Int("pool", 0, "with -trace: create from a pool of so many")
 	trace := flags.Bool("trace", false, "tell where the time of a create, an exec and a delete goes, and measure nothing")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the order and the bootstrap")
 	if err := flags.Parse(args); err != nil {
@@ -55,7 +56,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		return err
 	}
 	if *trace {
-		return runTrace(ctx, o, out, progress)
+		o.pool = *pool
+		return traceInto(ctx, o, *into, out, progress)
 	}
 	if *gvisor {
 		if o.peer, err = peer.Build(ctx, o.dir, progress); err != nil {

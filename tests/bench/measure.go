@@ -40,6 +40,23 @@ type source struct {
 	name string
 	ours bool
 	make making
+	// refill brings back what it takes of, which is in a rate and in no time of one; nil:
+	// it takes of nothing.
+	refill func(context.Context) error
+}
+
+// settled refills a source, if there is something to refill.
+func (x source) settled(ctx context.Context) error {
+	if x.refill == nil {
+		return nil
+	}
+	return x.refill(context.WithoutCancel(ctx))
+}
+
+// once makes one, removes it, and refills the source.
+func (x source) once(ctx context.Context) (time.Duration, error) {
+	took, err := x.make.once(ctx)
+	return took, errors.Join(err, x.settled(ctx))
 }
 
 // measure is a question asked of several variants.

@@ -57,12 +57,12 @@ const (
 	unruled       = "no rules"
 )
 
-// table of all measures, in the order in which they are taken and reported. What lasts
-// is in the seconds that a full run takes for it on two quiet cores.
+// table of all measures, in the order in which they are taken and reported. A full run
+// takes about 15 minutes; each report tells the seconds of each.
 func table(o options) []entry {
 	last := fmt.Sprintf("at %d", o.largest())
 	return []entry{
-		{name: created, full: 60, quick: 5, run: measureCreate, claims: []claim{
+		{name: created, full: 50, quick: 5, run: measureCreate, claims: []claim{
 			{says: "cold create, through containerd", ours: brigShim, peer: gvisorShim, must: atMost(0.75)},
 			{says: "cold create, through brigd with network and policy", ours: throughAPI, peer: gvisorCNI, must: atMost(0.6)},
 			{says: "create from the pool, through brigd", ours: pooled, peer: gvisorShim, must: atMost(0.35)},
@@ -127,10 +127,10 @@ func table(o options) []entry {
 			{says: "ADD, deny, p99", of: addName(o), ours: addDeny, stat: tail, unit: "ms", must: atMost(15)},
 			{says: "ADD with a policy", of: addName(o), ours: addPolicy, peer: addUpstream, must: atMost(0.5)},
 		}},
-		{name: "network: ADD as the node fills", full: 50, quick: 5, run: onNetworks(measureAddFull), claims: []claim{
+		{name: "network: ADD as the node fills", full: 25, quick: 5, run: onNetworks(measureAddFull), claims: []claim{
 			{says: fmt.Sprintf("ADD at %d attachments, against at %d", o.full, o.few), of: addFills, ours: fmt.Sprintf("at %d", o.full), peer: fmt.Sprintf("at %d", o.few), must: atMost(1.5)},
 		}},
-		{name: "network: bind", full: 50, quick: 5, run: onNetworks(measureBind), claims: []claim{
+		{name: "network: bind", full: 25, quick: 5, run: onNetworks(measureBind), claims: []claim{
 			{says: "bind an existing policy", of: bindName(o), ours: "bind, a list of 3", stat: middle, unit: "µs", must: atMost(1000)},
 		}},
 		{name: "network: load", full: 15, quick: 3, run: onNetworks(measureLoad), claims: []claim{

@@ -19,16 +19,30 @@ import (
 // in the summary as not measured.
 const poolBuilt = false
 
-// poolWaiting is brigd's figure of how many sandboxes wait in its pool.
-const poolWaiting = "brig_pool_ready"
+// What brigd tells of its pool: how many wait in it, how many are being made, and how many
+// creates took of it, or could not.
+const (
+	poolWaiting = `brig_pool_slots{state="waiting"}`
+	poolMaking  = `brig_pool_slots{state="making"}`
+	poolTaken   = `brig_pool_claims_total{outcome="slot",reason=""}`
+	poolClaims  = "brig_pool_claims_total"
+)
 
 // fillPatience is how long a pool may take to fill.
 const fillPatience = time.Minute
 
+// isPools tells of a variant that needs a pool.
+func isPools(variant string) bool {
+	return strings.HasPrefix(variant, pooled) || strings.HasPrefix(variant, pooledEmpty)
+}
+
+// poolOf is the configuration of a node whose pool always holds so many.
+func poolOf(size int) string { return fmt.Sprintf("[pool]\nsize = %d\nmax = %d\n", size, size) }
+
 // poolNode is a node whose pool holds so many, full.
 func (s *session) poolNode(ctx context.Context, size int) (*testNode, error) {
 	n, err := s.startOnce(ctx, nodeSpec{
-		name: fmt.Sprintf("pool-%d", size), overrides: fmt.Sprintf("[pool]\nsize = %d\nmax = %d\n", size, size),
+		name: fmt.Sprintf("pool-%d", size), overrides: poolOf(size),
 	})
 	if err != nil {
 		return nil, err
@@ -36,8 +50,7 @@ func (s *session) poolNode(ctx context.Context, size int) (*testNode, error) {
 	return n, n.awaitPool(ctx, size)
 }
 
-// withPool adds the source that takes of a pool, which is full again before the next one
-// is made; many at once empty it.
+// withPool adds the source that takes of a pool; many at once empty it.
 func (s *session) withPool(ctx context.Context, all []source) ([]source, error) {
 	return s.addPool(ctx, all, func(n *testNode) making { return n.agentCreateToOutput })
 }
@@ -55,17 +68,12 @@ func (s *session) addPool(ctx context.Context, all []source, of func(*testNode) 
 	if err != nil {
 		return nil, err
 	}
-	return append(all, source{pooled, true, refilled(n, s.o.pool, of(n))}), nil
+	return append(all, source{name: pooled, ours: true, make: of(n), refill: n.refilled(s.o.pool)}), nil
 }
 
-// refilled waits, outside of the time taken, until a pool is full again.
-func refilled(n *testNode, size int, make making) making {
-	return func(ctx context.Context) (time.Duration, func() error, error) {
-		took, remove, err := make(ctx)
-		return took, func() error {
-			return errors.Join(remove(), n.awaitPool(context.WithoutCancel(ctx), size))
-		}, err
-	}
+// refilled waits until a pool is full again.
+func (n *testNode) refilled(size int) func(context.Context) error {
+	return func(ctx context.Context) error { return n.awaitPool(ctx, size) }
 }
 
 // withEmptyPool adds the source that finds the pool empty: somebody has just taken the
@@ -86,7 +94,7 @@ func (s *session) withEmptyPool(ctx context.Context, all []source) ([]source, er
 		took, second, err := n.agentCreateToOutput(ctx)
 		return took, func() error { return errors.Join(first(), second()) }, err
 	}
-	return append(all, source{pooledEmpty, true, refilled(n, 1, empty)}), nil
+	return append(all, source{name: pooledEmpty, ours: true, make: empty, refill: n.refilled(1)}), nil
 }
 
 // poolCost is the name of a measure of what waits.
@@ -126,6 +134,35 @@ func measurePoolCost(ctx context.Context, s *session, o options) ([]series, erro
 	return []series{memory, processes}, nil
 }
 
+// taken tells how many creates took of the pools, of all that there were since the figures
+// of before; it is what says that a source was what its name says.
+func (s *session) taken(ctx context.Context, before []series) ([]series, error) {
+	var all []series
+	for i, name := range []string{fmt.Sprintf("pool-%d", s.o.pool), "pool-1"} {
+		n := s.made[name]
+		if n == nil {
+			continue
+		}
+		slots, err := n.figure(ctx, poolTaken)
+		if err != nil {
+			return nil, err
+		}
+		claims, err := n.figure(ctx, poolClaims)
+		if err != nil {
+			return nil, err
+		}
+		one := series{measure: "creates that took of the pool", variant: []string{pooled, pooledEmpty}[i], unit: "%"}
+		if before == nil {
+			one.samples = []float64{slots, claims}
+		} else {
+			old := before[len(all)].samples
+			one.samples = []float64{100 * (slots - old[0]) / (claims - old[1])}
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
 // awaitPool returns when so many wait.
 func (n *testNode) awaitPool(ctx context.Context, size int) error {
 	ctx, cancel := context.WithTimeout(ctx, fillPatience)
@@ -135,7 +172,11 @@ func (n *testNode) awaitPool(ctx context.Context, size int) error {
 		if err != nil {
 			return fmt.Errorf("ask how many wait in the pool: %w", err)
 		}
-		if waiting >= float64(size) {
+		making, err := n.figure(ctx, poolMaking)
+		if err != nil {
+			return fmt.Errorf("ask how many are made for the pool: %w", err)
+		}
+		if waiting >= float64(size) && making == 0 {
 			return nil
 		}
 		select {
@@ -146,7 +187,7 @@ func (n *testNode) awaitPool(ctx context.Context, size int) error {
 	}
 }
 
-// figure of brigd's, the sum of all its labels'.
+// figure of brigd's: one with its labels, or the sum of all of a name.
 func (n *testNode) figure(ctx context.Context, name string) (sum float64, err error) {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(n.dir, "brig.sock"))
@@ -167,7 +208,7 @@ func (n *testNode) figure(ctx context.Context, name string) (sum float64, err er
 	found := false
 	for line := range strings.Lines(string(text)) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if family, _, _ := strings.Cut(key, "{"); !ok || family != name {
+		if family, _, _ := strings.Cut(key, "{"); !ok || family != name && key != name {
 			continue
 		}
 		v, err := strconv.ParseFloat(value, 64)

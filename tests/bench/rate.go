@@ -43,8 +43,8 @@ func measureExecRate(ctx context.Context, n *testNode, o options, rng *rand.Rand
 	return all, err
 }
 
-// measureRate is how many sandboxes a second can be made, heard of and removed. More is
-// better.
+// measureRate is how many sandboxes a second can be made, heard of and removed; from a
+// pool, until it is full again. More is better.
 func measureRate(ctx context.Context, s *session, o options) ([]series, error) {
 	sources, err := s.common(ctx)
 	if err != nil {
@@ -61,6 +61,7 @@ func measureRate(ctx context.Context, s *session, o options) ([]series, error) {
 			_, err := sources[i].make.once(ctx)
 			return err
 		})
+		err = errors.Join(err, sources[i].settled(ctx))
 		all[i].add(float64(count)/time.Since(began).Seconds(), err)
 	})
 	return all, err

@@ -20,9 +20,18 @@ func measureCreate(ctx context.Context, s *session, o options) ([]series, error)
 	}
 	m := measure{name: created}
 	for _, x := range sources {
-		m.variants = append(m.variants, variant{name: x.name, ours: x.ours, once: x.make.once})
+		m.variants = append(m.variants, variant{name: x.name, ours: x.ours, once: x.once})
 	}
-	return m.run(ctx, s.rng, o.rounds, s.progress)
+	before, err := s.taken(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	all, err := m.run(ctx, s.rng, o.rounds, s.progress)
+	if err != nil {
+		return all, err
+	}
+	taken, err := s.taken(ctx, before)
+	return append(all, taken...), err
 }
 
 // sources are all ways to make a sandbox whose program writes something; each is timed
@@ -68,9 +77,9 @@ func (s *session) common(ctx context.Context) ([]source, error) {
 	}
 	var all []source
 	for _, r := range runtimes {
-		all = append(all, source{r.name, r.ours, n.createToOutput(r)})
+		all = append(all, source{name: r.name, ours: r.ours, make: n.createToOutput(r)})
 	}
-	all = append(all, source{throughAPI, true, n.agentCreateToOutput})
+	all = append(all, source{name: throughAPI, ours: true, make: n.agentCreateToOutput})
 	return s.withPool(ctx, all)
 }
 

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"connectrpc.com/connect"
@@ -18,6 +22,33 @@ type step struct {
 	begin, end time.Time
 }
 
+// traceInto writes the trace to out, and to a file in dir unless that is empty.
+func traceInto(ctx context.Context, o options, dir string, out, progress io.Writer) error {
+	o.rounds = cmp.Or(o.rounds, tracedRounds)
+	about, err := describeMachine(o)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	fmt.Fprintln(&text, about)
+	if err := runTrace(ctx, o, &text, progress); err != nil {
+		return err
+	}
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "trace.txt"), text.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	_, err = text.WriteTo(out)
+	return err
+}
+
+// tracedRounds is how many are made unless somebody says how many.
+const tracedRounds = 30
+
 // runTrace makes o.rounds sandboxes through brigd, one after the other, runs a program in
 // each and removes it, on a node that tells all it does; and writes where the time went.
 func runTrace(ctx context.Context, o options, out, progress io.Writer) (err error) {
@@ -29,6 +60,9 @@ func runTrace(ctx context.Context, o options, out, progress io.Writer) (err erro
 	spec, err := spans.node(o)
 	if err != nil {
 		return err
+	}
+	if o.pool > 0 {
+		spec.overrides += poolOf(o.pool)
 	}
 	n, err := startNode(ctx, o, spec)
 	closed := false
@@ -47,7 +81,7 @@ func runTrace(ctx context.Context, o options, out, progress io.Writer) (err erro
 	defer programs.close()
 	var steps []step
 	for round := range 1 + o.rounds {
-		life, err := n.tracedLife(ctx)
+		life, err := n.tracedLife(ctx, o.pool)
 		if err != nil {
 			return err
 		}
@@ -74,8 +108,12 @@ const (
 	deleteStep = "delete, by force"
 )
 
-// tracedLife is one sandbox from its creation to its end.
-func (n *testNode) tracedLife(ctx context.Context) (steps []step, err error) {
+// tracedLife is one sandbox from its creation to its end. What a pool does on the side
+// is over before each step.
+func (n *testNode) tracedLife(ctx context.Context, pool int) (steps []step, err error) {
+	if err := n.calm(ctx, pool); err != nil {
+		return nil, err
+	}
 	begin := time.Now()
 	created, err := n.sandboxes.Create(ctx, connect.NewRequest(&brigv1.CreateRequest{
 		Image: imageName, Argv: []string{"/bin/sh", "-c", "echo hi; exec sleep 3600"},
@@ -86,6 +124,7 @@ func (n *testNode) tracedLife(ctx context.Context) (steps []step, err error) {
 	id := created.Msg.GetSandbox().GetId()
 	err = n.firstOutput(ctx, id)
 	steps = append(steps, step{createStep, begin, time.Now()})
+	err = errors.Join(err, n.calm(ctx, pool))
 	if err == nil {
 		begin = time.Now()
 		_, err = n.agentExec(id)(ctx)
@@ -94,4 +133,12 @@ func (n *testNode) tracedLife(ctx context.Context) (steps []step, err error) {
 	begin = time.Now()
 	err = errors.Join(err, n.removeSandbox(ctx, id))
 	return append(steps, step{deleteStep, begin, time.Now()}), err
+}
+
+// calm waits until a pool of so many is full; without one there is nothing to wait for.
+func (n *testNode) calm(ctx context.Context, pool int) error {
+	if pool == 0 {
+		return nil
+	}
+	return n.awaitPool(ctx, pool)
 }
