@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -59,20 +60,20 @@ func (s *session) close() error {
 // run measures what the options want. A measure that fails is told, and the next one is
 // taken; what it had by then is in the report, and so it is when ctx ends.
 func (s *session) run(ctx context.Context, r *report) error {
-	for _, m := range table(s.o) {
-		if !s.o.wants(m.name) {
-			continue
+	wanted := slices.DeleteFunc(table(s.o), func(m entry) bool { return !s.o.wants(m.name) })
+	for _, m := range wanted {
+		for _, c := range m.claims {
+			c.of = cmp.Or(c.of, m.name)
+			r.claims = append(r.claims, c)
 		}
+	}
+	for _, m := range wanted {
 		o := s.o
 		o.rounds = o.roundsOf(m)
 		began := time.Now()
 		all, err := m.run(ctx, s, o)
 		r.add(s.rng, all)
 		r.Took = append(r.Took, took{m.name, time.Since(began).Seconds()})
-		for _, c := range m.claims {
-			c.of = cmp.Or(c.of, m.name)
-			r.claims = append(r.claims, c)
-		}
 		switch {
 		case ctx.Err() != nil:
 			return errors.Join(context.Cause(ctx), err)

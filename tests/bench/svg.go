@@ -50,18 +50,27 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 	}
 	fmt.Fprintf(p, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", plotWidth-16, plotHeight+32, escape(all[0].unit))
 	for i, s := range all {
-		drawCDF(p, s, colours[i%len(colours)], x, y)
+		drawCDF(p, s, style(i), x, y)
 		at := plotHeight + 40 + lineHeight*i
-		fmt.Fprintf(p, `<path class="line" stroke="%s" d="M%d %dh18"/><text x="%d" y="%d">%s, n = %d</text>`+"\n",
-			colours[i%len(colours)], plotLeft, at-4, plotLeft+24, at, escape(s.String()), len(s.samples))
+		fmt.Fprintf(p, `<path class="line" %s d="M%d %dh18"/><text x="%d" y="%d">%s, n = %d</text>`+"\n",
+			style(i), plotLeft, at-4, plotLeft+24, at, escape(s.String()), len(s.samples))
 	}
 	fmt.Fprintln(p, "</svg>")
 	_, err := io.WriteString(w, p.String())
 	return err
 }
 
+// style of the nth line; when there are no more colours, lines are broken.
+func style(n int) string {
+	text := fmt.Sprintf("stroke=%q", colours[n%len(colours)])
+	if n >= len(colours) {
+		text += ` stroke-dasharray="5 3"`
+	}
+	return text
+}
+
 // drawCDF draws steps; those less than half a pixel apart are one.
-func drawCDF(p *strings.Builder, s series, colour string, x, y func(float64) float64) {
+func drawCDF(p *strings.Builder, s series, style string, x, y func(float64) float64) {
 	sorted := slices.Sorted(slices.Values(s.samples))
 	path := &strings.Builder{}
 	fmt.Fprintf(path, "M%.1f %.1f", x(sorted[0]), y(0))
@@ -71,7 +80,7 @@ func drawCDF(p *strings.Builder, s series, colour string, x, y func(float64) flo
 		}
 		fmt.Fprintf(path, "H%.1fV%.1f", x(v), y(float64(i+1)/float64(len(sorted))))
 	}
-	fmt.Fprintf(p, `<path class="line" stroke="%s" d="%s"/>`+"\n", colour, path)
+	fmt.Fprintf(p, `<path class="line" %s d="%s"/>`+"\n", style, path)
 }
 
 func rangeOf(all []series) (low, high float64) {
