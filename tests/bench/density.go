@@ -75,7 +75,11 @@ func measureDensity(ctx context.Context, n *testNode, o options, rng *rand.Rand,
 
 // merge the series of the same name, in the order of their measures.
 func merge(all []series) (merged []series) {
+	order := map[string]int{}
 	for _, s := range all {
+		if _, known := order[s.measure]; !known {
+			order[s.measure] = len(order)
+		}
 		i := slices.IndexFunc(merged, func(m series) bool { return m.label() == s.label() })
 		if i < 0 {
 			merged = append(merged, s)
@@ -83,12 +87,7 @@ func merge(all []series) (merged []series) {
 		}
 		merged[i].samples, merged[i].failures = append(merged[i].samples, s.samples...), append(merged[i].failures, s.failures...)
 	}
-	slices.SortStableFunc(merged, func(a, b series) int {
-		first := func(x series) int {
-			return slices.IndexFunc(merged, func(m series) bool { return m.measure == x.measure })
-		}
-		return first(a) - first(b)
-	})
+	slices.SortStableFunc(merged, func(a, b series) int { return order[a.measure] - order[b.measure] })
 	return merged
 }
 
