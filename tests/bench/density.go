@@ -98,37 +98,15 @@ func densityName(what string, of int) string {
 
 // crowd lets a crowd grow to each size, looks at it, and removes it.
 func crowd(ctx context.Context, x idleSource, sizes []int) (all []series, err error) {
-	var (
-		mu      sync.Mutex // guards what follows
-		pids    []int
-		removes []func() error
-	)
-	defer func() {
-		var group errgroup.Group
-		group.SetLimit(atOnce)
-		for _, remove := range removes {
-			group.Go(remove)
-		}
-		err = errors.Join(err, group.Wait())
-	}()
+	c := &crowded{source: x}
+	defer func() { err = errors.Join(err, c.remove()) }()
 	time.Sleep(settle)
 	before, err := meminfo("MemAvailable")
 	if err != nil {
 		return nil, err
 	}
 	for _, size := range sizes {
-		var group errgroup.Group
-		group.SetLimit(atOnce)
-		for range size - len(pids) {
-			group.Go(func() error {
-				pid, remove, err := x.make(ctx)
-				mu.Lock()
-				defer mu.Unlock()
-				pids, removes = append(pids, pid), append(removes, remove)
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
+		if err := c.grow(ctx, size); err != nil {
 			return all, err
 		}
 		time.Sleep(settle)
@@ -136,7 +114,7 @@ func crowd(ctx context.Context, x idleSource, sizes []int) (all []series, err er
 		if err != nil {
 			return all, err
 		}
-		looked, err := look(x, pids)
+		looked, err := look(x, c.pids)
 		if err != nil {
 			return all, err
 		}
@@ -146,6 +124,40 @@ func crowd(ctx context.Context, x idleSource, sizes []int) (all []series, err er
 		})
 	}
 	return all, nil
+}
+
+// crowded are idle sandboxes of one source.
+type crowded struct {
+	source idleSource
+
+	mu      sync.Mutex // guards what follows
+	pids    []int
+	removes []func() error
+}
+
+// grow to a size.
+func (c *crowded) grow(ctx context.Context, size int) error {
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for range size - len(c.pids) {
+		group.Go(func() error {
+			pid, remove, err := c.source.make(ctx)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.pids, c.removes = append(c.pids, pid), append(c.removes, remove)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func (c *crowded) remove() error {
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for _, remove := range c.removes {
+		group.Go(remove)
+	}
+	return group.Wait()
 }
 
 // look at what each of the sandboxes costs.

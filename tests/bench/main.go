@@ -26,54 +26,73 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
+// choices are what the command line says beside what to measure.
+type choices struct {
+	options
+	gvisor, trace bool
+	out           string
+}
+
+func parse(args []string) (c choices, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	isQuick := flags.Bool("quick", false, "3 minutes, to see that everything is measured; fails if something is not")
 	rounds := flags.Int("n", 0, "rounds of every variant; 0: what each measure needs")
 	bin := flags.String("bin", "bin", "folder of brig's binaries, with deps/ in it")
 	only := flags.String("only", "", "the measures whose name holds this; empty: all")
-	gvisor := flags.Bool("gvisor", true, "build gVisor's own shim, and measure it too")
-	into := flags.String("out", "", "folder for results.json, table.txt, summary.tsv and plots, or trace.txt; empty: none")
+	flags.BoolVar(&c.gvisor, "gvisor", true, "build gVisor's own shim, and measure it too")
+	flags.StringVar(&c.out, "out", "", "folder for results.json, table.txt, summary.tsv and plots, or trace.txt; empty: none")
+	flags.BoolVar(&c.trace, "trace", false, "tell where the time of a create, an exec and a delete goes, and measure nothing")
 	pool := flags.Int("pool", 0, "with -trace: create from a pool of so many")
-	trace := flags.Bool("trace", false, "tell where the time of a create, an exec and a delete goes, and measure nothing")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the order and the bootstrap")
 	if err := flags.Parse(args); err != nil {
-		return err
+		return c, err
 	}
-	if *rounds < 0 {
-		return fmt.Errorf("-n %d: at least 0", *rounds)
+	if *rounds < 0 || flags.NArg() > 0 {
+		return c, fmt.Errorf("-n %d, %q: want at least 0, and no arguments", *rounds, flags.Args())
 	}
-	o := full.options()
+	c.options = full.options()
 	if *isQuick {
-		o = quick.options()
+		c.options = quick.options()
 	}
-	o.rounds, o.only, o.seed = *rounds, *only, *seed
-	if o.dir, err = os.MkdirTemp("", "brig-bench-"); err != nil {
+	if c.trace {
+		c.pool = *pool
+	}
+	c.rounds, c.only, c.seed = *rounds, *only, *seed
+	c.bin, err = filepath.Abs(*bin)
+	return c, err
+}
+
+func run(ctx context.Context, args []string, out, progress io.Writer) error {
+	c, err := parse(args)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
-	if o.bin, err = filepath.Abs(*bin); err != nil {
+	if c.dir, err = os.MkdirTemp("", "brig-bench-"); err != nil {
 		return err
 	}
-	if *trace {
-		o.pool = *pool
-		return traceInto(ctx, o, *into, out, progress)
+	do := c.measure
+	if c.trace {
+		do = c.tell
 	}
-	if *gvisor {
-		if o.peer, err = peer.Build(ctx, o.dir, progress); err != nil {
+	return errors.Join(do(ctx, out, progress), os.RemoveAll(c.dir))
+}
+
+// measure everything. What there is of an interrupted run is written, too.
+func (c choices) measure(ctx context.Context, out, progress io.Writer) (err error) {
+	if c.gvisor {
+		if c.peer, err = peer.Build(ctx, c.dir, progress); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(progress, "bench: seed %d\n", o.seed)
-	// What there is of an interrupted run is written, too.
-	r, err := benchmark(ctx, o, progress)
+	fmt.Fprintf(progress, "bench: seed %d\n", c.seed)
+	r, err := benchmark(ctx, c.options, progress)
 	if r == nil {
 		return err
 	}
-	if *into != "" {
-		err = errors.Join(err, r.write(*into))
+	if c.out != "" {
+		err = errors.Join(err, r.write(c.out))
 	}
-	if *isQuick {
+	if c.mode == quick {
 		err = errors.Join(err, r.failed())
 	}
 	return errors.Join(err, r.writeTable(out))

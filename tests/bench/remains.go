@@ -24,24 +24,9 @@ func (n *testNode) remains(id string) (list []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	processes, err := census.Processes()
+	list, err = n.running(id)
 	if err != nil {
 		return nil, err
-	}
-	for _, p := range processes {
-		line := strings.Join(p.Args, " ")
-		if strings.Contains(line, id) || strings.Contains(line, " reap ") && strings.Contains(line, n.dir) {
-			list = append(list, "process "+line)
-		}
-	}
-	mounts, err := census.Mounts()
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range mounts {
-		if strings.Contains(m.Path, id) {
-			list = append(list, "mount "+m.Path)
-		}
 	}
 	if netns.Exists(id) {
 		list = append(list, "namespace "+id)
@@ -61,13 +46,35 @@ func (n *testNode) remains(id string) (list []string, err error) {
 			return nil, err
 		}
 	}
-	return list, census.Cgroups(func(path string) bool {
+	err = census.Cgroups(func(path string) bool {
 		if strings.Contains(path, id) {
 			list = append(list, "control group "+path)
 			return false
 		}
 		return strings.Count(path, "/") < 2 || strings.Contains(path, "brig")
 	})
+	return list, err
+}
+
+// running are the sandbox's processes and mounts.
+func (n *testNode) running(id string) (list []string, err error) {
+	processes, err := census.Processes()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range processes {
+		line := strings.Join(p.Args, " ")
+		if strings.Contains(line, id) || strings.Contains(line, " reap ") && strings.Contains(line, n.dir) {
+			list = append(list, "process "+line)
+		}
+	}
+	mounts, err := census.Mounts()
+	for _, m := range mounts {
+		if strings.Contains(m.Path, id) {
+			list = append(list, "mount "+m.Path)
+		}
+	}
+	return list, err
 }
 
 // named adds the files below dir whose name holds the id; layers of images are not

@@ -22,23 +22,23 @@ type step struct {
 	begin, end time.Time
 }
 
-// traceInto writes the trace to out, and to a file in dir unless that is empty.
-func traceInto(ctx context.Context, o options, dir string, out, progress io.Writer) error {
-	o.rounds = cmp.Or(o.rounds, tracedRounds)
-	about, err := describeMachine(o)
+// tell writes the trace to out, and to a file in the folder of the output if there is one.
+func (c choices) tell(ctx context.Context, out, progress io.Writer) error {
+	c.rounds = cmp.Or(c.rounds, tracedRounds)
+	about, err := describeMachine(c.options)
 	if err != nil {
 		return err
 	}
 	var text bytes.Buffer
 	fmt.Fprintln(&text, about)
-	if err := runTrace(ctx, o, &text, progress); err != nil {
+	if err := runTrace(ctx, c.options, &text, progress); err != nil {
 		return err
 	}
-	if dir != "" {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	if c.out != "" {
+		if err := os.MkdirAll(c.out, 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, "trace.txt"), text.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(c.out, "trace.txt"), text.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}
@@ -57,33 +57,40 @@ func runTrace(ctx context.Context, o options, out, progress io.Writer) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, spans.close()) }()
-	spec, err := spans.node(o)
-	if err != nil {
-		return err
-	}
-	if o.pool > 0 {
-		spec.overrides += poolOf(o.pool)
-	}
-	n, err := startNode(ctx, o, spec)
-	closed := false
-	defer func() {
-		if !closed {
-			err = errors.Join(err, n.close())
-		}
-	}()
-	if err != nil {
-		return err
-	}
 	programs, err := watchPrograms(o.bin)
 	if err != nil {
 		return err
 	}
 	defer programs.close()
-	var steps []step
+	spec, err := spans.node(o)
+	if err != nil {
+		return err
+	}
+	steps, err := traced(ctx, o, spec, progress)
+	if err != nil {
+		return err
+	}
+	for _, operation := range []string{createStep, execStep, deleteStep} {
+		newProfile(operation, steps, spans.all(programs.spans()), programs.all()).write(out)
+	}
+	return nil
+}
+
+// traced are the steps of all lives on a node that has ended, and so has sent its last
+// spans.
+func traced(ctx context.Context, o options, spec nodeSpec, progress io.Writer) (steps []step, err error) {
+	if o.pool > 0 {
+		spec.overrides += poolOf(o.pool)
+	}
+	n, err := startNode(ctx, o, spec)
+	defer func() { err = errors.Join(err, n.close()) }()
+	if err != nil {
+		return nil, err
+	}
 	for round := range 1 + o.rounds {
 		life, err := n.tracedLife(ctx, o.pool)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if round > 0 { // the first loads what the later ones find
 			steps = append(steps, life...)
@@ -91,14 +98,7 @@ func runTrace(ctx context.Context, o options, out, progress io.Writer) (err erro
 		fmt.Fprintf(progress, "\rtrace: %d of %d", round, o.rounds)
 	}
 	fmt.Fprintln(progress)
-	closed = true
-	if err := n.close(); err != nil { // sends the last spans
-		return err
-	}
-	for _, operation := range []string{createStep, execStep, deleteStep} {
-		newProfile(operation, steps, spans.all(programs.spans()), programs.all()).write(out)
-	}
-	return nil
+	return steps, nil
 }
 
 // The operations that are traced.
