@@ -34,11 +34,15 @@ func (c choices) tell(ctx context.Context, out, progress io.Writer) error {
 	if err := runTrace(ctx, c.options, &text, progress); err != nil {
 		return err
 	}
+	name := "trace.txt"
+	if c.pool > 0 {
+		name = "trace-pool.txt"
+	}
 	if c.out != "" {
 		if err := os.MkdirAll(c.out, 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(c.out, "trace.txt"), text.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(c.out, name), text.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}
