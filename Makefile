@@ -141,8 +141,13 @@ demo: root build deps ## a throwaway node, the README's example on it, everythin
 	go run ./tests/demo
 
 .PHONY: bench
-bench: root packages build deps ## brig beside its peers on this machine, as ratios; as root
-	go run ./tests/bench
+bench: root packages build deps ## brig beside its peers on this machine, as ratios; BENCH=quick in 3 minutes; as root
+ifeq ($(BENCH),quick)
+	go run ./tests/bench -quick -out bin/bench
+else
+	go run ./tests/bench -out docs/benchmarks
+	go run ./tests/bench -trace -out docs/benchmarks
+endif
 
 .PHONY: conformance
 conformance: root packages build deps ## containerd's own client suite against the shim; as root
