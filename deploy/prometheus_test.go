@@ -28,7 +28,7 @@ func figures(t *testing.T) map[string]labels {
 		}
 		return counts, nil
 	})
-	m.Sandboxes(func() (s metrics.States) { return s }, func() (t metrics.Tunnels) { return t })
+	m.Sandboxes(func() (s metrics.States) { return s }, func() (t metrics.Tunnels) { return t }, func() (g metrics.GPUs) { return g })
 	m.Called("/brig.v1.Sandboxes/List", "ok")
 	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
 		m.Called("/brig.v1.Sandboxes/List", code.String())
