@@ -55,15 +55,38 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	if err != nil {
 		return record.Record{}, err
 	}
-	rec := record.Record{
-		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
-		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
-	}
 	if err := m.awaitUndone(ctx, owner, r); err != nil {
 		return record.Record{}, err
 	}
+	defer m.busy()()
+	slot, why := m.takeSlot(&r, policy)
+	for {
+		rec, err := m.make(ctx, record.Record{
+			ID: slot.ID, Address: slot.Address, Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
+			JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
+		}, slot, policy, from)
+		if !isSpent(err) {
+			if err == nil {
+				m.metrics.Claimed(why)
+			}
+			return rec, err
+		}
+		m.log.Warn("a sandbox that waited could not be used, and another is booted", "sandbox", slot.ID, "err", err)
+		slot, why = record.Slot{}, metrics.ColdSpent
+	}
+}
+
+// make makes the sandbox of a record, of the slot if there is one. If that could not be
+// used the error isSpent, and nothing is left of the attempt.
+func (m *Manager) make(ctx context.Context, rec record.Record, slot record.Slot, policy netpolicy.Policy, from origin) (record.Record, error) {
+	r, owner, add := rec.Request, rec.Owner, m.store.Claim
+	giveBack := func() { m.pool.Return(slot) }
+	if slot.ID == "" {
+		rec.ID, add, giveBack = sandbox.NewID(), m.store.Add, func() {}
+	}
 	release, err := m.take(rec)
 	if err != nil {
+		giveBack()
 		return m.repeatOr(ctx, rec, err)
 	}
 	rec.Writing(r.Network, policy)
@@ -76,11 +99,12 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
 	k.release = release
-	k.from = from
+	k.from, k.slot = from, slot.ID != ""
 	_, done := m.phase(ctx, metrics.PhaseRecord)
-	earlier, err := m.store.Add(rec)
+	earlier, err := add(rec)
 	if err = done(err); err != nil || earlier != nil {
 		m.dropKeeper(k)
+		giveBack()
 	}
 	switch {
 	case err != nil:
@@ -156,7 +180,10 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	defer cancel()
 	var netns string
 	var address netip.Addr
-	if !policy.Blocked() {
+	switch {
+	case k.slot:
+		netns, address = m.network.Namespace(id), rec.Address
+	case !policy.Blocked():
 		part, done := m.phase(ctx, metrics.PhaseNetwork)
 		netns, address, err = m.network.Attach(part, id, policy)
 		if done(err) != nil {
@@ -176,14 +203,14 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	}
 	spec.Traced = tracing.Traced(ctx)
 	creating, done := m.phase(ctx, metrics.PhaseContainer)
-	if err := done(m.handOver(creating, &rec, spec)); err != nil {
-		return rec, err
+	if err := done(m.handOver(creating, &rec, spec, k.slot)); err != nil {
+		return rec, k.spoiled(err)
 	}
 	failpoint.Hit("create.made")
 	begin := time.Now()
 	starting, done := m.phase(ctx, metrics.PhaseStart)
 	if err := done(m.runtime.Start(starting, spec)); err != nil {
-		return rec, err
+		return rec, k.spoiled(err)
 	}
 	if spec.Traced {
 		m.addShim(creating, starting, begin, rec.ID)

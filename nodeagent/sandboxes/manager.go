@@ -32,6 +32,7 @@ import (
 	"brig/nodeagent/events"
 	"brig/nodeagent/execs"
 	"brig/nodeagent/metrics"
+	"brig/nodeagent/pool"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
 	"brig/nodeagent/standing"
@@ -43,6 +44,8 @@ type Runtime interface {
 	Images
 	Saver
 	Create(ctx context.Context, s engine.Sandbox) error
+	// Claim is Create in a sandbox that waits.
+	Claim(ctx context.Context, s engine.Sandbox) error
 	Start(ctx context.Context, s engine.Sandbox) error
 	Wait(ctx context.Context, id string) (status int, at time.Time, err error)
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
@@ -64,6 +67,8 @@ type Runtime interface {
 type Network interface {
 	Attach(ctx context.Context, id string, policy netpolicy.Policy) (netns string, address netip.Addr, err error)
 	Detach(ctx context.Context, id string) error
+	// Namespace is the path of the network namespace that Attach makes.
+	Namespace(id string) string
 	// Dial connects to a sandbox's port.
 	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	// Attached lists the sandboxes that have, or may have, something.
@@ -103,6 +108,7 @@ type Manager struct {
 	metrics *metrics.Metrics
 	groups  cgroup.Reader
 	quota   *quota.Ledger
+	pool    *pool.Pool // nil: none
 	binds   binds.Stage
 	changed func(link string)
 	held    func(context.Context) ([]string, error)
@@ -139,6 +145,8 @@ type Parts struct {
 	Denials *denials.Watcher
 	Metrics *metrics.Metrics
 	Quota   *quota.Ledger
+	// Pool has sandboxes that wait; nil: none do.
+	Pool *pool.Pool
 	// Changed, if set, is called with a sandbox's link after its policy has changed, and
 	// after a lease has ended: whatever was admitted by the policy before is to be judged
 	// anew.
@@ -169,7 +177,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 			Quota: p.Quota, Figures: p.Metrics, Boot: p.Boot, Log: p.Log,
 		}),
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
-		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, held: p.Held, log: p.Log,
+		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, pool: p.Pool, changed: p.Changed, held: p.Held, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),

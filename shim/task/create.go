@@ -43,7 +43,11 @@ func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error)
 	if err != nil {
 		return 0, fmt.Errorf("create sandbox: %w", err)
 	}
-	t.watchAll()
+	if t.isSole() && !t.isRoot() {
+		go t.watchWaiting()
+	} else {
+		t.watchAll()
+	}
 	return t.sandbox.pid(), nil
 }
 
@@ -52,6 +56,9 @@ func (s *Shim) createRoot(ctx context.Context, r CreateRequest) (*Task, error) {
 	spec, err := r.Bundle.Spec()
 	if err != nil {
 		return nil, err
+	}
+	if spec.Annotations[sandbox.AnnotationSlot] != "" {
+		return s.createSlot(ctx, r, spec)
 	}
 	t := s.newRoot(r, spec)
 	t.sandbox.pod = bundle.IsPod(spec)
@@ -117,8 +124,10 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	b, cfg := t.sandbox, t.sandbox.config
-	if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
-		return nil, err
+	if b.slot == nil { // which has a network, and whoever gets it brings the wishes
+		if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
+			return nil, err
+		}
 	}
 	normal, err = bundle.Normalize(t.spec, t.host())
 	if err != nil {
@@ -145,7 +154,7 @@ func (t *Task) host() bundle.Host {
 		Hostname: hostname,
 		Bundle:   t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
 		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations, Pod: t.isRoot() && t.sandbox.pod,
-		Own: t.isRoot() && t.inOwnNamespace(),
+		Own: t.isSole() && t.inOwnNamespace(),
 	}
 }
 

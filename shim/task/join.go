@@ -19,11 +19,17 @@ import (
 )
 
 // createJoined makes a container in a sandbox that runs.
-func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, err error) {
-	t := newTask(b, r)
-	if t.spec, err = r.Bundle.Spec(); err != nil {
+func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (*Task, error) {
+	spec, err := r.Bundle.Spec()
+	if err != nil {
 		return nil, err
 	}
+	return b.joinWith(ctx, r, spec)
+}
+
+func (b *Sandbox) joinWith(ctx context.Context, r CreateRequest, spec *specs.Spec) (_ *Task, err error) {
+	t := newTask(b, r)
+	t.spec = spec
 	normal, err := t.planJoined()
 	if err != nil {
 		return nil, err
@@ -64,7 +70,7 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	if of := bundle.SandboxOf(t.spec); of != "" && of != b.id() {
 		return nil, fmt.Errorf("a container of sandbox %s in the shim of sandbox %s: %w", of, b.id(), errdefs.ErrInvalidArgument)
 	}
-	if err := sameWishes(b.root.spec.Annotations, t.spec.Annotations); err != nil {
+	if err := t.mayWish(); err != nil {
 		return nil, err
 	}
 	if err := b.sameNetwork(t.spec); err != nil {
@@ -73,7 +79,25 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	t.id, t.runsc = runsc.JoinedID(t.request.ID), b.root.runsc
 	host := t.host()
 	host.Sandbox, host.SandboxPID = b.id(), b.pid()
-	return bundle.Normalize(t.spec, host)
+	normal, err = bundle.Normalize(t.spec, host)
+	if err == nil && t.isSole() {
+		err = t.planOwn(normal)
+	}
+	return normal, err
+}
+
+// mayWish refuses annotations that could not be honoured any more. The wishes of a sandbox
+// that has waited are its program's.
+func (t *Task) mayWish() error {
+	b := t.sandbox
+	if !t.isSole() {
+		return sameWishes(b.root.spec.Annotations, t.spec.Annotations)
+	}
+	block, err := b.shim.opts.Gate.Plan(t.spec.Annotations, b.config)
+	if err == nil && block {
+		err = fmt.Errorf("no network for a sandbox that was booted with one: %w", errdefs.ErrFailedPrecondition)
+	}
+	return err
 }
 
 // sameWishes: there is one policy in a sandbox. A container that joins may repeat what

@@ -28,6 +28,7 @@ type Sandbox struct {
 	root   *Task
 	pod    bool        // containers may join
 	holder *PodRequest // the root container holds this pod; nil: it is a task
+	slot   *waiting    // the root container waits for a program, or has waited; nil: it is one
 	block  bool        // no network
 
 	control *runsc.Control

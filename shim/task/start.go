@@ -36,9 +36,12 @@ func (t *Task) start(ctx context.Context) error {
 	b := t.sandbox
 	request := gate.Request{
 		Namespace: b.shim.opts.Namespace, ID: b.id(), SentryPID: b.pid(),
-		Annotations: b.root.spec.Annotations, BlockNetwork: b.block,
+		Annotations: b.root.spec.Annotations, BlockNetwork: b.block, Waiting: b.slot != nil && t.isRoot(),
 	}
-	if t.isRoot() {
+	if b.slot != nil {
+		request.Annotations = t.spec.Annotations
+	}
+	if t.isSole() && !request.Waiting {
 		request.Intruded, request.Gone = b.intruded, b.gone
 	}
 	opened := b.phases.Begin("shim: gate")

@@ -85,7 +85,13 @@ func newTask(b *Sandbox, r CreateRequest) *Task {
 func (t *Task) isRoot() bool { return t.sandbox.root == t }
 
 // isHolder tells that containerd knows no such task.
-func (t *Task) isHolder() bool { return t.isRoot() && t.sandbox.holder != nil }
+func (t *Task) isHolder() bool {
+	return t.isRoot() && (t.sandbox.holder != nil || t.sandbox.slot != nil)
+}
+
+// isSole tells that the task has a sandbox of its own all the same: with the one goes the
+// other.
+func (t *Task) isSole() bool { return t.isRoot() || t.sandbox.slot != nil }
 
 func (t *Task) emit(e Event) {
 	if !t.isHolder() {

@@ -1,0 +1,224 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"brig/internal/phases"
+	"brig/internal/sandbox"
+	"brig/internal/slot"
+	"brig/shim/bundle"
+	"brig/shim/cgroup"
+	"brig/shim/runsc"
+	"brig/shim/stdio"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A slot is a sandbox that waits for its program. Its root container is a holder that
+// containerd does not see. What containerd sees is one task, made before there is a
+// program: it cannot be started until it has been claimed, and the program that it is
+// then given is a container which joins. There is one claim, ever: a slot whose claim has
+// failed is good for nothing but to be deleted.
+
+// waiting is what a slot has beyond other sandboxes.
+type waiting struct {
+	task    *Task      // what containerd sees until the claim
+	program chan *Task // gets the task that is in its place since; room for it
+
+	claimed bool // under Shim.mu
+}
+
+// holderUser is nobody's in any image, so that the holder's threads do not count among a
+// user's. The last one that there is means "no change" to system calls.
+const holderUser = 1<<32 - 2
+
+// createSlot boots the sandbox and lets its holder start, under a network that lets nothing
+// through. It returns the task without a program.
+func (s *Shim) createSlot(ctx context.Context, r CreateRequest, spec *specs.Spec) (_ *Task, err error) {
+	if spec.Annotations[sandbox.AnnotationSlot] != "true" || s.opts.Namespace != r.Config.Containerd.Namespace {
+		return nil, fmt.Errorf("annotation %s is for brigd alone, and true: %w", sandbox.AnnotationSlot, errdefs.ErrPermissionDenied)
+	}
+	if r.Checkpoint != "" || len(r.Rootfs) > 0 || spec.Linux == nil {
+		return nil, fmt.Errorf("a slot has neither a root filesystem nor a checkpoint yet: %w", errdefs.ErrInvalidArgument)
+	}
+	if err := r.Bundle.MakeSlot(); err != nil {
+		return nil, err
+	}
+	root := s.newSlot(r, spec)
+	if err := root.create(ctx); err != nil {
+		return nil, errors.Join(err, r.Bundle.RemoveSlot())
+	}
+	go root.sandbox.watch()
+	go root.sandbox.watchOOM()
+	go root.watch()
+	t := root.sandbox.slot.task
+	if t.init.io, err = stdio.Open(ctx, stdio.Config{}); err == nil {
+		err = root.start(ctx)
+	}
+	if err == nil {
+		err = root.sandbox.enter()
+	}
+	if err != nil {
+		return nil, errors.Join(err, root.stop(ctx), root.delete(context.WithoutCancel(ctx)))
+	}
+	return t, nil
+}
+
+// newSlot returns the holder.
+func (s *Shim) newSlot(r CreateRequest, spec *specs.Spec) *Task {
+	b := r.Bundle.Slot()
+	held := b.PodSpec(bundle.Pod{ID: r.ID, Hostname: spec.Hostname, Resources: spec.Linux.Resources}, r.Config.Idle())
+	held.Linux.CgroupsPath, held.Linux.Namespaces = spec.Linux.CgroupsPath, spec.Linux.Namespaces
+	held.Process.User = specs.User{UID: holderUser, GID: holderUser}
+	root := s.newRoot(CreateRequest{ID: r.ID, Bundle: b, Config: r.Config}, held)
+	root.sandbox.slot = &waiting{program: make(chan *Task, 1)}
+	t := newTask(root.sandbox, CreateRequest{ID: r.ID, Bundle: b, Config: r.Config})
+	t.spec = spec
+	root.sandbox.slot.task = t
+	return root
+}
+
+// watchWaiting follows a task without a program until it has one; then its end is that
+// one's, for whoever asked before.
+func (t *Task) watchWaiting() {
+	select {
+	case program := <-t.sandbox.slot.program:
+		defer t.sandbox.joined.Done()
+		<-program.init.exited
+		_, exit := program.init.look()
+		t.init.stop(exit)
+		close(t.init.exited)
+	case <-t.ended:
+		t.watch()
+	case <-t.sandbox.gone:
+		t.watch()
+	}
+}
+
+// Claim gives the slot id its program, ready to be started. The sandbox is held to the
+// limits of the program's spec from then on.
+func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
+	t, err := s.takeSlot(id)
+	if err != nil {
+		return err
+	}
+	b := t.sandbox
+	if c.Spec.Annotations[sandbox.AnnotationTrace] != "" {
+		b.phases = &phases.Recorder{}
+	}
+	joined := b.phases.Begin("shim: runsc create")
+	program, err := b.joinWith(ctx, t.claimedBy(c), c.Spec)
+	if err != nil {
+		return fmt.Errorf("claim slot: %w", err)
+	}
+	joined()
+	program.replace(s)
+	go program.watch()
+	if err := errors.Join(program.limit(), program.name(ctx)); err != nil {
+		return fmt.Errorf("claim slot: %w", errors.Join(err, program.conclude(failedStart)))
+	}
+	return nil
+}
+
+// name gives the sandbox the hostname of the program's spec: a container that joins has the
+// root container's, and only a program inside can change it.
+func (t *Task) name(ctx context.Context) error {
+	b := t.sandbox
+	if t.spec.Hostname == b.root.spec.Hostname {
+		return nil
+	}
+	admin := []string{"CAP_SYS_ADMIN"}
+	args, err := runsc.NewExecArgs(b.id(), &specs.Process{
+		Args: []string{b.root.spec.Process.Args[0], "hostname", t.spec.Hostname}, Cwd: "/",
+		Capabilities: &specs.LinuxCapabilities{Permitted: admin, Effective: admin, Bounding: admin},
+	}, nil)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	nothing, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer nothing.Close()
+	pid, err := b.control.Exec(ctx, args, [3]*os.File{nothing, nothing, nothing})
+	if err != nil {
+		return fmt.Errorf("set the hostname: %w", err)
+	}
+	status, err := b.control.WaitPID(ctx, b.id(), pid)
+	if err == nil && status != 0 {
+		err = fmt.Errorf("status %d", exitStatus(status))
+	}
+	if err != nil {
+		return fmt.Errorf("set the hostname: %w", err)
+	}
+	return nil
+}
+
+// takeSlot admits one claim.
+func (s *Shim) takeSlot(id string) (*Task, error) {
+	t, err := s.get(id)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := t.sandbox.slot
+	if w == nil || w.claimed || t.hasEnded() || t.sandbox.isDead() {
+		return nil, fmt.Errorf("claim %s, which does not wait for a program: %w", id, errdefs.ErrFailedPrecondition)
+	}
+	w.claimed = true
+	return t, nil
+}
+
+// claimedBy is the create of the program's container.
+func (t *Task) claimedBy(c slot.Claim) CreateRequest {
+	r := t.request
+	r.Bundle = r.Bundle.OfSlot()
+	r.Streams.Stdin, r.Streams.Stdout, r.Streams.Stderr, r.Streams.Terminal = c.Stdin, c.Stdout, c.Stderr, c.Terminal
+	r.Rootfs = make([]mount.Mount, len(c.Rootfs))
+	for i, m := range c.Rootfs {
+		r.Rootfs[i] = mount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options}
+	}
+	return r
+}
+
+// replace puts the program in the place of the task that waited.
+func (t *Task) replace(s *Shim) {
+	s.mu.Lock()
+	s.tasks[t.request.ID] = t
+	s.mu.Unlock()
+	t.sandbox.slot.program <- t
+}
+
+// limit holds the whole sandbox to what the program's spec says.
+func (t *Task) limit() error {
+	if err := cgroup.Unchangeable(resources(t.sandbox.root.spec), resources(t.spec)); err != nil {
+		return err
+	}
+	if _, err := t.sandbox.hold(resources(t.spec)); err != nil {
+		return err
+	}
+	return t.limitThreads()
+}
+
+// freeSlot ends the sandbox of a task that has one of its own, and frees its holder.
+func (t *Task) freeSlot(ctx context.Context) error {
+	if t.isRoot() || !t.isSole() {
+		return nil
+	}
+	root := t.sandbox.root
+	if err := root.stop(ctx); err != nil {
+		return err
+	}
+	if err := root.delete(ctx); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
