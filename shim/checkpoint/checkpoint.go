@@ -34,8 +34,10 @@ const maxManifest = 4 << 20
 
 // Manifest tells what an image is.
 type Manifest struct {
-	Runsc string           `json:"runsc"` // the build, which alone can restore it
-	Args  []string         `json:"args"`  // of the program
+	Runsc string   `json:"runsc"` // the build, which alone can restore it
+	Args  []string `json:"args"`  // of the program
+	// Slot: the program had joined a sandbox that waited for it.
+	Slot  bool             `json:"slot,omitempty"`
 	Files map[string]int64 `json:"files"` // sizes; Commit fills them in
 }
 

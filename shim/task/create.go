@@ -11,6 +11,7 @@ import (
 	"brig/internal/undo"
 	"brig/shim/bundle"
 	"brig/shim/cgroup"
+	"brig/shim/checkpoint"
 	"brig/shim/rootfs"
 	"brig/shim/runsc"
 	"brig/shim/stdio"
@@ -43,7 +44,7 @@ func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error)
 	if err != nil {
 		return 0, fmt.Errorf("create sandbox: %w", err)
 	}
-	if t.isSole() && !t.isRoot() {
+	if t.isWaiting() {
 		go t.watchWaiting()
 	} else {
 		t.watchAll()
@@ -59,6 +60,15 @@ func (s *Shim) createRoot(ctx context.Context, r CreateRequest) (*Task, error) {
 	}
 	if spec.Annotations[sandbox.AnnotationSlot] != "" {
 		return s.createSlot(ctx, r, spec)
+	}
+	if r.Checkpoint != "" {
+		image, err := checkpoint.Open(r.Checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		if image.Slot {
+			return s.createLikeSlot(ctx, r, spec)
+		}
 	}
 	t := s.newRoot(r, spec)
 	t.sandbox.pod = bundle.IsPod(spec)

@@ -34,6 +34,10 @@ func (b *Sandbox) joinWith(ctx context.Context, r CreateRequest, spec *specs.Spe
 	if err != nil {
 		return nil, err
 	}
+	if err := t.planRestore(ctx, normal); err != nil {
+		return nil, err
+	}
+	t.args = normal.Process.Args
 	if err := b.enter(); err != nil {
 		return nil, err
 	}
@@ -44,6 +48,9 @@ func (b *Sandbox) joinWith(ctx context.Context, r CreateRequest, spec *specs.Spe
 		return nil, err
 	}
 	steps.Push("sweep container", func(ctx context.Context) error { return Sweep(ctx, r.Bundle, t.record) })
+	if err := t.limit(); err != nil {
+		return nil, err
+	}
 	io, err := t.createInSentry(ctx)
 	if err != nil {
 		return nil, err
@@ -61,7 +68,7 @@ func (b *Sandbox) joinWith(ctx context.Context, r CreateRequest, spec *specs.Spe
 // planJoined decides everything that can be decided without a side effect.
 func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	b := t.sandbox
-	if t.request.Checkpoint != "" {
+	if t.request.Checkpoint != "" && !t.isSole() {
 		return nil, fmt.Errorf("restore one container of a pod: an image holds a whole sandbox: %w", errdefs.ErrInvalidArgument)
 	}
 	if err := t.checkTerminal(); err != nil {
@@ -81,6 +88,7 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	host.Sandbox, host.SandboxPID = b.id(), b.pid()
 	normal, err = bundle.Normalize(t.spec, host)
 	if err == nil && t.isSole() {
+		normal.Process.ConsoleSize = nil // as in create
 		err = t.planOwn(normal)
 	}
 	return normal, err

@@ -27,7 +27,7 @@ import (
 
 // waiting is what a slot has beyond other sandboxes.
 type waiting struct {
-	task    *Task      // what containerd sees until the claim
+	task    *Task      // what containerd sees until the claim; nil: it was there from the first
 	program chan *Task // gets the task that is in its place since; room for it
 
 	claimed bool // under Shim.mu
@@ -46,17 +46,13 @@ func (s *Shim) createSlot(ctx context.Context, r CreateRequest, spec *specs.Spec
 	if r.Checkpoint != "" || len(r.Rootfs) > 0 || spec.Linux == nil {
 		return nil, fmt.Errorf("a slot has neither a root filesystem nor a checkpoint yet: %w", errdefs.ErrInvalidArgument)
 	}
-	if err := r.Bundle.MakeSlot(); err != nil {
+	root, err := s.bootSlot(ctx, r, spec)
+	if err != nil {
 		return nil, err
 	}
-	root := s.newSlot(r, spec)
-	if err := root.create(ctx); err != nil {
-		return nil, errors.Join(err, r.Bundle.RemoveSlot())
-	}
-	go root.sandbox.watch()
-	go root.sandbox.watchOOM()
-	go root.watch()
-	t := root.sandbox.slot.task
+	t := newTask(root.sandbox, CreateRequest{ID: r.ID, Bundle: root.request.Bundle, Config: r.Config})
+	t.spec = spec
+	root.sandbox.slot.task = t
 	if t.init.io, err = stdio.Open(ctx, stdio.Config{}); err == nil {
 		err = root.start(ctx)
 	}
@@ -69,6 +65,40 @@ func (s *Shim) createSlot(ctx context.Context, r CreateRequest, spec *specs.Spec
 	return t, nil
 }
 
+// createLikeSlot makes a sandbox of the shape that its image has: of one that had waited.
+// The program is there at once, and nothing runs before its start.
+func (s *Shim) createLikeSlot(ctx context.Context, r CreateRequest, spec *specs.Spec) (*Task, error) {
+	if spec.Linux == nil {
+		return nil, fmt.Errorf("OCI spec without linux section: %w", errdefs.ErrInvalidArgument)
+	}
+	root, err := s.bootSlot(ctx, r, spec)
+	if err != nil {
+		return nil, err
+	}
+	root.sandbox.slot.claimed = true
+	if spec.Annotations[sandbox.AnnotationTrace] != "" {
+		root.sandbox.phases = &phases.Recorder{}
+	}
+	program, err := root.sandbox.joinWith(ctx, r, spec)
+	if err != nil {
+		return nil, errors.Join(err, root.stop(ctx), root.delete(context.WithoutCancel(ctx)))
+	}
+	return program, nil
+}
+
+// bootSlot makes a sandbox with its holder, which is not started.
+func (s *Shim) bootSlot(ctx context.Context, r CreateRequest, spec *specs.Spec) (*Task, error) {
+	if err := r.Bundle.MakeSlot(); err != nil {
+		return nil, err
+	}
+	root := s.newSlot(r, spec)
+	if err := root.create(ctx); err != nil {
+		return nil, errors.Join(err, r.Bundle.RemoveSlot())
+	}
+	root.watchAll()
+	return root, nil
+}
+
 // newSlot returns the holder.
 func (s *Shim) newSlot(r CreateRequest, spec *specs.Spec) *Task {
 	b := r.Bundle.Slot()
@@ -77,11 +107,11 @@ func (s *Shim) newSlot(r CreateRequest, spec *specs.Spec) *Task {
 	held.Process.User = specs.User{UID: holderUser, GID: holderUser}
 	root := s.newRoot(CreateRequest{ID: r.ID, Bundle: b, Config: r.Config}, held)
 	root.sandbox.slot = &waiting{program: make(chan *Task, 1)}
-	t := newTask(root.sandbox, CreateRequest{ID: r.ID, Bundle: b, Config: r.Config})
-	t.spec = spec
-	root.sandbox.slot.task = t
 	return root
 }
+
+// isWaiting tells that the task is the one without a program.
+func (t *Task) isWaiting() bool { return t.sandbox.slot != nil && t.sandbox.slot.task == t }
 
 // watchWaiting follows a task without a program until it has one; then its end is that
 // one's, for whoever asked before.
@@ -119,7 +149,7 @@ func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
 	joined()
 	program.replace(s)
 	go program.watch()
-	if err := errors.Join(program.limit(), program.name(ctx)); err != nil {
+	if err := program.name(ctx); err != nil {
 		return fmt.Errorf("claim slot: %w", errors.Join(err, program.conclude(failedStart)))
 	}
 	return nil
@@ -199,6 +229,9 @@ func (t *Task) replace(s *Shim) {
 
 // limit holds the whole sandbox to what the program's spec says.
 func (t *Task) limit() error {
+	if !t.isSole() {
+		return nil
+	}
 	if err := cgroup.Unchangeable(resources(t.sandbox.root.spec), resources(t.spec)); err != nil {
 		return err
 	}

@@ -96,21 +96,39 @@ func (t *Task) whileAlive(parent context.Context) (context.Context, context.Canc
 // launch starts the program. A container that joins gets its streams now.
 func (t *Task) launch(ctx context.Context) error {
 	bundle := t.request.Bundle.Dir()
-	if t.request.Checkpoint != "" {
-		t.sandbox.starter.Release()
-		return t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint)
-	}
-	if t.isRoot() {
+	switch {
+	case t.request.Checkpoint == "" && t.isRoot():
 		return t.sandbox.starter.Start(ctx)
+	case t.request.Checkpoint != "":
+		if err := t.restoreRoot(ctx); err != nil || t.isRoot() {
+			return err
+		}
 	}
 	files := t.init.stdio().Files()
-	err := t.runsc.Start(ctx, t.id, bundle, &files)
+	var err error
+	if t.request.Checkpoint == "" {
+		err = t.runsc.Start(ctx, t.id, bundle, &files)
+	} else {
+		err = t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint, &files)
+	}
 	t.init.stdio().Started() // whoever has failed has written nothing, and readers see the end
 	if err != nil {
 		return err
 	}
 	go t.waitProgram()
 	return nil
+}
+
+// restoreRoot begins the restore of a sandbox. Nothing runs before all of its containers
+// are restored.
+func (t *Task) restoreRoot(ctx context.Context) error {
+	root := t.sandbox.root
+	t.sandbox.starter.Release()
+	err := root.runsc.Restore(ctx, root.id, root.request.Bundle.Dir(), t.request.Checkpoint, nil)
+	if err != nil || t.isRoot() {
+		return err
+	}
+	return root.init.move(Running)
 }
 
 // beginStart keeps the end of the program from being told before its start, and a
