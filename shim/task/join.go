@@ -84,6 +84,9 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	t.id, t.runsc = runsc.JoinedID(t.request.ID), b.root.runsc
+	if t.isSole() {
+		t.id = runsc.ClaimedID(t.request.ID)
+	}
 	host := t.host()
 	host.Sandbox, host.SandboxPID = b.id(), b.pid()
 	normal, err = bundle.Normalize(t.spec, host)

@@ -156,10 +156,11 @@ func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
 }
 
 // name gives the sandbox the hostname of the program's spec: a container that joins has the
-// root container's, and only a program inside can change it.
+// root container's, and only a program inside can change it. From a checkpoint comes the
+// name that was set likewise.
 func (t *Task) name(ctx context.Context) error {
 	b := t.sandbox
-	if t.spec.Hostname == b.root.spec.Hostname {
+	if t.spec.Hostname == b.root.spec.Hostname && t.request.Checkpoint == "" {
 		return nil
 	}
 	admin := []string{"CAP_SYS_ADMIN"}

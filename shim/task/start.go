@@ -111,6 +111,9 @@ func (t *Task) launch(ctx context.Context) error {
 	} else {
 		err = t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint, &files)
 	}
+	if err == nil && t.request.Checkpoint != "" {
+		err = t.name(ctx)
+	}
 	t.init.stdio().Started() // whoever has failed has written nothing, and readers see the end
 	if err != nil {
 		return err
