@@ -137,6 +137,7 @@ func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
 	if err != nil {
 		return err
 	}
+	defer cgroup.ReadyToMove()() // and the start goes on
 	b := t.sandbox
 	if c.Spec.Annotations[sandbox.AnnotationTrace] != "" {
 		b.phases = &phases.Recorder{}
