@@ -81,3 +81,11 @@ func (m *Manager) hasRecord(id sandbox.ID) (bool, error) {
 	}
 	return false, nil
 }
+
+// Waiting counts the sandboxes that nobody has yet.
+func (m *Manager) Waiting() int {
+	if m.pool == nil {
+		return 0
+	}
+	return m.pool.Figures().Waiting
+}

@@ -25,6 +25,7 @@ type nodeInfo struct {
 	Running             uint32 `json:"running"`
 	Platform            string `json:"platform"`
 	Quota               []used `json:"quota"`
+	Waiting             uint32 `json:"waiting"`
 }
 
 // used is what the caller has of a kind; a limit of zero: any amount.
@@ -67,7 +68,7 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(nodeInfo{
 					m.GetNode(), m.GetVersion(), m.GetRunscVersion(), m.GetContainerdAddress(),
-					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(), m.GetPlatform(), quotaOf(m.GetQuota()),
+					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(), m.GetPlatform(), quotaOf(m.GetQuota()), m.GetWaiting(),
 				})
 			}
 			var yours []string
@@ -83,6 +84,7 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 				{"address pool", m.GetAddressPool()},
 				{"platform", m.GetPlatform()},
 				{"running", fmt.Sprint(m.GetRunning())},
+				{"waiting", fmt.Sprint(m.GetWaiting())},
 				{"yours", strings.Join(yours, ", ")},
 			})
 		},

@@ -38,6 +38,7 @@ func TestNode(t *testing.T) {
 		"address pool  10.88.0.0/16\n" +
 		"platform      systrap\n" +
 		"running       1\n" +
+		"waiting       2\n" +
 		"yours         1 of 1000 sandboxes, 0 execs, 0 tunnels, 512 memory_mib, 0.5 of 8 cpu, 0 images\n"})
 	check(t, brig(t, socket, "", "node", "ca", "--json"), result{Out: "{\n  \"path\": \"/var/lib/brig/ca/ca.pem\",\n  \"pem\": \"PEM\"\n}\n"})
 	check(t, brig(t, socket, "", "version"), result{Out: "brig   unreleased\nbrigd  1.2.3\n"})
