@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"brig/internal/config"
 	"brig/internal/version"
+	"brig/nodeagent/clock"
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/network"
 	"brig/nodeagent/pool"
@@ -24,9 +26,14 @@ func (d *daemon) openPool(connected *network.Network, boot string) {
 	usual := sandboxes.Shape(record.Resources{CPU: cfg.Sandboxes.CPU, MemoryMiB: cfg.Sandboxes.MemoryMiB})
 	d.waiting = pool.New(pool.Parts{
 		Config: cfg.Pool, Runtime: d.engine, Network: connected, Store: d.store, Default: usual,
-		Maker: func() (string, error) { return maker(cfg) }, Boot: boot, Log: d.Log,
+		Maker: func() (string, error) { return maker(cfg) }, Boot: boot, Now: now, Log: d.Log,
 	})
 	d.metrics.Pool(func() metrics.Slots { return metrics.Slots(d.waiting.Figures()) })
+}
+
+func now() time.Duration {
+	now, _ := clock.Now()
+	return now
 }
 
 // maker is a digest of what a sandbox that waits was made by and of: this brigd, its whole

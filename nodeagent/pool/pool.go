@@ -55,7 +55,9 @@ type Parts struct {
 	// Maker names what makes slots now. One that something else made is not used.
 	Maker func() (string, error)
 	Boot  string // names the machine's present run
-	Log   *slog.Logger
+	// Now is a clock that does not jump; 0 where it cannot be read: then nothing is old.
+	Now func() time.Duration
+	Log *slog.Logger
 }
 
 // Pool of a node.
@@ -101,7 +103,7 @@ func (p *Pool) Close() {
 func (p *Pool) Take(shape record.Shape) (record.Slot, bool) {
 	defer p.nudge()
 	maker, err := p.Maker()
-	now := p.now()
+	now := p.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.demand.note(now, shape)

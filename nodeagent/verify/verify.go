@@ -72,7 +72,7 @@ type Parts struct {
 	Records func() ([]record.Record, error)
 	// Slots that are waiting to be one.
 	Slots  func() ([]record.Slot, error)
-	Engine  interface {
+	Engine interface {
 		Held(ctx context.Context) ([]engine.Held, error)
 	}
 	Network interface {
