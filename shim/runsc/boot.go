@@ -16,6 +16,7 @@ import (
 type Starter struct {
 	runsc      *Runsc
 	id, bundle string
+	stdio      *[3]*os.File // of a container that joins
 	socket     *os.File // runsc's other end is descriptor startFD
 	process    *os.Process
 	gone       chan struct{}
@@ -80,7 +81,7 @@ func (s *Starter) wait(cmd *exec.Cmd) {
 func (s *Starter) Start(ctx context.Context) error {
 	defer s.socket.Close()
 	if _, err := s.socket.Write([]byte{0}); err != nil {
-		return s.runsc.Start(ctx, s.id, s.bundle, nil)
+		return s.runsc.Start(ctx, s.id, s.bundle, s.stdio)
 	}
 	stop := s.killAfter(ctx)
 	defer stop()

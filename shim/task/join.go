@@ -159,7 +159,7 @@ func (t *Task) createInSentry(ctx context.Context) (*stdio.IO, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := t.runsc.Create(ctx, t.id, o); err != nil {
+		if err := t.createStreamed(ctx, io, o); err != nil {
 			io.Close()
 			return nil, err
 		}

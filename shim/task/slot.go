@@ -11,6 +11,7 @@ import (
 	"brig/internal/slot"
 	"brig/shim/bundle"
 	"brig/shim/cgroup"
+	"brig/shim/rootfs"
 	"brig/shim/runsc"
 	"brig/shim/stdio"
 
@@ -29,6 +30,8 @@ import (
 type waiting struct {
 	task    *Task      // what containerd sees until the claim; nil: it was there from the first
 	program chan *Task // gets the task that is in its place since; room for it
+	// standby is for the program's container; nil: there is none, or not any more.
+	standby *runsc.Standby
 
 	claimed bool // under Shim.mu
 }
@@ -62,7 +65,43 @@ func (s *Shim) createSlot(ctx context.Context, r CreateRequest, spec *specs.Spec
 	if err != nil {
 		return nil, errors.Join(err, root.stop(ctx), root.delete(context.WithoutCancel(ctx)))
 	}
+	root.standBy(r.Bundle)
 	return t, nil
+}
+
+// standBy has a runsc loaded for the program that will come, as most of them need it. Where
+// that fails the program's is executed when it comes.
+func (t *Task) standBy(b bundle.Bundle) {
+	like := t.runsc
+	like.Overlay = rootfs.OverlaySelf
+	if n := t.sandbox.config.Sandboxes.DiskMiB; n > 0 {
+		like.Overlay = limited(like.Overlay, n)
+	}
+	standby, err := like.StandBy(runsc.ClaimedID(t.id), b.Dir(), t.request.Bundle.Dir())
+	if err != nil {
+		t.sandbox.shim.opts.Log.Warn("no runsc stands by", "sandbox", t.id, "err", err)
+		return
+	}
+	t.sandbox.slot.standby = standby
+	go func() {
+		<-t.sandbox.gone
+		standby.Release()
+	}()
+}
+
+// createStreamed has the runsc that stands by create the container, if it is one for this.
+func (t *Task) createStreamed(ctx context.Context, io *stdio.IO, o runsc.CreateOptions) error {
+	if w := t.sandbox.slot; w != nil && w.standby != nil {
+		standby := w.standby
+		w.standby = nil
+		if !standby.Fits(&t.runsc) || t.request.Checkpoint != "" {
+			standby.Release()
+		} else if done, err := standby.Create(ctx, io.Files()); done {
+			t.standby = standby
+			return err
+		}
+	}
+	return t.runsc.Create(ctx, t.id, o)
 }
 
 // createLikeSlot makes a sandbox of the shape that its image has: of one that had waited.

@@ -110,10 +110,13 @@ func (t *Task) launch(ctx context.Context) error {
 	}
 	files := t.init.stdio().Files()
 	var err error
-	if t.request.Checkpoint == "" {
-		err = t.runsc.Start(ctx, t.id, bundle, &files)
-	} else {
+	switch {
+	case t.request.Checkpoint != "":
 		err = t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint, &files)
+	case t.standby != nil:
+		err = t.standby.Start(ctx)
+	default:
+		err = t.runsc.Start(ctx, t.id, bundle, &files)
 	}
 	if err == nil && t.request.Checkpoint != "" {
 		err = t.name(ctx)

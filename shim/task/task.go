@@ -59,8 +59,9 @@ type Task struct {
 
 	init *process
 
-	own     bundle.Own // what brigd alone may ask for
-	secrets []string   // of the environment, for execs
+	own     bundle.Own     // what brigd alone may ask for
+	secrets []string       // of the environment, for execs
+	standby *runsc.Standby // that has created the container, and starts it; nil: none has
 
 	running sync.WaitGroup // execs that have begun to start and whose Exited is not told
 	ended   chan struct{}  // closed when code is the program's end, before the sentry's or instead of it
