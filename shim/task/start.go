@@ -144,6 +144,9 @@ func (t *Task) restoreRoot(ctx context.Context) error {
 // beginStart keeps the end of the program from being told before its start, and a
 // second start from beginning. over must be called when the start has ended.
 func (t *Task) beginStart() (over func(), err error) {
+	if t.isWaiting() {
+		return nil, fmt.Errorf("start a sandbox that waits for its program: %w", errdefs.ErrFailedPrecondition)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if state, _ := t.init.look(); state != Created || t.over || t.deleting != nil || t.freed || t.starting != nil || t.hasEnded() {
