@@ -104,6 +104,9 @@ func (t *Task) mayWish() error {
 	if !t.isSole() {
 		return sameWishes(b.root.spec.Annotations, t.spec.Annotations)
 	}
+	if t.spec.Annotations[sandbox.AnnotationGPU] != "" {
+		return fmt.Errorf("GPUs for a sandbox that was booted without: %w", errdefs.ErrFailedPrecondition)
+	}
 	block, err := b.shim.opts.Gate.Plan(t.spec.Annotations, b.config)
 	if err == nil && block {
 		err = fmt.Errorf("no network for a sandbox that was booted with one: %w", errdefs.ErrFailedPrecondition)
