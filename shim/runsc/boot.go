@@ -17,7 +17,7 @@ type Starter struct {
 	runsc      *Runsc
 	id, bundle string
 	stdio      *[3]*os.File // of a container that joins
-	socket     *os.File // runsc's other end is descriptor startFD
+	socket     *os.File     // runsc's other end is descriptor startFD
 	process    *os.Process
 	gone       chan struct{}
 	failure    *Failure // of runsc; valid once gone is closed

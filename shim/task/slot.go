@@ -11,6 +11,7 @@ import (
 	"brig/internal/slot"
 	"brig/shim/bundle"
 	"brig/shim/cgroup"
+	"brig/shim/gate"
 	"brig/shim/rootfs"
 	"brig/shim/runsc"
 	"brig/shim/stdio"
@@ -181,31 +182,61 @@ func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
 	if c.Spec.Annotations[sandbox.AnnotationTrace] != "" {
 		b.phases = &phases.Recorder{}
 	}
+	// None of these waits for another, and the program starts after all of them.
+	passed := together(func() error { return b.pass(ctx, c.Spec) }, func() error { return b.name(ctx, c.Spec) })
 	joined := b.phases.Begin("shim: runsc create")
 	program, err := b.joinWith(ctx, t.claimedBy(c), c.Spec)
-	if err != nil {
-		return fmt.Errorf("claim slot: %w", err)
-	}
 	joined()
+	if err != nil {
+		return fmt.Errorf("claim slot: %w", errors.Join(err, passed()))
+	}
+	err = passed()
+	program.passed = err == nil
 	program.replace(s)
 	go program.watch()
-	if err := program.name(ctx); err != nil {
+	if err != nil {
 		return fmt.Errorf("claim slot: %w", errors.Join(err, program.conclude(failedStart)))
 	}
 	return nil
 }
 
-// name gives the sandbox the hostname of the program's spec: a container that joins has the
-// root container's, and only a program inside can change it. From a checkpoint comes the
-// name that was set likewise.
-func (t *Task) name(ctx context.Context) error {
-	b := t.sandbox
-	if t.spec.Hostname == b.root.spec.Hostname && t.request.Checkpoint == "" {
+// together begins all; done waits for them.
+func together(all ...func() error) (done func() error) {
+	ended := make(chan error, len(all))
+	for _, one := range all {
+		go func() { ended <- one() }()
+	}
+	return func() (err error) {
+		for range all {
+			err = errors.Join(err, <-ended)
+		}
+		return err
+	}
+}
+
+// pass has the gate's last word for the program of spec. From then on the namespace is
+// watched, so that nothing comes between it and the start.
+func (b *Sandbox) pass(ctx context.Context, spec *specs.Spec) error {
+	defer b.phases.Begin("shim: gate")()
+	return b.shim.opts.Gate.Check(ctx, b.config, gate.Request{
+		Namespace: b.shim.opts.Namespace, ID: b.id(), SentryPID: b.pid(),
+		Annotations: spec.Annotations, Intruded: b.intruded, Gone: b.gone,
+	})
+}
+
+// name gives the sandbox the hostname of a program's spec: a container that joins has the
+// root container's, and only a program inside can change it.
+func (b *Sandbox) name(ctx context.Context, spec *specs.Spec) error {
+	if spec.Hostname == b.root.spec.Hostname {
 		return nil
 	}
+	return b.setHostname(ctx, spec.Hostname)
+}
+
+func (b *Sandbox) setHostname(ctx context.Context, name string) error {
 	admin := []string{"CAP_SYS_ADMIN"}
 	args, err := runsc.NewExecArgs(b.id(), &specs.Process{
-		Args: []string{b.root.spec.Process.Args[0], "hostname", t.spec.Hostname}, Cwd: "/",
+		Args: []string{b.root.spec.Process.Args[0], "hostname", name}, Cwd: "/",
 		Capabilities: &specs.LinuxCapabilities{Permitted: admin, Effective: admin, Bounding: admin},
 	}, nil)
 	if err != nil {

@@ -61,6 +61,7 @@ type Task struct {
 
 	own     bundle.Own     // what brigd alone may ask for
 	secrets []string       // of the environment, for execs
+	passed  bool           // the gate has had its word before the start
 	standby *runsc.Standby // that has created the container, and starts it; nil: none has
 
 	running sync.WaitGroup // execs that have begun to start and whose Exited is not told

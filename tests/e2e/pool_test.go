@@ -80,7 +80,7 @@ func TestPool(t *testing.T) {
 			}
 			for script, want := range map[string]string{
 				`i=0; while [ $i -lt 20 ]; do sleep 60 & i=$((i+1)); done`: "fork",
-				`dd if=/dev/zero of=/f bs=1M count=32`:                      "space",
+				`dd if=/dev/zero of=/f bs=1M count=32`:                     "space",
 			} {
 				if r := n.Try(t, "exec", id, "--", "sh", "-c", script); r.Code == 0 || !strings.Contains(r.Stderr, want) {
 					t.Errorf("want %q: %s", want, r)
