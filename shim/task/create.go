@@ -134,7 +134,7 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	b, cfg := t.sandbox, t.sandbox.config
-	if b.slot == nil { // which has a network, and whoever gets it brings the wishes
+	if b.slot == nil { // which has one already, or whoever gets it brings the wishes
 		if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
 			return nil, err
 		}

@@ -108,8 +108,8 @@ func (t *Task) mayWish() error {
 		return fmt.Errorf("GPUs for a sandbox that was booted without: %w", errdefs.ErrFailedPrecondition)
 	}
 	block, err := b.shim.opts.Gate.Plan(t.spec.Annotations, b.config)
-	if err == nil && block {
-		err = fmt.Errorf("no network for a sandbox that was booted with one: %w", errdefs.ErrFailedPrecondition)
+	if err == nil && block != b.block {
+		err = fmt.Errorf("a sandbox has a network from its boot on, or none: %w", errdefs.ErrFailedPrecondition)
 	}
 	return err
 }

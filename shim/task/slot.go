@@ -50,7 +50,7 @@ func (s *Shim) createSlot(ctx context.Context, r CreateRequest, spec *specs.Spec
 	if r.Checkpoint != "" || len(r.Rootfs) > 0 || spec.Linux == nil {
 		return nil, fmt.Errorf("a slot has neither a root filesystem nor a checkpoint yet: %w", errdefs.ErrInvalidArgument)
 	}
-	root, err := s.bootSlot(ctx, r, spec)
+	root, err := s.bootSlot(ctx, r, spec, false)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,11 @@ func (s *Shim) createLikeSlot(ctx context.Context, r CreateRequest, spec *specs.
 	if spec.Linux == nil {
 		return nil, fmt.Errorf("OCI spec without linux section: %w", errdefs.ErrInvalidArgument)
 	}
-	root, err := s.bootSlot(ctx, r, spec)
+	block, err := s.opts.Gate.Plan(spec.Annotations, r.Config)
+	if err != nil {
+		return nil, err
+	}
+	root, err := s.bootSlot(ctx, r, spec, block)
 	if err != nil {
 		return nil, err
 	}
@@ -126,12 +130,13 @@ func (s *Shim) createLikeSlot(ctx context.Context, r CreateRequest, spec *specs.
 	return program, nil
 }
 
-// bootSlot makes a sandbox with its holder, which is not started.
-func (s *Shim) bootSlot(ctx context.Context, r CreateRequest, spec *specs.Spec) (*Task, error) {
+// bootSlot makes a sandbox with its holder, which is not started, with a network or none.
+func (s *Shim) bootSlot(ctx context.Context, r CreateRequest, spec *specs.Spec, block bool) (*Task, error) {
 	if err := r.Bundle.MakeSlot(); err != nil {
 		return nil, err
 	}
 	root := s.newSlot(r, spec)
+	root.sandbox.block = block
 	if err := root.create(ctx); err != nil {
 		return nil, errors.Join(err, r.Bundle.RemoveSlot())
 	}
