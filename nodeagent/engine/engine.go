@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"brig/internal/config"
@@ -40,6 +41,7 @@ type Engine struct {
 
 	mu        sync.Mutex                // guards what follows
 	processes map[string]*specs.Process // of sandboxes that ran an exec; never changed
+	programs  map[digest.Digest]imageProgram
 }
 
 // Connect prepares to talk to the containerd of cfg; that one need not run yet.
@@ -60,6 +62,7 @@ func Connect(cfg *config.Config) (*Engine, error) {
 		namespace: cfg.Containerd.Namespace,
 		cgroup:    cfg.CgroupParent(),
 		processes: map[string]*specs.Process{},
+		programs:  map[digest.Digest]imageProgram{},
 	}, nil
 }
 

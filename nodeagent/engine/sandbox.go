@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/image-spec/identity"
 
 	"brig/internal/failpoint"
 	"brig/internal/journal"
@@ -62,11 +61,10 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 // prepare makes the writable layer. An image that came without being unpacked, by
 // ctr say, is unpacked on the way.
 func (e *Engine) prepare(ctx context.Context, id string, image containerd.Image, opts ...snapshots.Opt) ([]mount.Mount, error) {
-	layers, err := image.RootFS(ctx)
+	parent, err := e.parentOf(ctx, image)
 	if err != nil {
-		return nil, fmt.Errorf("read the layers of %s: %w", image.Name(), native(err))
+		return nil, err
 	}
-	parent := identity.ChainID(layers).String()
 	mounts, err := e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, opts...)
 	if errdefs.IsNotFound(native(err)) {
 		if err := image.Unpack(ctx, snapshotter); err != nil {

@@ -65,7 +65,7 @@ type Mount struct {
 // gives its environment, its user and its directory; its entrypoint is not run.
 func (e *Engine) options(s Sandbox, image containerd.Image) []oci.SpecOpts {
 	opts := []oci.SpecOpts{
-		imageConfig(image),
+		e.imageConfig(image),
 		terminal(s),
 		oci.WithEnv(environment(s.Env)),
 		oci.WithHostname(s.Hostname),
