@@ -104,7 +104,11 @@ func (m *Manager) make(ctx context.Context, rec record.Record, slot record.Slot,
 	earlier, err := add(rec)
 	if err = done(err); err != nil || earlier != nil {
 		m.dropKeeper(k)
-		giveBack()
+		if errdefs.IsFailedPrecondition(err) {
+			err = k.spoiled(err) // it is not on record, and what is left of it is nobody's
+		} else {
+			giveBack()
+		}
 	}
 	switch {
 	case err != nil:

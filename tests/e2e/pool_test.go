@@ -120,18 +120,18 @@ func TestPool(t *testing.T) {
 func testPoolState(t *testing.T, n *fixture, slot func(*testing.T, func())) {
 	slot(t, func() {
 		id := n.Create(t, "--name", "first", n.busybox, "--", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /n; sleep 0.1; done")
-		n.Brig(t, "exec", id, "--", "sh", "-c", "echo kept > /root/kept")
+		n.Brig(t, "exec", id, "--", "sh", "-c", "echo kept > /kept")
 		n.Brig(t, "pause", id)
 		n.Brig(t, "resume", id)
 		image := strings.TrimSpace(n.Brig(t, "snapshot", id, "of-a-slot"))
 		t.Cleanup(func() { n.Try(t, "image", "rm", image) })
-		if out := n.Brig(t, "run", "of-a-slot", "--", "cat", "/root/kept"); out != "kept\n" {
+		if out := n.Brig(t, "run", "of-a-slot", "--", "cat", "/kept"); out != "kept\n" {
 			t.Errorf("a snapshot has %q", out)
 		}
 		n.Brig(t, "checkpoint", id, "of-a-slot")
 		t.Cleanup(func() { n.Try(t, "checkpoint", "rm", "of-a-slot") })
 		again := n.Create(t, "--name", "second", "--from-checkpoint", "of-a-slot")
-		out := n.Brig(t, "exec", again, "--", "sh", "-c", "hostname; cat /root/kept; a=$(cat /n); sleep 1; test $(cat /n) -gt $a && echo goes on")
+		out := n.Brig(t, "exec", again, "--", "sh", "-c", "hostname; cat /kept; a=$(cat /n); sleep 1; test $(cat /n) -gt $a && echo goes on")
 		if out != "second\nkept\ngoes on\n" {
 			t.Errorf("what was restored says %q", out)
 		}
