@@ -63,6 +63,19 @@ func TestPool(t *testing.T) {
 		waiting(t, n, 1)
 		claims(t, n, "slot", "", do)
 	}
+	t.Run("closed", func(t *testing.T) {
+		waiting(t, n, 1)
+		c, err := n.Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, direction := range []string{"egress", "ingress", "ask"} {
+			cmd := exec.CommandContext(t.Context(), "ip", "netns", "exec", c.TransitName(), "nft", "list", "map", "inet", "brig", direction)
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "map "+direction) || strings.Contains(string(out), "elements") {
+				t.Errorf("with one that waits alone, something passes: %v: %s", err, out)
+			}
+		}
+	})
 	t.Run("a program", func(t *testing.T) {
 		slot(t, func() {
 			r := n.Try(t, "run", "--name", "called", "--env", "A=b", "--workdir", "/tmp", n.busybox, "--", "sh", "-c",
@@ -162,7 +175,7 @@ func testPoolTampered(t *testing.T, n *fixture) {
 		if made == id {
 			t.Error("what was tampered with was used")
 		}
-		if out := n.Brig(t, "exec", made, "--", "ls", "/sys/class/net"); strings.Contains(out, "sneaky") {
+		if out := n.Brig(t, "exec", made, "--", "cat", "/proc/net/dev"); strings.Contains(out, "sneaky") {
 			t.Errorf("it has the links %q", out)
 		}
 	})
