@@ -34,7 +34,8 @@ type waiting struct {
 	// standby is for the program's container; nil: there is none, or not any more.
 	standby *runsc.Standby
 
-	claimed bool // under Shim.mu
+	claimed bool          // under Shim.mu
+	over    chan struct{} // closed when the claim has ended
 }
 
 // holderUser is nobody's in any image, so that the holder's threads do not count among a
@@ -151,7 +152,7 @@ func (s *Shim) newSlot(r CreateRequest, spec *specs.Spec) *Task {
 	held.Linux.CgroupsPath, held.Linux.Namespaces = spec.Linux.CgroupsPath, spec.Linux.Namespaces
 	held.Process.User = specs.User{UID: holderUser, GID: holderUser}
 	root := s.newRoot(CreateRequest{ID: r.ID, Bundle: b, Config: r.Config}, held)
-	root.sandbox.slot = &waiting{program: make(chan *Task, 1)}
+	root.sandbox.slot = &waiting{program: make(chan *Task, 1), over: make(chan struct{})}
 	return root
 }
 
@@ -162,17 +163,42 @@ func (t *Task) isWaiting() bool { return t.sandbox.slot != nil && t.sandbox.slot
 // one's, for whoever asked before.
 func (t *Task) watchWaiting() {
 	select {
-	case program := <-t.sandbox.slot.program:
-		defer t.sandbox.joined.Done()
-		<-program.init.exited
-		_, exit := program.init.look()
-		t.init.stop(exit)
-		close(t.init.exited)
+	case <-t.sandbox.slot.over:
 	case <-t.ended:
-		t.watch()
 	case <-t.sandbox.gone:
-		t.watch()
 	}
+	program := t.becomes()
+	if program == nil {
+		t.watch()
+		return
+	}
+	defer t.sandbox.joined.Done()
+	<-program.init.exited
+	_, exit := program.init.look()
+	t.init.stop(exit)
+	close(t.init.exited)
+}
+
+// becomes waits for a claim under way and returns the task that has taken t's place; nil:
+// none has. Of what has ended no claim begins.
+func (t *Task) becomes() *Task {
+	s, w := t.sandbox.shim, t.sandbox.slot
+	s.mu.Lock()
+	claimed := w.claimed
+	s.mu.Unlock()
+	if claimed {
+		<-w.over
+	}
+	select {
+	case program := <-w.program:
+		return program
+	default:
+	}
+	select { // a claim that failed leaves what waited
+	case <-t.ended:
+	case <-t.sandbox.gone:
+	}
+	return nil
 }
 
 // Claim gives the slot id its program, ready to be started. The sandbox is held to the
@@ -182,6 +208,7 @@ func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
 	if err != nil {
 		return err
 	}
+	defer close(t.sandbox.slot.over)
 	defer cgroup.ReadyToMove()() // and the start goes on
 	b := t.sandbox
 	if c.Spec.Annotations[sandbox.AnnotationTrace] != "" {
