@@ -13,7 +13,8 @@ BINARIES := \
 	nodeagent/brigd \
 	nodeagent/brig \
 	nodeagent/brig-probe \
-	cni/brig-cni
+	cni/brig-cni \
+	hooks/nvidia-cdi-hook
 
 # What runs inside sandboxes lies in a folder of its own, which they see.
 GUESTS := nodeagent/brig-idle nodeagent/brig-files
@@ -137,6 +138,15 @@ conformance: root packages build deps ## containerd's own client suite against t
 .PHONY: dist
 dist: build deps ## an archive of the binaries with checksums, for install.sh --from
 	./deploy/dist.sh $(VERSION)
+
+.PHONY: gpu
+gpu: root packages build deps ## the tests that need an NVIDIA GPU, on this machine; as root
+	./tests/gpu/kit.sh parts
+	BRIG_REQUIRE=root,runsc,gpu go test -count=1 -v -timeout 20m ./tests/gpu
+
+.PHONY: gpu-kit
+gpu-kit: packages build deps ## the same for a machine without Go or network: dist/gpu-kit/run.sh
+	./tests/gpu/kit.sh
 
 .PHONY: fmt
 fmt: ## format everything

@@ -217,6 +217,7 @@ programs() {
 	done
 	put 0755 "$src/bin/brig-probe" "$libexec/brig-probe"
 	put 0755 "$src/bin/brig-cni" "$libexec/cni/brig-cni"
+	put 0755 "$src/bin/nvidia-cdi-hook" "$libexec/nvidia-cdi-hook"
 	put 0755 "$src/bin/deps/containerd" "$libexec/containerd"
 	put 0755 "$src/bin/deps/ctr" "$libexec/ctr"
 	put 0755 "$src/install.sh" "$libexec/install.sh"

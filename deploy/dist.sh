@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/$name
 
-for program in brig brigd containerd-shim-brig-v1 guest/brig-idle guest/brig-files brig-probe brig-cni; do
+for program in brig brigd containerd-shim-brig-v1 guest/brig-idle guest/brig-files brig-probe brig-cni nvidia-cdi-hook; do
 	install -D -m 0755 "bin/$program" "$root/bin/$program"
 done
 for program in runsc gvisor-bin/gvisor_sentry containerd ctr; do

@@ -7,11 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	containerd "github.com/containerd/containerd/v2/pkg/shim"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,10 +41,40 @@ func endServer(namespace, id string) error {
 		if err != nil || !bytes.Contains(cmdline, args) { // an error: it has ended
 			continue
 		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		errs = append(errs, err, end(pid))
+		dir := filepath.Dir(path)
+		socket := socketOf(dir)
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		errs = append(errs, err, end(pid), removeDead(socket))
 	}
 	return errors.Join(errs...)
+}
+
+// socketOf a process, by its folder in /proc, is the address that it serves; empty if it has
+// none. The bundle tells, too, but may be gone.
+func socketOf(dir string) string {
+	link, _ := os.Readlink(filepath.Join(dir, "fd", strconv.Itoa(servedFD)))
+	inode, ok := strings.CutPrefix(link, "socket:[")
+	if !ok {
+		return ""
+	}
+	sockets, _ := os.ReadFile(filepath.Join(dir, "net", "unix"))
+	for line := range strings.Lines(string(sockets)) {
+		if f := strings.Fields(line); len(f) == 8 && f[6] == strings.TrimSuffix(inode, "]") && filepath.IsAbs(f[7]) {
+			return "unix://" + f[7]
+		}
+	}
+	return ""
+}
+
+// removeDead leaves the socket of a living shim.
+func removeDead(address string) error {
+	if address == "" || containerd.CanConnect(address) {
+		return nil
+	}
+	if err := containerd.RemoveSocket(address); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove a dead shim's socket: %w", err)
+	}
+	return nil
 }
 
 func end(pid int) error {
@@ -89,6 +121,22 @@ func servedSocket() (remove func(), err error) {
 
 // servedFD is where containerd's package looks for the socket that spawn hands down.
 const servedFD = 3
+
+// toldToEnd passes on the signals that tell a server to end. containerd's package takes them
+// from the first moment on, and heeds them only once it serves: one in between was lost.
+func toldToEnd() <-chan os.Signal {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, unix.SIGINT, unix.SIGTERM)
+	return told
+}
+
+func endWhenTold(ctx context.Context, told <-chan os.Signal, end func()) {
+	select {
+	case <-told:
+		end()
+	case <-ctx.Done():
+	}
+}
 
 const (
 	// unusedTime is how long a shim without a sandbox stays. containerd asks for one at once,

@@ -1,7 +1,13 @@
 package shim
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -45,5 +51,48 @@ func TestBundleIsGone(t *testing.T) {
 	}
 	if !bundleIsGone() {
 		t.Error("there after it was removed")
+	}
+}
+
+// TestSocketOfADeadShim is found while the shim lives, whatever has become of its bundle, and
+// removed when nobody serves it any more.
+func TestSocketOfADeadShim(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := file(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command("sleep", "60")
+	server.ExtraFiles = []*os.File{socket}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	socket.Close()
+	found := socketOf(fmt.Sprintf("/proc/%d", server.Process.Pid))
+	if found != "unix://"+path {
+		t.Errorf("it serves %q, want %q", found, path)
+	}
+	if err := removeDead(found); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the socket of a living shim: %v", err)
+	}
+	_ = server.Process.Kill()
+	_ = server.Wait()
+	for range 2 {
+		if err := removeDead(found); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket of a dead shim: %v", err)
+	}
+	if got := socketOf("/proc/self"); got == found {
+		t.Errorf("this process serves %s", got)
 	}
 }

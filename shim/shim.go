@@ -38,24 +38,29 @@ func Run(ctx context.Context, gate task.Gate) {
 	} else if done {
 		return
 	}
+	told := toldToEnd()
 	registry.Register(&plugin.Registration{
 		Type:     plugins.TTRPCPlugin,
 		ID:       "task",
 		Requires: []plugin.Type{plugins.InternalPlugin},
-		InitFn:   func(ic *plugin.InitContext) (any, error) { return serve(ic, gate) },
+		InitFn:   func(ic *plugin.InitContext) (any, error) { return serve(ic, gate, told) },
 	})
 	// No reaper: every child is waited for by whoever started or adopted it. One that
 	// collects all children would take their status from under os/exec.
 	containerdversion.Version, containerdversion.Revision = version.Version, version.Revision() // what -v prints
-	containerd.RunShim(ctx, manager{gate}, func(c *containerd.Config) { c.NoReaper = true })
+	// No logger: stderr is the log already, see openLog.
+	containerd.RunShim(ctx, manager{gate}, func(c *containerd.Config) { c.NoReaper, c.NoSetupLogger = true, true })
 }
 
 // flushTime bounds how long a shim outlives its task to deliver events.
 const flushTime = 3 * time.Second
 
-func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
+func serve(ic *plugin.InitContext, gate task.Gate, told <-chan os.Signal) (any, error) {
 	namespace, err := namespaces.NamespaceRequired(ic.Context)
 	if err != nil {
+		return nil, err
+	}
+	if err := setLog(ic.Context); err != nil {
 		return nil, err
 	}
 	internal, err := ic.GetByID(plugins.InternalPlugin, "shutdown")
@@ -87,6 +92,7 @@ func serve(ic *plugin.InitContext, gate task.Gate) (any, error) {
 		Namespace: namespace, Gate: gate, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
+	go endWhenTold(ic.Context, told, down.Shutdown)
 	go endUnused(ic.Context, tasks.Unused, bundleIsGone, down.Shutdown)
 	// The socket goes before the answer: containerd, which has one, forgets the sandbox, and
 	// nobody would run the delete verb for a shim that is killed from then on.

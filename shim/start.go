@@ -112,9 +112,14 @@ func spawn(namespace string, p *bootapi.BootstrapParams, socket *os.File) error 
 	if err != nil {
 		return err
 	}
+	log, err := openLog()
+	if err != nil {
+		return err
+	}
+	defer log.Close()
 	cmd := exec.Command(self, args...)
 	cmd.Env = append(append(os.Environ(), environment...), "TTRPC_ADDRESS="+p.GetContainerdTtrpcAddress()) // where events go
-	cmd.ExtraFiles = []*os.File{socket}
+	cmd.ExtraFiles, cmd.Stderr = []*os.File{socket}, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := launch(cmd); err != nil {
 		return fmt.Errorf("start server: %w", err)

@@ -14,7 +14,7 @@ import (
 )
 
 // Env lists the requirements that must not be missing, separated by commas: root,
-// net, runsc, containerds.
+// net, runsc, containerds, gpu.
 const Env = "BRIG_REQUIRE"
 
 // Root needs uid 0 with its capabilities.
@@ -59,6 +59,22 @@ func Containerds(t testing.TB) string {
 		if _, err := os.Stat(filepath.Join(bin, "deps", "containerd-"+version, "ctr")); err != nil {
 			missing(t, "containerds", "run `make compat`")
 		}
+	}
+	return bin
+}
+
+// GPU needs what Runsc needs, a driver of NVIDIA's that is loaded, and what `make gpu-kit`
+// builds. It returns the bin folder, of the repository or of a kit.
+func GPU(t testing.TB) string {
+	t.Helper()
+	bin := Runsc(t)
+	for _, file := range []string{"cuda-check", "image.tar"} {
+		if _, err := os.Stat(filepath.Join(bin, "gpu", file)); err != nil {
+			missing(t, "gpu", "run `make gpu-kit`")
+		}
+	}
+	if _, err := os.Stat("/proc/driver/nvidia/version"); err != nil {
+		missing(t, "gpu", "use a machine with an NVIDIA GPU, whose driver is loaded")
 	}
 	return bin
 }

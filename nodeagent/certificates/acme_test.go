@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,7 +106,35 @@ func serveACME(t *testing.T, cfg *config.Config) (Source, func()) {
 			shared.Keep(ctx)
 		}
 	}()
-	return source, func() { cancel(); <-done }
+	return source, func() { cancel(); <-done; ended(t) }
+}
+
+// ended waits until nobody works for a source any more: certmagic goes on for a moment when
+// its context has ended, tells nobody, and would make files in a folder that was removed.
+func ended(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		working := workers()
+		if len(working) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("somebody goes on:\n%s", strings.Join(working, "\n\n"))
+		}
+	}
+}
+
+// workers are the stacks of what works for a source.
+func workers() (stacks []string) {
+	all := make([]byte, 1<<20)
+	for stack := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
+		works := strings.Contains(stack, "certmagic.") || strings.Contains(stack, "certificates.(*acme)")
+		// The one lasts as long as the process; the other makes no file.
+		if works && !strings.Contains(stack, "RateLimiter).loop") && !strings.Contains(stack, "keepLockfileFresh") {
+			stacks = append(stacks, stack)
+		}
+	}
+	return stacks
 }
 
 // hello has a connection, which certmagic names in what it logs.

@@ -168,7 +168,11 @@ func key(id string) attachment.Key {
 // attach makes a network namespace that is connected and has no policy.
 func (n *node) attach(ctx context.Context) (*box, error) {
 	id := n.deniedID()
-	path, addr, err := n.network.Attach(ctx, id, netpolicy.Policy{})
+	path, err := n.network.Prepare(id)
+	if err != nil {
+		return nil, err
+	}
+	addr, err := n.network.Attach(ctx, id, netpolicy.Policy{})
 	if err != nil {
 		return nil, err
 	}

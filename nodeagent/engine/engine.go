@@ -41,7 +41,7 @@ type Engine struct {
 
 	mu        sync.Mutex                // guards what follows
 	processes map[string]*specs.Process // of sandboxes that ran an exec; never changed
-	programs  map[digest.Digest]imageProgram
+	images    map[digest.Digest]known
 }
 
 // Connect prepares to talk to the containerd of cfg; that one need not run yet.
@@ -62,7 +62,7 @@ func Connect(cfg *config.Config) (*Engine, error) {
 		namespace: cfg.Containerd.Namespace,
 		cgroup:    cfg.CgroupParent(),
 		processes: map[string]*specs.Process{},
-		programs:  map[digest.Digest]imageProgram{},
+		images:    map[digest.Digest]known{},
 	}, nil
 }
 

@@ -1,85 +1,62 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 const (
 	// lingerWait is how long a create that lost its caller may take to undo itself.
 	lingerWait = 3 * time.Second
-	// shimWait is how long a shim may take to end that was told to.
+	// shimWait is how long it may take, after that, to end a shim and to clear what it held.
 	shimWait = 10 * time.Second
 )
 
-// awaitShim returns once no shim of the sandbox is left. A create whose caller died
-// goes on in containerd, which does not show the task meanwhile: what it uses must
-// not be taken from under it, or the shim's own clean-up fails and it stays for ever.
-// A shim whose start was cut off before containerd learned its address stays, too,
-// with nothing in it, and nobody but us to tell it.
+// awaitShim returns once no shim of the sandbox is left, nor what one held. A create whose
+// caller died goes on in containerd, which does not show the task meanwhile: what it uses
+// must not be taken from under it, or the shim's own clean-up fails. A shim whose start was
+// cut off before containerd learned its address stays, in whatever state, with nobody but
+// us to end it. What cannot be cleared in time is an error; the next call goes on with it.
 func (e *Engine) awaitShim(ctx context.Context, id string) error {
-	begin, told := time.Now(), false
+	begin := time.Now()
 	for {
-		left, err := shimOf(id)
-		if err != nil || left == 0 {
+		left, err := findShim(e.namespace, id)
+		if err != nil || left == nil {
 			return err
 		}
-		switch waited := time.Since(begin); {
-		case waited > lingerWait+shimWait:
-			return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("shim %d of %s has no task and does not end", left, id))
-		case waited > lingerWait && !told:
-			told = true
-			if err := unix.Kill(left, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("end shim %d of %s: %w", left, id, err)
-			}
+		if time.Since(begin) > lingerWait+shimWait {
+			left.close()
+			return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("shim %d of %s has no task and does not end", left.pid, id))
+		}
+		known, err := e.hasTask(ctx, id)
+		if err == nil && !known && time.Since(begin) > lingerWait {
+			err = left.end(ctx)
+		}
+		left.close()
+		if err != nil {
+			return err
+		}
+		if known { // the create has succeeded after all
+			return e.endTask(ctx, id)
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(20 * time.Millisecond):
 		}
-		// If the create succeeds after all, the task is there now.
-		if _, err := e.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id}); err == nil {
-			return e.endTask(ctx, id)
-		}
 	}
 }
 
-// shimOf finds a shim's process, being started or serving, by the id that containerd
-// gives it on its command line; 0 if there is none.
-func shimOf(id string) (pid int, err error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0, fmt.Errorf("look for shims: %w", err)
+// hasTask tells whether containerd has a task of the sandbox. That it is away, or that its
+// shim does not answer, is an error: a sandbox is not given up for that.
+func (e *Engine) hasTask(ctx context.Context, id string) (bool, error) {
+	_, err := e.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if gone(err) != nil {
+		return false, fmt.Errorf("look for task %s: %w", id, native(err))
 	}
-	want := []byte("\x00-id\x00" + id + "\x00")
-	for _, p := range entries {
-		pid, err := strconv.Atoi(p.Name())
-		if err != nil {
-			continue
-		}
-		dir := filepath.Join("/proc", p.Name())
-		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if err == nil && bytes.Contains(line, want) && isOurs(dir) {
-			return pid, nil
-		}
-	}
-	return 0, nil
-}
-
-// isOurs tells whether a process runs as brigd's own user: anybody may give theirs a
-// shim's command line, and would hold up the removal of a sandbox with it.
-func isOurs(dir string) bool {
-	var st unix.Stat_t
-	return unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid()
+	return err == nil, nil
 }

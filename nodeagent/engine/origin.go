@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -15,16 +14,6 @@ import (
 // collector off it while the container is there: the image's name may be removed, or
 // mean another image, but a snapshot of the sandbox builds on this one.
 const originLabel = "containerd.io/gc.ref.content.brig-image"
-
-func withOrigin(image containerd.Image) containerd.NewContainerOpts {
-	return func(_ context.Context, _ *containerd.Client, c *containers.Container) error {
-		if c.Labels == nil {
-			c.Labels = map[string]string{}
-		}
-		c.Labels[originLabel] = image.Target().Digest.String()
-		return nil
-	}
-}
 
 // Origin is the name and the digest of the image that a sandbox was made from.
 func (e *Engine) Origin(ctx context.Context, id string) (name, digest string, err error) {

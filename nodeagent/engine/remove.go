@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
@@ -33,11 +32,7 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	failpoint.Hit("remove.container")
 	errSnapshot := join(e.client.SnapshotService(snapshotter).Remove(ctx, id))
 	failpoint.Hit("remove.snapshot")
-	return errors.Join(
-		errContainer,
-		errSnapshot,
-		join(e.client.LeasesService().Delete(ctx, leases.Lease{ID: id})),
-	)
+	return errors.Join(errContainer, errSnapshot)
 }
 
 // removeTask returns once neither a task nor a shim is left.
@@ -69,8 +64,7 @@ func (e *Engine) endTask(ctx context.Context, id string) error {
 	return nil
 }
 
-// Names returns the names of all containers, leases and writable layers in brigd's
-// namespace: the ids of sandboxes, and what else is there.
+// Names returns the names of all containers and writable layers in brigd's namespace: the ids of sandboxes, and what else is there.
 func (e *Engine) Names(ctx context.Context) (map[string]bool, error) {
 	ctx = e.in(ctx)
 	names := map[string]bool{}
@@ -78,17 +72,13 @@ func (e *Engine) Names(ctx context.Context) (map[string]bool, error) {
 	for _, c := range list {
 		names[c.ID] = true
 	}
-	held, errLeases := e.client.LeasesService().List(ctx)
-	for _, l := range held {
-		names[l.ID] = true
-	}
 	errWalk := e.client.SnapshotService(snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
 		if info.Kind == snapshots.KindActive {
 			names[info.Name] = true
 		}
 		return nil
 	})
-	return names, errors.Join(native(err), native(errLeases), native(errWalk))
+	return names, errors.Join(native(err), native(errWalk))
 }
 
 // RemoveAll takes every container of every namespace out of containerd: the end of a

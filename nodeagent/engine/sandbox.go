@@ -6,11 +6,12 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
-	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
 
 	"brig/internal/failpoint"
 	"brig/internal/journal"
@@ -21,15 +22,6 @@ import (
 // made before an error is left for Remove.
 func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	ctx = e.in(ctx)
-	// The lease keeps the garbage collector off the snapshot until its container
-	// refers to it.
-	lease, err := e.client.LeasesService().Create(ctx, leases.WithID(s.ID))
-	if err != nil && !errdefs.IsAlreadyExists(native(err)) {
-		return fmt.Errorf("take a lease: %w", native(err))
-	}
-	failpoint.Hit("create.lease")
-	lease.ID = s.ID
-	ctx = leases.WithLease(ctx, s.ID)
 	image, err := e.find(ctx, s.Image)
 	if err != nil {
 		return err
@@ -41,12 +33,7 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 		return err
 	}
 	failpoint.Hit("create.snapshot")
-	container, err := e.client.NewContainer(ctx, s.ID,
-		containerd.WithRuntime(sandbox.Runtime, nil),
-		onSnapshot(s.ID, image.Name()),
-		withOrigin(image),
-		containerd.WithNewSpec(e.options(s, image)...),
-	)
+	container, err := e.newContainer(ctx, s, image)
 	if err != nil {
 		return fmt.Errorf("make container: %w", native(err))
 	}
@@ -55,22 +42,27 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 		return fmt.Errorf("make task: %w", native(err))
 	}
 	failpoint.Hit("create.task")
-	return gone(e.client.LeasesService().Delete(ctx, lease))
+	return nil
 }
+
+// rooted is a label that keeps the garbage collector off a snapshot whether or not a
+// container refers to it: Remove takes it away. A lease until there is a container would be
+// two more of containerd's transactions, each synced to disk.
+var rooted = snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "brig"})
 
 // prepare makes the writable layer. An image that came without being unpacked, by
 // ctr say, is unpacked on the way.
-func (e *Engine) prepare(ctx context.Context, id string, image containerd.Image, opts ...snapshots.Opt) ([]mount.Mount, error) {
-	parent, err := e.parentOf(ctx, image)
+func (e *Engine) prepare(ctx context.Context, id string, image containerd.Image) ([]mount.Mount, error) {
+	parent, err := e.chain(ctx, image)
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, opts...)
+	mounts, err := e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
 	if errdefs.IsNotFound(native(err)) {
 		if err := image.Unpack(ctx, snapshotter); err != nil {
 			return nil, fmt.Errorf("unpack %s: %w", image.Name(), native(err))
 		}
-		mounts, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, opts...)
+		mounts, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make a writable layer: %w", native(err))
@@ -78,11 +70,24 @@ func (e *Engine) prepare(ctx context.Context, id string, image containerd.Image,
 	return mounts, nil
 }
 
-func onSnapshot(id, image string) containerd.NewContainerOpts {
-	return func(_ context.Context, _ *containerd.Client, c *containers.Container) error {
-		c.Snapshotter, c.SnapshotKey, c.Image = snapshotter, id, image
-		return nil
+// newContainer makes the metadata. The client's own NewContainer takes a lease
+// for as long, which nothing here needs.
+func (e *Engine) newContainer(ctx context.Context, s Sandbox, image containerd.Image) (containerd.Container, error) {
+	c := containers.Container{
+		ID: s.ID, Runtime: containers.RuntimeInfo{Name: sandbox.Runtime}, Image: image.Name(),
+		Snapshotter: snapshotter, SnapshotKey: s.ID, Labels: map[string]string{originLabel: image.Target().Digest.String()},
 	}
+	spec, err := oci.GenerateSpec(ctx, e.client, &c, e.options(s, image)...)
+	if err != nil {
+		return nil, err
+	}
+	if c.Spec, err = typeurl.MarshalAny(spec); err != nil {
+		return nil, err
+	}
+	if _, err := e.client.ContainerService().Create(ctx, c); err != nil {
+		return nil, err
+	}
+	return e.client.LoadContainer(ctx, s.ID)
 }
 
 // streams hands the shim the journals by name; nobody copies.

@@ -10,7 +10,6 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
@@ -69,11 +68,6 @@ func (e *Engine) Waits(ctx context.Context, id string) (bool, error) {
 	return r.GetProcess().GetStatus() == tasktypes.Status_CREATED, nil
 }
 
-// keepAlways makes a snapshot one that containerd's garbage collector never takes. A lease
-// until its container refers to it would do, too, and costs two more transactions: what
-// brigd makes it removes, and what is nobody's it finds.
-var keepAlways = snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "brig"})
-
 // Claim makes s of the slot with its id, not started: snapshot, container and the program
 // in the sandbox that runs already. What it made before an error is left for Remove.
 func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
@@ -82,7 +76,7 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return err
 	}
-	mounts, err := e.prepare(ctx, s.ID, image, keepAlways)
+	mounts, err := e.prepare(ctx, s.ID, image)
 	if err != nil {
 		return err
 	}
@@ -107,9 +101,9 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 
 // rewrite gives the slot's container the spec, the image and the snapshot of s.
 func (e *Engine) rewrite(ctx context.Context, s Sandbox, image containerd.Image, mounts []mount.Mount) (*specs.Spec, error) {
-	c := containers.Container{ID: s.ID, Runtime: containers.RuntimeInfo{Name: sandbox.Runtime}, Snapshotter: snapshotter, SnapshotKey: s.ID, Image: image.Name()}
-	if err := withOrigin(image)(ctx, e.client, &c); err != nil {
-		return nil, err
+	c := containers.Container{
+		ID: s.ID, Runtime: containers.RuntimeInfo{Name: sandbox.Runtime}, Image: image.Name(),
+		Snapshotter: snapshotter, SnapshotKey: s.ID, Labels: map[string]string{originLabel: image.Target().Digest.String()},
 	}
 	spec, err := oci.GenerateSpec(ctx, e.client, &c, e.options(s, image)...)
 	if err != nil {

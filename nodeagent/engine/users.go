@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// imageConfig is containerd's own option of that name, shown the root filesystem as
+// readImageConfig is containerd's own option WithImageConfig, shown the root filesystem as
 // the kernel sees it and after checkUserFiles.
-func imageConfig(image containerd.Image) oci.SpecOpts {
+func readImageConfig(image containerd.Image) oci.SpecOpts {
 	return func(ctx context.Context, client oci.Client, c *containers.Container, spec *oci.Spec) error {
 		mounts, err := client.SnapshotService(c.Snapshotter).Mounts(ctx, c.SnapshotKey)
 		if err != nil {

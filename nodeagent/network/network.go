@@ -55,43 +55,48 @@ func Open(cfg *config.Config) (*Network, error) {
 	return &Network{cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.CNI.BinDir}, cache, nil), list: list}, nil
 }
 
-// Attach makes the sandbox's namespace and connects it under the policy. What it
-// made before an error is left for Detach.
-func (n *Network) Attach(ctx context.Context, id string, policy netpolicy.Policy) (path string, address netip.Addr, err error) {
+// Prepare makes the sandbox's namespace, not connected to anything.
+func (n *Network) Prepare(id string) (path string, err error) {
+	if err := netns.Create(id); err != nil {
+		return "", err
+	}
+	failpoint.Hit("attach.netns")
+	return netns.Path(id), nil
+}
+
+// Attach connects the namespace that Prepare made, under the policy. What it made before
+// an error is left for Detach.
+func (n *Network) Attach(ctx context.Context, id string, policy netpolicy.Policy) (netip.Addr, error) {
 	return n.attach(ctx, id, map[string]any{capability: string(policy.Canonical())})
 }
 
 // AttachClosed is Attach without a policy: nothing passes until the gate binds one.
-func (n *Network) AttachClosed(ctx context.Context, id string) (path string, address netip.Addr, err error) {
+func (n *Network) AttachClosed(ctx context.Context, id string) (netip.Addr, error) {
 	return n.attach(ctx, id, nil)
 }
 
 // Namespace is the path of the sandbox's network namespace.
 func (n *Network) Namespace(id string) string { return netns.Path(id) }
 
-func (n *Network) attach(ctx context.Context, id string, capabilities map[string]any) (path string, address netip.Addr, err error) {
+func (n *Network) attach(ctx context.Context, id string, capabilities map[string]any) (netip.Addr, error) {
 	n.attaching.RLock()
 	defer n.attaching.RUnlock()
-	if err := netns.Create(id); err != nil {
-		return "", netip.Addr{}, err
-	}
-	failpoint.Hit("attach.netns")
 	rt := runtimeConf(id)
 	rt.CapabilityArgs = capabilities
 	result, err := n.cni.AddNetworkList(ctx, n.list, rt)
 	if err != nil {
-		return "", netip.Addr{}, fmt.Errorf("connect the sandbox: %w", err)
+		return netip.Addr{}, fmt.Errorf("connect the sandbox: %w", err)
 	}
 	r, err := types100.GetResult(result)
 	if err != nil {
-		return "", netip.Addr{}, fmt.Errorf("read the plugin's answer: %w", err)
+		return netip.Addr{}, fmt.Errorf("read the plugin's answer: %w", err)
 	}
 	for _, ip := range r.IPs {
 		if a, ok := netip.AddrFromSlice(ip.Address.IP.To4()); ok {
-			return rt.NetNS, a, nil
+			return a, nil
 		}
 	}
-	return "", netip.Addr{}, errors.New("the plugin gave the sandbox no IPv4 address")
+	return netip.Addr{}, errors.New("the plugin gave the sandbox no IPv4 address")
 }
 
 // Detach takes the sandbox's network away. One that it does not have is no error.

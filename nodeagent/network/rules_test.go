@@ -96,6 +96,7 @@ func TestRules(t *testing.T) {
 	list := compile(t, netpolicy.Spec{CIDRAllowlist: &[]string{"198.51.100.0/24"}})
 	inNode(t, func(n *Network) {
 		const id = "sb-aaaaaaaaaaaaaaaa"
+		const lease = 3 * time.Second // in which what stands is looked at, also where it takes long
 		stands := func(want string) {
 			t.Helper()
 			got, err := n.Standing(id)
@@ -120,11 +121,11 @@ func TestRules(t *testing.T) {
 		if _, err := n.Change(t.Context(), id, list, 1, 0); !errdefs.IsAborted(err) || !strings.HasPrefix(err.Error(), "generation 2 is in force, not 1") {
 			t.Errorf("another generation: %v; want an ErrAborted", err)
 		}
-		if got, err := n.Change(t.Context(), id, netpolicy.Open(), 2, time.Second); err != nil || text(got) != "2 1 ranges, leased 3 open" {
+		if got, err := n.Change(t.Context(), id, netpolicy.Open(), 2, lease); err != nil || text(got) != "2 1 ranges, leased 3 open" {
 			t.Errorf("leased to %s, %v", text(got), err)
 		}
 		stands("2 1 ranges, leased 3 open")
-		time.Sleep(1100 * time.Millisecond)
+		time.Sleep(lease + 100*time.Millisecond)
 		stands("2 1 ranges")
 		live, err := n.Live(t.Context(), id)
 		if err != nil || live.Addr != netip.MustParseAddr("10.88.0.2") {

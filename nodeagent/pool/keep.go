@@ -200,11 +200,13 @@ func (p *Pool) boot(ctx context.Context, shape record.Shape) (s record.Slot, err
 		return s, err
 	}
 	failpoint.Hit("pool.recorded")
-	netns, address, err := p.Network.AttachClosed(ctx, string(s.ID))
+	netns, err := p.Network.Prepare(string(s.ID))
 	if err != nil {
 		return s, err
 	}
-	s.Address = address
+	if s.Address, err = p.Network.AttachClosed(ctx, string(s.ID)); err != nil {
+		return s, err
+	}
 	failpoint.Hit("pool.attached")
 	if err := p.Runtime.Boot(ctx, engine.Slot{ID: string(s.ID), Netns: netns, Resources: shape.Resources()}); err != nil {
 		return s, err

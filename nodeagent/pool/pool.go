@@ -33,7 +33,9 @@ type Runtime interface {
 
 // Network gives them a place that nothing leaves and nothing reaches.
 type Network interface {
-	AttachClosed(ctx context.Context, id string) (netns string, address netip.Addr, err error)
+	// Prepare makes a network namespace, AttachClosed connects it.
+	Prepare(id string) (netns string, err error)
+	AttachClosed(ctx context.Context, id string) (netip.Addr, error)
 	Detach(ctx context.Context, id string) error
 }
 

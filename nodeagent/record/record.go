@@ -44,6 +44,9 @@ type Record struct {
 	Policies []Written `json:"policies,omitempty"`
 	// Usage until the last time that it was recorded; of an ended sandbox all of it.
 	Usage Usage `json:"usage,omitzero"`
+	// GPUs are the UUIDs of those allotted to it, sorted. They are its own from here on until
+	// it is Clean, or forgotten.
+	GPUs []string `json:"gpus,omitempty"`
 	// SecretsSum tells the request's secrets from others, on the boot that it was made in.
 	SecretsSum string `json:"secrets_sum,omitempty"`
 }

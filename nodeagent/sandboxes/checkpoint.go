@@ -20,6 +20,9 @@ import (
 // was; with exit it stands still from then on and ends once the checkpoint is on disk. On
 // an error nothing of the checkpoint is left, and the sandbox goes on.
 func (m *Manager) Checkpoint(ctx context.Context, rec record.Record, name string, exit bool) (_ checkpoints.Manifest, err error) {
+	if err := checkpoints.CheckGPUs(string(rec.ID), len(rec.GPUs)); err != nil {
+		return checkpoints.Manifest{}, err
+	}
 	k, err := m.running(rec.ID)
 	if err != nil {
 		return checkpoints.Manifest{}, err

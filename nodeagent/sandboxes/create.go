@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
 
 	"brig/internal/failpoint"
 	"brig/internal/netpolicy"
 	"brig/internal/sandbox"
 	"brig/internal/secrets"
 	"brig/nodeagent/clock"
+	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/record"
@@ -183,19 +185,14 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
 	defer cancel()
 	var netns string
-	var address netip.Addr
 	switch {
 	case k.slot:
-		netns, address = m.network.Namespace(id), rec.Address
+		netns = m.network.Namespace(id)
 	case !policy.Blocked():
-		part, done := m.phase(ctx, metrics.PhaseNetwork)
-		netns, address, err = m.network.Attach(part, id, policy)
-		if done(err) != nil {
+		if netns, err = m.network.Prepare(id); err != nil {
 			return rec, err
 		}
 	}
-	failpoint.Hit("create.attached")
-	rec.Address = address
 	if err := m.writeFiles(&rec, policy); err != nil {
 		return rec, err
 	}
@@ -206,8 +203,8 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	spec.Traced = tracing.Traced(ctx)
-	creating, done := m.phase(ctx, metrics.PhaseContainer)
-	if err := done(m.handOver(creating, &rec, spec, k.slot)); err != nil {
+	creating, address, err := m.build(ctx, k, &rec, spec, policy)
+	if err != nil {
 		return rec, k.spoiled(err)
 	}
 	failpoint.Hit("create.made")
@@ -248,6 +245,32 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	return m.settle(k, address, tunnels)
+}
+
+// build has the sandbox made, up to its start, while it is connected: its kernel reads what
+// the network namespace holds at the start. It returns the span of the making.
+// A slot is connected already.
+func (m *Manager) build(ctx context.Context, k *keeper, rec *record.Record, spec engine.Sandbox, policy netpolicy.Policy) (creating context.Context, address netip.Addr, err error) {
+	if k.slot {
+		creating, done := m.phase(ctx, metrics.PhaseContainer)
+		return creating, rec.Address, done(m.handOver(creating, rec, spec, true))
+	}
+	var both errgroup.Group // without its context: one is undone more easily when the other has ended, too
+	if spec.Netns != "" {
+		both.Go(func() (err error) {
+			connecting, done := m.phase(ctx, metrics.PhaseNetwork)
+			address, err = m.network.Attach(connecting, spec.ID, policy)
+			failpoint.Hit("create.attached")
+			return done(err)
+		})
+	}
+	creating, done := m.phase(ctx, metrics.PhaseContainer)
+	both.Go(func() error { return done(m.handOver(creating, rec, spec, false)) })
+	if err := both.Wait(); err != nil || spec.Netns == "" {
+		return creating, address, err
+	}
+	rec.Address = address
+	return creating, address, m.writeHosts(rec)
 }
 
 // settle records that the sandbox runs. Its time begins here: a slow pull costs it

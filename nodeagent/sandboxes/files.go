@@ -41,7 +41,19 @@ func (m *Manager) writeResolv(r *record.Record, policy netpolicy.Policy) error {
 	return os.WriteFile(path, []byte(text), 0o644)
 }
 
-const resolvFile = "resolv.conf"
+// writeHosts writes it anew, in place, once the address is known.
+func (m *Manager) writeHosts(r *record.Record) error {
+	path := filepath.Join(m.cfg.JournalDir(string(r.ID)), hostsFile)
+	if err := os.WriteFile(path, []byte(hosts(r)), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+const (
+	hostsFile  = "hosts"
+	resolvFile = "resolv.conf"
+)
 
 func resolv(dns bool) string {
 	if dns {
@@ -50,14 +62,17 @@ func resolv(dns bool) string {
 	return "# This sandbox's policy has no DNS.\n"
 }
 
-func etc(r *record.Record, dns bool) map[string]string {
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+func hosts(r *record.Record) string {
 	self := "127.0.0.1"
 	if r.Address.IsValid() {
 		self = r.Address.String()
 	}
+	return "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + self + "\t" + r.Hostname() + "\n"
+}
+
+func etc(r *record.Record, dns bool) map[string]string {
 	return map[string]string{
-		"hosts":    hosts + self + "\t" + r.Hostname() + "\n",
+		hostsFile:  hosts(r),
 		"hostname": r.Hostname() + "\n",
 		resolvFile: resolv(dns),
 	}

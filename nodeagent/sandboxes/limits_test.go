@@ -124,7 +124,7 @@ func TestNotReady(t *testing.T) {
 		want  string
 		is    func(error) bool
 	}{
-		{"nobody listens", record.Probe{Port: port, Timeout: 300 * time.Millisecond, Interval: 50 * time.Millisecond}, nil, "connection refused", errdefs.IsFailedPrecondition},
+		{"nobody listens", record.Probe{Port: port, Timeout: time.Second, Interval: 50 * time.Millisecond}, nil, "connection refused", errdefs.IsFailedPrecondition},
 		{"its program ends", record.Probe{Port: port}, func(n *node, _ *brigd, id sandbox.ID) { n.Exit(string(id), 3) },
 			"the sandbox's program ended with status 3 before it was ready", errdefs.IsFailedPrecondition},
 		{"it is terminated", record.Probe{Port: port}, func(_ *node, b *brigd, id sandbox.ID) {

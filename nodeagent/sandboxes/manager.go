@@ -65,9 +65,11 @@ type Runtime interface {
 
 // Network gives a sandbox its network namespace and address.
 type Network interface {
-	Attach(ctx context.Context, id string, policy netpolicy.Policy) (netns string, address netip.Addr, err error)
+	// Prepare makes a namespace, Attach connects it.
+	Prepare(id string) (netns string, err error)
+	Attach(ctx context.Context, id string, policy netpolicy.Policy) (netip.Addr, error)
 	Detach(ctx context.Context, id string) error
-	// Namespace is the path of the network namespace that Attach makes.
+	// Namespace is the path of the network namespace that Prepare makes.
 	Namespace(id string) string
 	// Dial connects to a sandbox's port.
 	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)

@@ -31,13 +31,16 @@ func (m *Manager) awaitReady(ctx context.Context, rec *record.Record) error {
 	trying, end := context.WithCancelCause(trying)
 	defer end(nil)
 	m.wg.Go(func() { m.endProbe(trying, rec, end) })
-	last := errors.New("there was no time for a try")
+	noTry := errors.New("there was no time for a try")
+	last := noTry
 	for trying.Err() == nil {
 		err := m.probe(trying, rec, p)
 		if err == nil {
 			return nil
 		}
-		if trying.Err() == nil {
+		// A try that the end of the time has cut off, which it may hear of before the context
+		// tells, says less than one before it.
+		if cut := trying.Err() != nil || errors.Is(err, context.DeadlineExceeded); !cut || errors.Is(last, noTry) {
 			last = err
 		}
 		clock.Pause(trying, p.Interval)

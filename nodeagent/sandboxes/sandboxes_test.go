@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -211,7 +212,11 @@ func TestLife(t *testing.T) {
 	}
 	id := string(rec.ID)
 	want := []string{"ensure " + image, "attach " + id, "create " + id, "start " + id}
-	if diff := cmp.Diff(want, n.Log()); diff != "" {
+	got := n.Log()
+	if len(got) == len(want) {
+		slices.Sort(got[1:3]) // these two at once
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("order of deeds (-want +got):\n%s", diff)
 	}
 	if err := b.Remove(t.Context(), rec, false); !errdefs.IsFailedPrecondition(err) {
@@ -495,7 +500,10 @@ func TestHalfMadeIsUndoneAtStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As far as a brigd came that was killed before it could record more.
-	if _, _, err := n.Attach(t.Context(), string(rec.ID), netpolicy.Open()); err != nil {
+	if _, err := n.Prepare(string(rec.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Attach(t.Context(), string(rec.ID), netpolicy.Open()); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Create(t.Context(), engine.Sandbox{ID: string(rec.ID)}); err != nil {

@@ -170,6 +170,26 @@ func TestCheckpoint(t *testing.T) {
 	mustKeep(t, n, b, 1, "last")
 }
 
+// TestCheckpointOfGPUs is refused before the sandbox stands still, and leaves nothing.
+func TestCheckpointOfGPUs(t *testing.T) {
+	n := newNode(t)
+	n.runsc(t, fake.Build, "sse,avx")
+	b := n.start(t)
+	rec := create(t, b, record.Request{})
+	n.Fail("pause", errors.New("it was paused"))
+	n.Fail("checkpoint", errors.New("it was saved"))
+	rec.GPUs = []string{"GPU-00000000-0000-0000-0000-000000000000"}
+	for _, exit := range []bool{false, true} {
+		if _, err := b.Checkpoint(t.Context(), rec, "warm", exit); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "has GPUs") {
+			t.Errorf("exit %v: %v", exit, err)
+		}
+	}
+	mustKeep(t, n, b, 0)
+	if got := stands(t, n, b, rec); got != [2]bool{} {
+		t.Errorf("it stands still: %v", got)
+	}
+}
+
 func TestCheckpointFails(t *testing.T) {
 	n := newNode(t)
 	n.runsc(t, fake.Build, "sse")

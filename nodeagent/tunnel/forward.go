@@ -31,12 +31,12 @@ type flow struct {
 	// Of the call under way. The functions are made once: a flow makes no garbage.
 	fill, drain func(fd uintptr) bool
 	p           pipe
-	spliced     bool // p is lent
-	n           int  // bytes in p
-	waits       bool // to has been full
-	bulk        bool // the last read filled a buffer
+	spliced     bool            // p is lent
+	buffer      *[32 << 10]byte // or this one is
+	begin, n    int             // bytes to write, in p or at begin in buffer
+	waits       bool            // to has been full
+	bulk        bool            // there is more at a time than a buffer is good for
 	err         error
-	buffer      *[32 << 10]byte
 }
 
 // forward copies until the end of data, which is no error.
@@ -68,11 +68,13 @@ func (f *flow) step() error {
 		return f.err
 	case f.n == 0:
 		return io.EOF
-	case f.spliced:
-		return f.pour()
 	}
-	return stubborn(f.to, f.from, f.buffer[:f.n], f.count)
+	return f.pour()
 }
+
+// little is what a bulk flow ends with. It is less than what begins one, or each packet
+// of 64 KiB would come in pieces, half of it copied.
+const little = 4 << 10
 
 // filled reads into a pipe or a buffer that it takes for as long as there are bytes. A
 // buffer is faster for little, a pipe for much.
@@ -90,7 +92,8 @@ func (f *flow) filled(fd uintptr) (done bool) {
 		f.release()
 		return false
 	}
-	f.bulk = f.n >= len(f.buffer)
+	f.begin = 0
+	f.bulk = f.n >= len(f.buffer) || f.bulk && f.n > little
 	return true
 }
 
@@ -107,7 +110,7 @@ func (f *flow) release() {
 	f.spliced, f.buffer, f.n = false, nil, 0
 }
 
-// pour empties the pipe.
+// pour writes what was read, however long it takes, unless its sender is gone.
 func (f *flow) pour() error {
 	for f.waits = false; f.n > 0; {
 		if f.waits {
@@ -129,49 +132,24 @@ func (f *flow) pour() error {
 	return nil
 }
 
-// drained writes what the pipe has. It comes back before it waits for the first time,
-// so that it does not wait for ever.
+// drained writes what goes at once. It comes back before it waits for the first time, so
+// that it does not wait for ever; a deadline costs more than a write to who is not full.
 func (f *flow) drained(fd uintptr) (done bool) {
 	var n int
-	if n, f.err = splice(f.p.read, int(fd), f.n); errors.Is(f.err, unix.EAGAIN) {
+	if f.spliced {
+		n, f.err = splice(f.p.read, int(fd), f.n)
+	} else {
+		n, f.err = write(int(fd), f.buffer[f.begin:f.begin+f.n])
+	}
+	if errors.Is(f.err, unix.EAGAIN) {
 		f.err = nil
 		waited := f.waits
 		f.waits = true
 		return !waited
 	}
-	f.n -= n
+	f.begin, f.n = f.begin+n, f.n-n
 	f.count(n)
 	return true
-}
-
-func read(fd int, b []byte) (int, error) {
-	for {
-		n, err := unix.Read(fd, b)
-		if !errors.Is(err, unix.EINTR) {
-			return max(n, 0), err
-		}
-	}
-}
-
-// stubborn writes all of b that came from from, however long it takes, unless from is
-// gone.
-func stubborn(to, from *net.TCPConn, b []byte, count func(int)) error {
-	for {
-		if err := to.SetWriteDeadline(time.Now().Add(stallLook)); err != nil {
-			return err
-		}
-		n, err := to.Write(b)
-		count(n)
-		if b = b[n:]; len(b) == 0 && err == nil {
-			return nil
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = stalled(from)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // stalled is an error if the connection was reset.

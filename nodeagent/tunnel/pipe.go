@@ -1,9 +1,6 @@
 package tunnel
 
 import (
-	"errors"
-	"fmt"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -63,20 +60,4 @@ func (p pipe) drop() {
 	_ = unix.Close(p.read)
 	_ = unix.Close(p.write)
 	<-made
-}
-
-// splice moves up to most bytes between a socket and a pipe.
-func splice(from, to, most int) (int, error) {
-	for {
-		n, err := unix.Splice(from, nil, to, nil, most, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return 0, err
-		case err != nil:
-			return 0, fmt.Errorf("splice: %w", err)
-		default:
-			return int(n), nil
-		}
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +59,27 @@ func encrypt(to *tls.Conn, from *net.TCPConn, count func(int)) error {
 			buffers.Put(buffer)
 		}
 		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// stubborn writes all of b that came from from, however long it takes, unless from is
+// gone.
+func stubborn(to, from *net.TCPConn, b []byte, count func(int)) error {
+	for {
+		if err := to.SetWriteDeadline(time.Now().Add(stallLook)); err != nil {
+			return err
+		}
+		n, err := to.Write(b)
+		count(n)
+		if b = b[n:]; len(b) == 0 && err == nil {
+			return nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = stalled(from)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,10 @@ func (t *Tunnel) lead(conn *net.TCPConn, secure *tls.Conn) {
 	}
 	stop := context.AfterFunc(t.ctx, func() { reset(sandbox) })
 	defer stop()
+	hasten(sandbox)
+	if isNear(conn) {
+		hasten(conn)
+	}
 	t.join(conn, secure, sandbox)
 }
 

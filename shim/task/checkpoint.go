@@ -50,6 +50,9 @@ func (t *Task) beginCheckpoint() (over func(), err error) {
 	if t.sandbox.pod {
 		return nil, fmt.Errorf("checkpoint one container of a pod: an image holds a whole sandbox: %w", errdefs.ErrNotImplemented)
 	}
+	if t.nvproxy {
+		return nil, fmt.Errorf("checkpoint the sandbox: %w", errGPUMemory)
+	}
 	if state, _ := t.init.look(); t.over || state != Running && state != Paused {
 		return nil, fmt.Errorf("checkpoint a %s sandbox: %w", state, errdefs.ErrFailedPrecondition)
 	}

@@ -98,6 +98,7 @@ func (t *Task) create(ctx context.Context) (err error) {
 		return err
 	}
 	t.args = normal.Process.Args
+	t.nvproxy = servedByDriver(normal)
 	normal.Process.ConsoleSize = nil // ours to set, and runsc would compare it at a restore
 	var steps undo.Stack
 	defer steps.Undo(ctx, &err)

@@ -20,6 +20,9 @@ func (t *Task) planRestore(ctx context.Context, normal *specs.Spec) error {
 	if t.request.Checkpoint == "" {
 		return nil
 	}
+	if servedByDriver(normal) {
+		return fmt.Errorf("restore the sandbox: %w", errGPUMemory)
+	}
 	image, err := checkpoint.Open(t.request.Checkpoint)
 	if err != nil {
 		return err

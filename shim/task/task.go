@@ -54,6 +54,7 @@ type Task struct {
 	spec    *specs.Spec // as containerd gave it
 	id      string      // runsc's name of the container
 	args    []string    // the program's, which a checkpoint may have brought
+	nvproxy bool        // runsc was given GPUs
 	runsc   runsc.Runsc
 	record  bundle.Record // as it was written: containerd may remove the bundle of a shim it has given up
 

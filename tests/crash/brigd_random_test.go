@@ -110,7 +110,7 @@ func (c *churn) create(key string) (id string, ok bool) {
 			return err
 		}
 		if s.GetState() != brigv1.State_STATE_RUNNING {
-			c.fault("create of %s answered with state %v", key, s.GetState())
+			c.fault("create of %s answered with state %v: %v", key, s.GetState(), s.GetExit())
 		}
 		if id != "" && id != s.GetId() {
 			c.fault("%s is both %s and %s", key, id, s.GetId())

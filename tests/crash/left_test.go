@@ -76,8 +76,12 @@ func (n *node) sockets(id string) (lines []string) {
 	paths, _ := filepath.Glob(n.dir + "/s/*")
 	for _, path := range paths {
 		owner := "nobody known"
-		n.ids.Range(func(known, _ any) bool {
-			sum := sha256.Sum256([]byte(filepath.Join(n.dir, "containerd.sock", n.namespace(), known.(string))))
+		n.ids.Range(func(known, in any) bool {
+			namespace, ok := in.(string)
+			if !ok {
+				namespace = n.namespace()
+			}
+			sum := sha256.Sum256([]byte(filepath.Join(n.dir, "containerd.sock", namespace, known.(string))))
 			if filepath.Base(path) == hex.EncodeToString(sum[:]) {
 				owner = known.(string)
 			}

@@ -31,7 +31,7 @@ type node struct {
 	name     string // brig's name of the node; its containerd namespace is brig-NAME
 	image    client.Image
 	events   *recorder
-	ids      sync.Map // of all containers and pods
+	ids      sync.Map // of all containers and pods; the namespace of those in another than the node's
 
 	client     *client.Client
 	containerd *exec.Cmd

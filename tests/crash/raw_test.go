@@ -33,62 +33,87 @@ import (
 // rawShim is a shim that a test has started, and speaks to, itself.
 type rawShim struct {
 	taskapi.TTRPCTaskService
-	pods   sandboxapi.TTRPCSandboxService
-	n      *node
-	id     string
-	bundle string
-	pid    int
+	pods      sandboxapi.TTRPCSandboxService
+	n         *node
+	namespace string
+	id        string
+	bundle    string
+	log       *os.File // the end that containerd reads
+	client    *ttrpc.Client
+	pid       int
 }
 
 // rawShim starts one as containerd does.
 func (n *node) rawShim(t *testing.T) *rawShim {
 	t.Helper()
-	s := &rawShim{n: n, id: string(sandbox.NewID())}
-	n.ids.Store(s.id, nil)
-	var err error
-	if s.bundle, err = os.MkdirTemp(n.dir, "raw-"); err != nil {
-		t.Fatal(err)
-	}
-	sockets := filepath.Join(n.dir, "s")
-	params, err := proto.Marshal(&bootapi.BootstrapParams{
-		InstanceID: s.id, Namespace: n.namespace(), ContainerdGrpcAddress: filepath.Join(n.dir, "containerd.sock"),
-		ContainerdTtrpcAddress: filepath.Join(n.dir, "containerd.sock.ttrpc"), SocketDir: &sockets,
-	})
+	s := n.unstarted(t, n.namespace(), string(sandbox.NewID()))
+	s.keepLog(t)
+	path, err := s.start()
 	if err != nil {
+		t.Fatalf("start a shim: %v", err)
+	}
+	s.connect(t, path)
+	return s
+}
+
+// unstarted has a bundle and a reader of its log.
+func (n *node) unstarted(t *testing.T, namespace, id string) *rawShim {
+	t.Helper()
+	s := &rawShim{n: n, namespace: namespace, id: id, bundle: filepath.Join(n.dir, "raw", id)}
+	n.ids.Store(s.id, namespace)
+	if err := os.MkdirAll(s.bundle, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	log := filepath.Join(s.bundle, "log") // the name that shims open
 	if err := unix.Mkfifo(log, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	drain, err := os.OpenFile(log, os.O_RDWR, 0)
-	if err != nil {
+	var err error
+	if s.log, err = os.OpenFile(log, os.O_RDWR, 0); err != nil {
 		t.Fatal(err)
 	}
-	s.keepLog(t, drain)
-	cmd := exec.Command(filepath.Join(n.bin, "containerd-shim-brig-v1"), "-namespace", n.namespace(), "-id", s.id, "-address", filepath.Join(n.dir, "containerd.sock"), "start")
-	cmd.Dir, cmd.Stdin = s.bundle, bytes.NewReader(params)
-	cmd.Env = append(os.Environ(), config.EnvPath+"="+n.configPath(), "TTRPC_ADDRESS="+filepath.Join(n.dir, "containerd.sock.ttrpc"))
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("start a shim: %v", err)
-	}
-	var result bootapi.BootstrapResult
-	if err := proto.Unmarshal(out, &result); err != nil {
-		t.Fatal(err)
-	}
-	s.connect(t, strings.TrimPrefix(result.Address, "unix://"))
+	t.Cleanup(func() { s.log.Close() })
 	return s
 }
 
+// verb is the shim's start.
+func (s *rawShim) verb() *exec.Cmd {
+	address := filepath.Join(s.n.dir, "containerd.sock")
+	cmd := exec.Command(filepath.Join(s.n.bin, "containerd-shim-brig-v1"), "-namespace", s.namespace, "-id", s.id, "-address", address, "start")
+	cmd.Dir = s.bundle
+	cmd.Env = append(os.Environ(), config.EnvPath+"="+s.n.configPath(), "TTRPC_ADDRESS="+address+".ttrpc")
+	return cmd
+}
+
+// start returns the socket that the shim serves.
+func (s *rawShim) start() (path string, err error) {
+	sockets := filepath.Join(s.n.dir, "s")
+	address := filepath.Join(s.n.dir, "containerd.sock")
+	params, err := proto.Marshal(&bootapi.BootstrapParams{
+		InstanceID: s.id, Namespace: s.namespace, ContainerdGrpcAddress: address, ContainerdTtrpcAddress: address + ".ttrpc", SocketDir: &sockets,
+	})
+	if err != nil {
+		return "", err
+	}
+	cmd := s.verb()
+	cmd.Stdin = bytes.NewReader(params)
+	out, err := cmd.Output()
+	if err != nil {
+		return "", err
+	}
+	var result bootapi.BootstrapResult
+	err = proto.Unmarshal(out, &result)
+	return strings.TrimPrefix(result.Address, "unix://"), err
+}
+
 // keepLog reads the shim's log, in which no panic may be.
-func (s *rawShim) keepLog(t *testing.T, from *os.File) {
+func (s *rawShim) keepLog(t *testing.T) {
 	dir := s.bundle
 	var text bytes.Buffer
 	read := make(chan struct{})
-	go func() { defer close(read); _, _ = text.ReadFrom(from) }()
+	go func() { defer close(read); _, _ = text.ReadFrom(s.log) }()
 	t.Cleanup(func() {
-		from.Close()
+		s.log.Close()
 		<-read
 		os.RemoveAll(dir)
 		if strings.Contains(text.String(), "panic:") || strings.Contains(text.String(), "goroutine ") {
@@ -97,19 +122,27 @@ func (s *rawShim) keepLog(t *testing.T, from *os.File) {
 	})
 }
 
-func (s *rawShim) connect(t *testing.T, path string) {
+// dial speaks to the shim.
+func (s *rawShim) dial(t *testing.T, path string) {
 	t.Helper()
 	conn, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := ttrpc.NewClient(conn)
-	s.TTRPCTaskService, s.pods = taskapi.NewTTRPCTaskClient(client), sandboxapi.NewTTRPCSandboxClient(client)
+	s.client = ttrpc.NewClient(conn)
+	t.Cleanup(func() { s.client.Close() })
+	s.TTRPCTaskService, s.pods = taskapi.NewTTRPCTaskClient(s.client), sandboxapi.NewTTRPCSandboxClient(s.client)
 	c, err := s.Connect(s.call(t), &taskapi.ConnectRequest{ID: s.id})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.pid = int(c.ShimPid)
+}
+
+// connect speaks to the shim, which is shut down in order when t ends.
+func (s *rawShim) connect(t *testing.T, path string) {
+	t.Helper()
+	s.dial(t, path)
 	t.Cleanup(func() {
 		if err := syscall.Kill(s.pid, 0); err != nil {
 			t.Errorf("the shim has died: %v", err)
@@ -123,7 +156,6 @@ func (s *rawShim) connect(t *testing.T, path string) {
 			}
 			return nil
 		})
-		client.Close()
 		wantNothingLeft(t, s.n, s.id)
 	})
 }
@@ -134,7 +166,7 @@ func isZombie(pid int) bool {
 }
 
 func (s *rawShim) call(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), s.n.namespace()), patience)
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), s.namespace), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -155,7 +187,7 @@ func (s *rawShim) furnish(t *testing.T, argv ...string) {
 			t.Fatal(err)
 		}
 	}
-	ctx := namespaces.WithNamespace(t.Context(), s.n.namespace())
+	ctx := namespaces.WithNamespace(t.Context(), s.namespace)
 	spec, err := oci.GenerateSpec(ctx, nil, &containers.Container{ID: s.id}, oci.WithProcessArgs(argv...), oci.WithAnnotations(blocked),
 		oci.WithCgroup("/"+s.n.namespace()+"/"+s.id), oci.WithRootFSPath("rootfs"), oci.WithDefaultPathEnv)
 	if err != nil {

@@ -287,7 +287,7 @@ func testRemote(t *testing.T, n *fixture, dir, listen string) {
 		}
 	}
 	for _, want := range []string{`procedure=/brig.v1.Exec/Stream uid=4001 pid=0 principal=alice sandbox=` + id + ` code=ok`, `principal=mallory code=permission_denied`} {
-		eventually(t, 5*time.Second, func() error { // a stream's line comes when it was taken down
+		eventually(t, 20*time.Second, func() error { // a stream's line comes when it was taken down
 			if !strings.Contains(n.Log(1000), want) {
 				return fmt.Errorf("the audit lacks %q", want)
 			}

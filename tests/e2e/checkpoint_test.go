@@ -137,7 +137,7 @@ func TestCheckpoint(t *testing.T) {
 		if got := r.exec(t, "cat /kept /tmp/file"); got != "kept\nkept\n" {
 			t.Errorf("%s: files: %q", name, got)
 		}
-		eventually(t, 5*time.Second, func() error { // nobody could be told of its end
+		eventually(t, 20*time.Second, func() error { // nobody could be told of its end
 			if got := r.exec(t, sleepers); got != "0\n" {
 				return fmt.Errorf("%s: %q execs of the other sandbox sleep", name, got)
 			}
@@ -155,7 +155,7 @@ func TestCheckpointTerminal(t *testing.T) {
 	const image = "brig.test/ckpt-tty:1"
 	b := newBox(t, n, "ckpt-tty")
 	cmd := n.CtrCommand(t.Context(), ctrNamespace, "run", "-t", "--runtime", "io.containerd.brig.v1", ctrImage, b.name,
-		"sh", "-c", "read a; echo is $a; stty size; exit 9")
+		"sh", "-c", "read a; echo is $a; until [ \"$(stty size)\" = '40 100' ]; do sleep 0.1; done; stty size; exit 9") // ctr sets it after the start
 	_, _ = terminal(t, cmd, 30, 90)
 	b.await(t, "RUNNING")
 	b.must(t, "containers", "checkpoint", "--task", b.name, image)
@@ -167,7 +167,6 @@ func TestCheckpointTerminal(t *testing.T) {
 	cmd = n.CtrCommand(t.Context(), ctrNamespace, "containers", "restore", "--live", b.name, image)
 	master, out := terminal(t, cmd, 40, 100)
 	b.await(t, "RUNNING")
-	time.Sleep(500 * time.Millisecond) // ctr sets the size after the start
 	if _, err := io.WriteString(master, "restored\n"); err != nil {
 		t.Fatal(err)
 	}

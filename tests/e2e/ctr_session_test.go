@@ -199,8 +199,8 @@ func TestCtrAttach(t *testing.T) {
 		}
 		cmd = n.CtrCommand(t.Context(), ctrNamespace, "tasks", "attach", b.name)
 		master, out := terminal(t, cmd, 30, 90)
-		time.Sleep(500 * time.Millisecond)
-		if _, err := io.WriteString(master, "stty size; tty; exit 6\n"); err != nil {
+		// ctr sets the size some time after it has attached itself.
+		if _, err := io.WriteString(master, "until [ \"$(stty size)\" = '30 90' ]; do sleep 0.1; done; stty size; tty; exit 6\n"); err != nil {
 			t.Fatal(err)
 		}
 		out.expect(t, "30 90")

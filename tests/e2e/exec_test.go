@@ -234,7 +234,12 @@ func TestExecTerminal(t *testing.T) {
 	})
 	say("sleep 4000\n")
 	out.expect(t, "sleep 4000")
-	time.Sleep(200 * time.Millisecond) // the shell reads, then starts it; nothing tells when
+	eventually(t, 10*time.Second, func() error {
+		if !strings.Contains(n.Brig(t, "exec", id, "--", "ps", "-o", "args"), "\nsleep 4000") {
+			return errString("the shell has not started it")
+		}
+		return nil
+	})
 	say("\x03")
 	say("echo status $?; exit 7\n")
 	out.expect(t, "status 130")

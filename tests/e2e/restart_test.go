@@ -30,7 +30,9 @@ func TestRestartOfBrigd(t *testing.T) {
 	n.Try(t, "wait", done)
 	tun := tunnels(t, n.Node, server)[0]
 	dialEcho(t, tun.addr(), nil)
-	before := summary(t, n.Node)
+	// short may end at any moment.
+	list := func() string { return strings.ReplaceAll(summary(t, n.Node), short+" exited", short+" running") }
+	before := list()
 
 	if err := n.Kill(); err != nil {
 		t.Fatal(err)
@@ -50,8 +52,7 @@ func TestRestartOfBrigd(t *testing.T) {
 	if got := n.Brig(t, "logs", short); got != "last words\n" {
 		t.Errorf("logs of what ended meanwhile: %q", got)
 	}
-	after := strings.ReplaceAll(summary(t, n.Node), short+" exited", short+" running")
-	if before != after {
+	if after := list(); before != after {
 		t.Errorf("the list was\n%s\nand is\n%s", before, after)
 	}
 	again := tunnels(t, n.Node, server)
@@ -264,7 +265,7 @@ func TestKilledInCreate(t *testing.T) {
 			t.Fatalf("killed after %v: %v", after, err)
 		}
 		var id string
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, 30*time.Second, func() error {
 			made, err := n.Sandboxes.Create(t.Context(), connect.NewRequest(request))
 			if err != nil {
 				return err
@@ -280,7 +281,7 @@ func TestKilledInCreate(t *testing.T) {
 		}
 		n.Brig(t, "rm", "--force", id)
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if now := containerdObjects(t, n.Node); now != before.containerd {
 			return fmt.Errorf("containerd holds\n%s\nand held\n%s", now, before.containerd)
 		}

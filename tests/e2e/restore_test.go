@@ -95,7 +95,7 @@ func TestRestoredClones(t *testing.T) {
 		if now, err := strconv.ParseInt(got[4], 10, 64); err != nil || time.Since(time.Unix(now, 0)).Abs() > 10*time.Second {
 			t.Errorf("%s: its clock says %s", name, got[4])
 		}
-		eventually(t, 5*time.Second, func() error { // execs end: nobody could be told of them
+		eventually(t, 20*time.Second, func() error { // execs end: nobody could be told of them
 			if left := n.Brig(t, "exec", clone, "--", "sh", "-c", "ps | grep -c '[s]leep 4242'; true"); left != "0\n" {
 				return errString(left + " execs of the original run in " + name)
 			}
@@ -221,8 +221,14 @@ func TestPaused(t *testing.T) {
 	if got := n.Brig(t, "ls"); !strings.Contains(got, "paused") {
 		t.Errorf("list: %s", got)
 	}
-	time.Sleep(200 * time.Millisecond) // what was on its way
-	at := n.Brig(t, "logs", id)
+	var at string
+	eventually(t, 10*time.Second, func() error { // what was on its way
+		if now := n.Brig(t, "logs", id); now != at {
+			at = now
+			return errString("it does not stand still")
+		}
+		return nil
+	})
 	n.Brig(t, "checkpoint", id, "e2e-paused")
 	n.Brig(t, "snapshot", id, "e2e-paused")
 	if got := n.Brig(t, "logs", id); got != at || !inspected(t, n, id).GetPaused() {

@@ -97,7 +97,7 @@ func TestKilledWhileSaving(t *testing.T) {
 				n.Brig(t, saving.remove...)
 			}
 			t.Logf("%s: acknowledged %v, there %v", what, acknowledged, r.Code == 0)
-			eventually(t, 5*time.Second, func() error {
+			eventually(t, 20*time.Second, func() error {
 				if now := kept(t, n.Node); !slices.Equal(before, now) {
 					return fmt.Errorf("%s: the node had\n%s\nand has\n%s", what, strings.Join(before, "\n"), strings.Join(now, "\n"))
 				}
@@ -137,7 +137,7 @@ func (f *fixture) killedWhileRestoring(t *testing.T) {
 			t.Fatal(err)
 		}
 		var there bool
-		eventually(t, 5*time.Second, func() error { // what is half made is undone behind the calls
+		eventually(t, 20*time.Second, func() error { // what is half made is undone behind the calls
 			ls := f.Brig(t, "ls")
 			if there = strings.Contains(ls, "restored"); there && strings.Contains(ls, "creating") {
 				return errString(ls)

@@ -353,7 +353,8 @@ func TestRunOverARestartOfBrigd(t *testing.T) {
 func TestEntrypointTerminal(t *testing.T) {
 	t.Parallel()
 	n := use(t)
-	cmd := n.BrigCommand(t.Context(), "run", "-it", "--block-network", n.busybox, "--", "/bin/sh")
+	const name = "e2e-entrypoint-tty"
+	cmd := n.BrigCommand(t.Context(), "run", "-it", "--name", name, "--block-network", n.busybox, "--", "/bin/sh")
 	master, out := terminal(t, cmd, 33, 101)
 	say := func(line string) {
 		if _, err := io.WriteString(master, line); err != nil {
@@ -377,7 +378,12 @@ func TestEntrypointTerminal(t *testing.T) {
 	})
 	say("sleep 4000\n")
 	out.expect(t, "sleep 4000")
-	time.Sleep(200 * time.Millisecond) // the shell reads, then starts it; nothing tells when
+	eventually(t, 10*time.Second, func() error {
+		if !strings.Contains(n.Brig(t, "exec", name, "--", "ps", "-o", "args"), "\nsleep 4000") {
+			return errString("the shell has not started it")
+		}
+		return nil
+	})
 	say("\x03")
 	say("echo status $?; exit 7\n")
 	out.expect(t, "status 130")

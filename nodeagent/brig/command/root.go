@@ -23,7 +23,7 @@ func New(streams Streams) *cobra.Command {
 		group("image", "List, fetch and delete images",
 			a.imageLsCommand(), a.imagePullCommand(), a.imageImportCommand(), a.imageRmCommand()),
 		group("node", "Show facts about this node", a.nodeInfoCommand(), a.nodeVerifyCommand(), a.nodeCACommand()),
-		group("doctor", "Try whether this node's isolation holds", a.doctorNetCommand()),
+		group("doctor", "Try whether this node's isolation holds, and look whether its GPUs can be used", a.doctorNetCommand(), a.doctorGPUCommand()),
 		a.checkCommand(), a.versionCommand(),
 	)
 	root.Long = "brig runs untrusted code in gVisor sandboxes on this machine.\n\n" +

@@ -281,30 +281,39 @@ func (n *Node) Names(context.Context) (map[string]bool, error) {
 	return names, nil
 }
 
-// Attach gives an address.
-func (n *Node) Attach(_ context.Context, id string, policy netpolicy.Policy) (string, netip.Addr, error) {
-	if err := n.step("attach", id); err != nil {
-		return "", netip.Addr{}, err
-	}
+// Prepare notes a namespace.
+func (n *Node) Prepare(id string) (string, error) {
+	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, ok := n.nets[id]; ok {
-		return "", netip.Addr{}, errdefs.ErrAlreadyExists
+		return "", errdefs.ErrAlreadyExists
+	}
+	n.nets[id] = netip.Addr{}
+	return "/run/netns/" + id, nil
+}
+
+// Attach gives an address.
+func (n *Node) Attach(_ context.Context, id string, policy netpolicy.Policy) (netip.Addr, error) {
+	if err := n.step("attach", id); err != nil {
+		return netip.Addr{}, err
+	}
+	defer n.mu.Unlock()
+	if address, ok := n.nets[id]; !ok || address.IsValid() {
+		return netip.Addr{}, errdefs.ErrFailedPrecondition
 	}
 	n.nets[id] = n.next
 	n.next = n.next.Next()
 	n.rules[id] = &standing.Standing{Grant: &standing.Grant{Policy: policy, Generation: 1}}
-	return "/run/netns/" + id, n.nets[id], nil
+	return n.nets[id], nil
 }
 
 // AttachClosed gives an address, and no policy.
-func (n *Node) AttachClosed(_ context.Context, id string) (string, netip.Addr, error) {
-	if err := n.step("attach", id); err != nil {
-		return "", netip.Addr{}, err
-	}
+func (n *Node) AttachClosed(ctx context.Context, id string) (netip.Addr, error) {
+	address, err := n.Attach(ctx, id, netpolicy.Policy{})
+	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.nets[id] = n.next
-	n.next = n.next.Next()
-	return n.Namespace(id), n.nets[id], nil
+	delete(n.rules, id)
+	return address, err
 }
 
 // Namespace is where it would be.

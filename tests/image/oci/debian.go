@@ -21,8 +21,8 @@ var installers = map[string]bool{
 var dropped = []string{"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bug", "usr/lib/x86_64-linux-gnu/gconv", "usr/share/pixmaps", "usr/share/applications", "usr/share/perl5"}
 
 // writeDebianLayer writes the contents of packages and of all they depend on,
-// as apt resolves them for an empty system.
-func writeDebianLayer(ctx context.Context, c *cache, out string, packages ...string) error {
+// as apt resolves them for an empty system. Among them must be the file want.
+func writeDebianLayer(ctx context.Context, c *cache, out, want string, packages ...string) error {
 	debs, err := download(ctx, c, packages)
 	if err != nil {
 		return err
@@ -36,8 +36,8 @@ func writeDebianLayer(ctx context.Context, c *cache, out string, packages ...str
 			return fmt.Errorf("%s: %w", filepath.Base(deb), err)
 		}
 	}
-	if _, ok := l["usr/bin/python3"]; !ok {
-		return errors.New("the packages hold no usr/bin/python3")
+	if _, ok := l[want]; !ok {
+		return fmt.Errorf("the packages hold no %s", want)
 	}
 	return l.write(out)
 }

@@ -1,5 +1,5 @@
 // Package oci makes the images that tests run: busybox, and busybox with
-// Debian's Python. An image is a function of its Recipe and of the packages that
+// Debian's Python or its C library. An image is a function of its Recipe and of the packages that
 // the machine's apt offers; the same inputs give the same bytes. What was made
 // is kept under the repository's .cache until `make clean`, so that one test run
 // makes each image once; a file lock lets concurrent test binaries share it.
@@ -34,12 +34,17 @@ type Recipe struct {
 	Busybox string
 	// Python adds /usr/bin/python3 and its standard library.
 	Python bool
+	// C adds Debian's C library, for programs that load libraries of others, as CUDA's do.
+	C bool
 }
 
 // Ref is the name that the image has unless its user gives it another.
 func (r Recipe) Ref() string {
 	if r.Python {
 		return "brig.test/python:3"
+	}
+	if r.C {
+		return "brig.test/c:1"
 	}
 	return "brig.test/busybox:1"
 }
@@ -58,10 +63,19 @@ func (r Recipe) Image(ctx context.Context) (v1.Image, error) {
 	layers := []string{base}
 	if r.Python {
 		layer, err := cache.file("python-"+recipeVersion+".tar", func(path string) error {
-			return writeDebianLayer(ctx, cache, path, "python3-minimal", "libpython3-stdlib")
+			return writeDebianLayer(ctx, cache, path, "usr/bin/python3", "python3-minimal", "libpython3-stdlib")
 		})
 		if err != nil {
 			return nil, fmt.Errorf("python layer: %w", err)
+		}
+		layers = append(layers, layer)
+	}
+	if r.C {
+		layer, err := cache.file("c-"+recipeVersion+".tar", func(path string) error {
+			return writeDebianLayer(ctx, cache, path, "lib64/ld-linux-x86-64.so.2", "libc6", "libgcc-s1", "libstdc++6")
+		})
+		if err != nil {
+			return nil, fmt.Errorf("layer of the C library: %w", err)
 		}
 		layers = append(layers, layer)
 	}
