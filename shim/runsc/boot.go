@@ -85,6 +85,9 @@ func (s *Starter) Start(ctx context.Context) error {
 	}
 	stop := s.killAfter(ctx)
 	defer stop()
+	if n, _ := s.socket.Read(make([]byte, 1)); n == 1 {
+		return nil // and it ends by itself
+	}
 	<-s.gone
 	if s.failure == nil {
 		return nil
