@@ -212,6 +212,9 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) error {
 	if !cgroup.Exists(normal.Linux.CgroupsPath) {
 		t.record.Cgroup = normal.Linux.CgroupsPath
 	}
+	if t.isSole() && !t.isRoot() {
+		return b.NoteRecord(t.record) // its holder's has all of the sandbox removed
+	}
 	return b.WriteRecord(t.record)
 }
 
