@@ -20,6 +20,8 @@ const (
 	// makeTime and removeTime bound one slot.
 	makeTime   = time.Minute
 	removeTime = time.Minute
+	// endTime is how long one that is being made may take when brigd ends.
+	endTime = 5 * time.Second
 	// patience is how long a slot that is to be made waits for creates.
 	patience = 250 * time.Millisecond
 	// removeAtOnce bounds how many are removed together.
@@ -149,9 +151,12 @@ func (p *Pool) fill(ctx context.Context, shape record.Shape) time.Duration {
 		return look
 	}
 	p.count(&p.making, 1)
-	// One that is begun is made: it would have to be removed otherwise.
+	// One that is begun is made: it would have to be removed otherwise. But nobody's end
+	// waits long for it.
 	making, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTime)
+	hurry := context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })
 	s, err := p.boot(making, shape)
+	hurry()
 	cancel()
 	p.count(&p.making, -1)
 	if err == nil {
