@@ -46,7 +46,7 @@ failpoints: build ## a brigd for tests/crash, in bin/failpoints/
 	@for f in deps guest $(notdir $(filter-out nodeagent/brigd,$(BINARIES))); do ln -sfn ../$$f bin/failpoints/$$f; done
 
 .PHONY: deps
-deps: bin/deps/.runsc bin/deps/.containerd ## runsc, containerd, ctr, runc, cnitool from pinned source, in bin/deps/
+deps: bin/deps/.runsc bin/deps/.containerd bin/deps/.nvcdi ## runsc, containerd, ctr, runc, cnitool, brig-nvcdi from pinned source, in bin/deps/
 
 RUNSC_BUILD := CGO_ENABLED=0 go build -trimpath -tags prefilter -ldflags "$(RUNSC_LDFLAGS)"
 
@@ -72,6 +72,16 @@ bin/deps/.containerd: tools/containerd/go.mod tools/containerd/go.sum
 	cd tools/containerd && go build -trimpath -ldflags "-s -w" -o ../../bin/deps/ github.com/opencontainers/runc
 	@touch $@
 
+# The only program of ours with cgo: NVML is a C library, loaded at run time. The one in
+# bin/mock has eight GPUs that are not there, for tests; never installed.
+NVCDI_BUILD := CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go build -trimpath -ldflags "-s -w"
+
+bin/deps/.nvcdi: tools/nvcdi/go.mod tools/nvcdi/go.sum $(wildcard tools/nvcdi/*.go)
+	@mkdir -p bin/deps bin/mock
+	cd tools/nvcdi && $(NVCDI_BUILD) -o ../../bin/deps/brig-nvcdi .
+	cd tools/nvcdi && $(NVCDI_BUILD) -tags mock -o ../../bin/mock/brig-nvcdi .
+	@touch $@
+
 # The containerds before the one of the node, each from the newest of its module.
 OLDER := 2.2 2.1 1.7
 
@@ -88,15 +98,18 @@ UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|compat|crash|cri|defec
 lint: ## format, vet and the linter, all at zero
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
+	cd tools/nvcdi && go vet . && go vet -tags mock .
 	go tool -modfile=tools/lint/go.mod golangci-lint run
 
 .PHONY: check
 check: lint ## the inner loop: lint, unit tests with the race detector; any user, no network
 	go test -race $(UNITS)
+	cd tools/nvcdi && go test -tags mock .
 
 .PHONY: test
 test: root packages build failpoints deps lint ## everything, as root; leaves the machine as it was
 	BRIG_REQUIRE=$(REQUIRE) go test -race -count=1 $(UNITS)
+	cd tools/nvcdi && BRIG_REQUIRE=$(REQUIRE) go test -tags mock -count=1 .
 	go build ./... # on all cores: the next line has one at a time, for the census
 	BRIG_REQUIRE=$(REQUIRE) go test -count=1 -p 1 -parallel 4 -timeout 20m $(SUITES)
 
@@ -128,8 +141,13 @@ demo: root build deps ## a throwaway node, the README's example on it, everythin
 	go run ./tests/demo
 
 .PHONY: bench
-bench: root packages build deps ## brig beside its peers on this machine, as ratios; as root
-	go run ./tests/bench
+bench: root packages build deps ## brig beside its peers on this machine, as ratios; BENCH=quick in 3 minutes; as root
+ifeq ($(BENCH),quick)
+	go run ./tests/bench -quick -out bin/bench
+else
+	go run ./tests/bench -out docs/benchmarks
+	go run ./tests/bench -trace -out docs/benchmarks
+endif
 
 .PHONY: conformance
 conformance: root packages build deps ## containerd's own client suite against the shim; as root
@@ -156,6 +174,7 @@ fmt: ## format everything
 generate: .cache/proto/buf ## the protocol's Go code, its OpenAPI file and every golden file
 	PATH=$(CURDIR)/.cache/proto:$$PATH buf generate
 	PATH=$(CURDIR)/.cache/proto:$$PATH buf generate --template buf.gen.openapi.yaml
+	cd tools/nvcdi && UPDATE=1 go test -tags mock -count=1 -run Golden .
 	go test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -run Golden -update
 
 .cache/proto/buf: tools/proto/go.mod tools/proto/go.sum tools/openapi/go.mod tools/openapi/go.sum

@@ -17,6 +17,7 @@ readonly log=/var/log/brig
 readonly units=/etc/systemd/system
 readonly cni_conf=/etc/cni/net.d/10-brig.conflist
 readonly cni_plugin=/opt/cni/bin/brig-cni
+readonly cdi=/var/run/cdi/brig-nvidia.json
 readonly networkd=/etc/systemd/network/10-brig.network
 readonly networkmanager=/etc/NetworkManager/conf.d/brig.conf
 
@@ -220,6 +221,7 @@ programs() {
 	put 0755 "$src/bin/nvidia-cdi-hook" "$libexec/nvidia-cdi-hook"
 	put 0755 "$src/bin/deps/containerd" "$libexec/containerd"
 	put 0755 "$src/bin/deps/ctr" "$libexec/ctr"
+	put 0755 "$src/bin/deps/brig-nvcdi" "$libexec/brig-nvcdi"
 	put 0755 "$src/install.sh" "$libexec/install.sh"
 	put 0644 "$image" "$libexec/check-image.tar"
 	# A running sandbox needs the gVisor that it was started with: every
@@ -423,7 +425,7 @@ uninstall() {
 	fi
 	do_ rm -f "$units/brigd.service" "$units/brig-containerd.service" "$networkd" "$networkmanager"
 	has_systemd && do_ systemctl daemon-reload
-	do_ rm -f "$cni_conf" "$cni_plugin"
+	do_ rm -f "$cni_conf" "$cni_plugin" "$cdi"
 	do_ rm -f "$bin/brig" "$bin/brigd" "$bin/containerd-shim-brig-v1"
 	do_ rm -f "$share"/man/man1/brig.1 "$share"/man/man1/brig-*.1 "$share/bash-completion/completions/brig" \
 		"$share/zsh/site-functions/_brig" "$share/fish/vendor_completions.d/brig.fish"
@@ -458,7 +460,7 @@ empty_folders() {
 leftovers() {
 	local path
 	for path in "$bin"/brig "$bin"/brigd "$bin"/containerd-shim-brig-v1 "$libexec" "$etc" "$state" "$run" "$log" \
-		"$units"/brig*.service "$networkd" "$networkmanager" "$cni_conf" "$cni_plugin" \
+		"$units"/brig*.service "$networkd" "$networkmanager" "$cni_conf" "$cni_plugin" "$cdi" \
 		"$share"/brig "$share"/man/man1/brig{,-*}.1 "$share"/bash-completion/completions/brig \
 		"$share"/zsh/site-functions/_brig "$share"/fish/vendor_completions.d/brig.fish \
 		/run/netns/brig-host /run/netns/sb-* /sys/fs/cgroup/brig /sys/fs/cgroup/*/brig; do

@@ -104,6 +104,24 @@ func TestConflist(t *testing.T) {
 	}
 }
 
+// The handler of GPU pods differs from the node in one key.
+func TestGPUHandler(t *testing.T) {
+	want, got := config.Defaults(), config.Defaults()
+	want.GPU.Sandboxes = "all"
+	if err := config.Parse(read(t, "gpu.toml"), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("gpu.toml (-want +got):\n%s", diff)
+	}
+	classes := string(read(t, "kubernetes/runtimeclass.yaml"))
+	for _, handler := range []string{"brig", "brig-gpu"} {
+		if !strings.Contains(classes, "\nhandler: "+handler+"\n") || !strings.Contains(string(read(t, "containerd-system.toml")), "runtimes."+handler+"]") {
+			t.Errorf("handler %s is not in both files", handler)
+		}
+	}
+}
+
 func TestTomlParses(t *testing.T) {
 	var any map[string]any
 	if err := toml.Unmarshal(read(t, "containerd-system.toml"), &any); err != nil {

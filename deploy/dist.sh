@@ -14,12 +14,12 @@ root=$work/$name
 for program in brig brigd containerd-shim-brig-v1 guest/brig-idle guest/brig-files brig-probe brig-cni nvidia-cdi-hook; do
 	install -D -m 0755 "bin/$program" "$root/bin/$program"
 done
-for program in runsc gvisor-bin/gvisor_sentry containerd ctr; do
+for program in runsc gvisor-bin/gvisor_sentry containerd ctr brig-nvcdi; do
 	install -D -m 0755 "bin/deps/$program" "$root/bin/deps/$program"
 done
 install -D -m 0755 install.sh "$root/install.sh"
 mkdir "$root/deploy"
-cp -R deploy/config.toml deploy/brig.conflist deploy/containerd.toml deploy/containerd-system.toml \
+cp -R deploy/config.toml deploy/gpu.toml deploy/brig.conflist deploy/containerd.toml deploy/containerd-system.toml \
 	deploy/systemd deploy/kubernetes deploy/network deploy/prometheus deploy/grafana "$root/deploy/"
 cp LICENSE "$root/"
 printf '%s\n' "$version" >"$root/VERSION"

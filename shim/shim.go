@@ -31,7 +31,7 @@ import (
 
 // Run is the whole program. It ends the process itself where containerd's package
 // does so.
-func Run(ctx context.Context, gate task.Gate) {
+func Run(ctx context.Context, gate task.Gate, gpus task.GPUs) {
 	if done, err := startLegacy(ctx, manager{gate}); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", sandbox.Runtime, err)
 		os.Exit(1)
@@ -43,7 +43,7 @@ func Run(ctx context.Context, gate task.Gate) {
 		Type:     plugins.TTRPCPlugin,
 		ID:       "task",
 		Requires: []plugin.Type{plugins.InternalPlugin},
-		InitFn:   func(ic *plugin.InitContext) (any, error) { return serve(ic, gate, told) },
+		InitFn:   func(ic *plugin.InitContext) (any, error) { return serve(ic, gate, gpus, told) },
 	})
 	// No reaper: every child is waited for by whoever started or adopted it. One that
 	// collects all children would take their status from under os/exec.
@@ -55,7 +55,7 @@ func Run(ctx context.Context, gate task.Gate) {
 // flushTime bounds how long a shim outlives its task to deliver events.
 const flushTime = 3 * time.Second
 
-func serve(ic *plugin.InitContext, gate task.Gate, told <-chan os.Signal) (any, error) {
+func serve(ic *plugin.InitContext, gate task.Gate, gpus task.GPUs, told <-chan os.Signal) (any, error) {
 	namespace, err := namespaces.NamespaceRequired(ic.Context)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func serve(ic *plugin.InitContext, gate task.Gate, told <-chan os.Signal) (any, 
 		return nil
 	})
 	tasks := task.New(task.Options{
-		Namespace: namespace, Gate: gate, Log: log,
+		Namespace: namespace, Gate: gate, GPUs: gpus, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
 	go endWhenTold(ic.Context, told, down.Shutdown)

@@ -298,6 +298,7 @@ func Defaults() Config {
 		Tracing:   Tracing{Ratio: 1},
 		Doctor:    Doctor{Every: Duration(time.Hour)},
 		GPU: GPU{
+			Generator:    "/usr/local/libexec/brig/brig-nvcdi",
 			DriverRoot:   "/",
 			SpecDirs:     []string{"/etc/cdi", "/var/run/cdi"},
 			Publish:      "/var/run/cdi/brig-nvidia.json",

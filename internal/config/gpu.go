@@ -10,7 +10,7 @@ import (
 // GPU says what sandboxes may have of the node's NVIDIA GPUs.
 type GPU struct {
 	// Generator is the program that asks the driver which GPUs there are and writes their
-	// CDI specification; empty: brigd hands out none.
+	// CDI specification; empty, or not there: brigd hands out none.
 	Generator string `toml:"generator"`
 	// DriverRoot is where NVIDIA's driver is installed: / or the root of a driver
 	// container.

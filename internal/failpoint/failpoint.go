@@ -10,6 +10,13 @@
 // the file "armed" holds. It takes the line away first, so that the one that is started
 // next dies at the next line: a death within the recovery from a death.
 //
+// What a process looks for and no test machine has, a driver say, it asks for by
+//
+//	if !failpoint.Skips("gpu.check") { … }
+//
+// In what is shipped that is never true. Otherwise it is if the file "skips" there holds a
+// line with the name, so that what comes after the look can be died in.
+//
 // A name is "operation.step", the step being what was done last. It is unique in the
 // code, and tests/crash dies at each of them. Safe for concurrent use.
 package failpoint

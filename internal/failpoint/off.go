@@ -4,3 +4,6 @@ package failpoint
 
 // Hit does nothing.
 func Hit(string) {}
+
+// Skips is false.
+func Skips(string) bool { return false }

@@ -12,14 +12,10 @@ package transit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"brig/internal/config"
 	"brig/internal/netns"
@@ -76,37 +72,10 @@ func Pool(ctx context.Context, cfg *config.Config) (netip.Prefix, error) {
 	return pool, err
 }
 
-// lockRetry is how often a taken lock is tried again: flock cannot wait with a
-// deadline.
-const lockRetry = 2 * time.Millisecond
-
 // Locked runs fn under the node's network lock, whatever state the network is in.
 func Locked(ctx context.Context, cfg *config.Config, fn func(context.Context) error) error {
 	if err := os.MkdirAll(filepath.Dir(cfg.NetworkLock()), 0o711); err != nil {
 		return err
 	}
 	return flock(ctx, cfg.NetworkLock(), os.O_CREATE|os.O_RDWR, fn)
-}
-
-// flock runs fn while it holds the lock of a file or directory.
-func flock(ctx context.Context, path string, flags int, fn func(context.Context) error) error {
-	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the network lock: %w", err)
-	}
-	defer f.Close()
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return fn(ctx)
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("take the network lock: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the network lock: %w", context.Cause(ctx))
-		case <-time.After(lockRetry):
-		}
-	}
 }

@@ -337,4 +337,8 @@ func TestTheLockWaitsWithItsContext(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
+	// Who gave up has not kept it.
+	if err := Locked(t.Context(), cfg, func(context.Context) error { return nil }); err != nil {
+		t.Error(err)
+	}
 }

@@ -20,13 +20,3 @@ func CheckGPUs(sandbox string, gpus int) error {
 	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
 		"sandbox %s has GPUs, whose memory cannot be kept in a checkpoint: keep its files with a snapshot, or let its program write a checkpoint of its own", sandbox))
 }
-
-// CheckRestoredGPUs refuses GPUs for a sandbox that is made from a checkpoint: its kernel
-// was started without them, and knows none.
-func CheckRestoredGPUs(checkpoint string, gpus int) error {
-	if gpus == 0 {
-		return nil
-	}
-	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
-		"a sandbox made from checkpoint %s cannot have GPUs, since the one that was kept had none: create one from an image", checkpoint))
-}

@@ -24,6 +24,7 @@ import (
 	"brig/nodeagent/denials"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
+	"brig/nodeagent/gpus"
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/names"
 	"brig/nodeagent/network"
@@ -80,6 +81,7 @@ type daemon struct {
 	tracing *tracing.Provider
 	quota   *quota.Ledger
 	waiting *pool.Pool
+	gpus    *gpus.Node
 	// stop ends the context of everything that lives as long as the daemon.
 	stop    context.CancelFunc
 	workers []<-chan struct{}
@@ -151,7 +153,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 	d.openPool(connected, boot)
 	d.manager, err = sandboxes.New(living, sandboxes.Parts{
 		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, Tunnels: tunnels, Boot: boot,
-		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota, Pool: d.takable(),
+		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota, GPUs: checkedGPUs{d.gpus, d.Config}, Pool: d.takable(),
 		Changed: d.names.Recheck, Held: connected.Owners, Log: d.Log,
 	})
 	if err != nil {
@@ -173,9 +175,11 @@ func (d *daemon) openManager(ctx context.Context) error {
 func (d *daemon) watch() {
 	d.events = events.NewHub()
 	d.quota = quota.New(d.Config.Quotas)
+	d.gpus = gpus.New(d.Config, d.Log)
 	d.metrics = metrics.New(func() int { return d.manager.Running() })
 	d.metrics.Kernel(transit.Rules(d.Config).Denials)
-	d.metrics.Sandboxes(func() metrics.States { return d.manager.States() }, func() metrics.Tunnels { return d.manager.TunnelFigures() })
+	d.metrics.Sandboxes(func() metrics.States { return d.manager.States() }, func() metrics.Tunnels { return d.manager.TunnelFigures() },
+		func() metrics.GPUs { return d.manager.GPUStates() })
 	d.store.Observe(d.metrics.StoreRead, d.metrics.StoreWrite)
 	d.denials = denials.New(denials.Config{
 		Sink:  func(denied denials.Denial) { d.manager.Denied(denied) },
@@ -192,6 +196,7 @@ func (d *daemon) work(ctx context.Context) {
 	d.goWork(func() { d.names.Keep(ctx) })
 	d.goWork(func() { d.denials.Keep(ctx, network.Transit{Config: d.Config}) })
 	d.goWork(func() { d.keepNetwork(ctx) })
+	d.goWork(func() { d.gpus.Keep(ctx) })
 	d.goWork(func() { d.keepIsolation(ctx, d.metrics) })
 	if d.own != nil {
 		d.goWork(func() { d.own.Keep(ctx) })

@@ -49,7 +49,7 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 		Config: d.Config, Manager: d.manager, Engine: d.engine, CA: d.ca, Pool: d.pool, Verify: d.verify, Ready: d.engine.Ready,
 		Events: d.events, Metrics: d.metrics.Handler(), Called: d.metrics.Called, Sent: d.metrics.SandboxOutput,
 		Tracing: d.tracing.Interceptor(
-			brigv1connect.SandboxesCreateProcedure, brigv1connect.SandboxesSnapshotProcedure, brigv1connect.SandboxesCheckpointProcedure,
+			brigv1connect.SandboxesCreateProcedure, brigv1connect.SandboxesRemoveProcedure, brigv1connect.SandboxesSnapshotProcedure, brigv1connect.SandboxesCheckpointProcedure,
 			brigv1connect.ExecRunProcedure, brigv1connect.ExecStartProcedure, brigv1connect.ExecStreamProcedure,
 		),
 		Log: d.Log,

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"brig/nodeagent/gpus"
 )
 
 // Teardown removes an installed node whole: what lives on it, its network, its run
@@ -33,7 +35,7 @@ func Teardown(ctx context.Context, o Options, force bool) error {
 		d.Log.Warn("the node cannot be opened and is cleared as it is", "err", err)
 	}
 	d.Throwaway = true
-	return errors.Join(d.close(), removeState(o.Config.StateDir))
+	return errors.Join(d.close(), removeState(o.Config.StateDir), gpus.Withdraw(o.Config))
 }
 
 // idle is an error that names what lives.

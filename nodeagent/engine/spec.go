@@ -51,6 +51,8 @@ type Sandbox struct {
 	Columns     uint16 // of the terminal at its start; 0: the runtime's
 	Rows        uint16
 	Traced      bool // the shim is to tell what it does
+	// GPUs are UUIDs, sorted; of their driver the sandbox gets GPUCapabilities, sorted.
+	GPUs, GPUCapabilities []string
 }
 
 // Mount is something at a path of the sandbox's.
@@ -162,7 +164,20 @@ func annotations(s Sandbox) map[string]string {
 	if s.Secrets {
 		out[sandbox.AnnotationSecrets] = "true"
 	}
+	if len(s.GPUs) > 0 {
+		out[sandbox.AnnotationGPU] = cdiNames(s.GPUs)
+		out[sandbox.AnnotationGPUCaps] = strings.Join(s.GPUCapabilities, ",")
+	}
 	return out
+}
+
+// cdiNames are of the specification that brigd keeps.
+func cdiNames(uuids []string) string {
+	names := make([]string, len(uuids))
+	for i, uuid := range uuids {
+		names[i] = record.CDIKind + "=" + uuid
+	}
+	return strings.Join(names, ",")
 }
 
 // period is the kernel's default; a quota is a share of it.

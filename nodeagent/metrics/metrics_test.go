@@ -35,7 +35,8 @@ func TestScrape(t *testing.T) {
 	m.IsolationEnabled()
 	m.IsolationChecked(time.Unix(1000, 0), 2*time.Second, 60, 1)
 	m.IsolationFailed()
-	m.Sandboxes(func() States { return States{Creating: 1, Running: 2, Paused: 4} }, func() Tunnels { return Tunnels{Open: 1, In: 2, Out: 3} })
+	m.Sandboxes(func() States { return States{Creating: 1, Running: 2, Paused: 4} }, func() Tunnels { return Tunnels{Open: 1, In: 2, Out: 3} },
+		func() GPUs { return GPUs{Free: 5, Allotted: 2, Unusable: 1} })
 	for range 3 {
 		m.ExecStarted()
 	}
@@ -53,6 +54,7 @@ func TestScrape(t *testing.T) {
 		`brig_isolation_check_duration_seconds 2`, `brig_isolation_check_last_run_timestamp_seconds 1000`,
 		`brig_denied_packets_total{reason="never"} 7`, `brig_sandboxes_running 3`, `brig_of_another_part 0`,
 		`brig_sandboxes{state="creating"} 1`, `brig_sandboxes{state="running"} 2`, `brig_sandboxes{state="paused"} 4`,
+		`brig_gpus{state="free"} 5`, `brig_gpus{state="allotted"} 2`, `brig_gpus{state="unusable"} 1`,
 		`brig_tunnel_connections 1`, `brig_tunnel_bytes_total{direction="in"} 2`, `brig_tunnel_bytes_total{direction="out"} 3`,
 		`brig_execs_running 1`, `brig_execs_total{result="ended"} 2`, `brig_execs_total{result="failed"} 1`,
 		`brig_exec_seconds_sum 2`, `brig_exec_seconds_count 1`, `brig_output_bytes_total{of="exec"} 5`,

@@ -44,31 +44,36 @@ type Tunnels struct {
 // States are sandboxes that have not ended, each in one of them.
 type States struct{ Creating, Running, Paused int }
 
+// GPUs of the node, each in one state.
+type GPUs struct{ Free, Allotted, Unusable int }
+
 // counted is what is read when somebody scrapes.
 type counted struct {
 	states  func() States
 	tunnels func() Tunnels
+	gpus    func() GPUs
 
-	stateDesc, openDesc, bytesDesc *prometheus.Desc
+	stateDesc, openDesc, bytesDesc, gpuDesc *prometheus.Desc
 }
 
-// Sandboxes adds what is counted elsewhere: sandboxes by state, and what went through
-// tunnels since brigd's start. Both are asked at every scrape.
-func (m *Metrics) Sandboxes(states func() States, tunnels func() Tunnels) {
+// Sandboxes adds what is counted elsewhere: sandboxes by state, what went through tunnels
+// since brigd's start, and GPUs by state. All are asked at every scrape.
+func (m *Metrics) Sandboxes(states func() States, tunnels func() Tunnels, gpus func() GPUs) {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	m.Registry.MustRegister(counted{
-		states: states, tunnels: tunnels,
+		states: states, tunnels: tunnels, gpus: gpus,
 		stateDesc: desc("brig_sandboxes", "Sandboxes that have not ended, by state (creating, running, paused).", "state"),
 		openDesc:  desc("brig_tunnel_connections", "Connections of tunnels that are open."),
 		bytesDesc: desc("brig_tunnel_bytes_total", "Bytes through tunnels since brigd's start, without TLS, by direction (in, out).", "direction"),
+		gpuDesc:   desc("brig_gpus", "GPUs of the node, by state (free, allotted, unusable).", "state"),
 	})
 }
 
 // Describe names the figures.
 func (c counted) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.stateDesc, c.openDesc, c.bytesDesc} {
+	for _, d := range []*prometheus.Desc{c.stateDesc, c.openDesc, c.bytesDesc, c.gpuDesc} {
 		to <- d
 	}
 }
@@ -79,6 +84,10 @@ func (c counted) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(c.stateDesc, prometheus.GaugeValue, float64(s.Creating), "creating")
 	to <- prometheus.MustNewConstMetric(c.stateDesc, prometheus.GaugeValue, float64(s.Running), "running")
 	to <- prometheus.MustNewConstMetric(c.stateDesc, prometheus.GaugeValue, float64(s.Paused), "paused")
+	g := c.gpus()
+	to <- prometheus.MustNewConstMetric(c.gpuDesc, prometheus.GaugeValue, float64(g.Free), "free")
+	to <- prometheus.MustNewConstMetric(c.gpuDesc, prometheus.GaugeValue, float64(g.Allotted), "allotted")
+	to <- prometheus.MustNewConstMetric(c.gpuDesc, prometheus.GaugeValue, float64(g.Unusable), "unusable")
 	t := c.tunnels()
 	to <- prometheus.MustNewConstMetric(c.openDesc, prometheus.GaugeValue, float64(t.Open))
 	to <- prometheus.MustNewConstMetric(c.bytesDesc, prometheus.CounterValue, float64(t.In), "in")

@@ -11,11 +11,12 @@ const (
 	ColdOff        Cold = "off"        // there is no pool
 	ColdEmpty      Cold = "empty"      // none of its shape waits
 	ColdNetwork    Cold = "network"    // it is to have no network
+	ColdGPU        Cold = "gpu"        // it has GPUs
 	ColdCheckpoint Cold = "checkpoint" // it goes on from one
 	ColdSpent      Cold = "spent"      // it took one that could not be used
 )
 
-var colds = []Cold{ColdOff, ColdEmpty, ColdNetwork, ColdCheckpoint, ColdSpent}
+var colds = []Cold{ColdOff, ColdEmpty, ColdNetwork, ColdGPU, ColdCheckpoint, ColdSpent}
 
 // pool are the figures of sandboxes that wait.
 type pool struct{ claims *prometheus.CounterVec }

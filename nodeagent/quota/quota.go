@@ -32,6 +32,7 @@ const (
 	Images                // checkpoints and snapshots that are kept
 	MemoryMiB             // of the memory limits of sandboxes
 	MilliCPU              // thousandths of cores of their CPU limits
+	GPUs                  // of sandboxes
 	kinds
 )
 
@@ -43,6 +44,7 @@ var names = [kinds]struct{ key, unit, remedy string }{
 	Images:    {"images", "checkpoints and snapshots", "remove one first"},
 	MemoryMiB: {"memory_mib", "MiB of memory", "end a sandbox, or ask for less"},
 	MilliCPU:  {"cpu", "thousandths of a core", "end a sandbox, or ask for less"},
+	GPUs:      {"gpus", "GPUs", "end a sandbox, or ask for fewer"},
 }
 
 // root has no quota.
@@ -64,7 +66,7 @@ func New(q config.Quotas) *Ledger {
 	return &Ledger{
 		limits: Amounts{
 			Sandboxes: uint64(q.Sandboxes), Execs: uint64(q.Execs), Tunnels: uint64(q.Tunnels), Images: uint64(q.Images),
-			MemoryMiB: q.MemoryMiB, MilliCPU: Milli(q.CPU),
+			MemoryMiB: q.MemoryMiB, MilliCPU: Milli(q.CPU), GPUs: uint64(q.GPUs),
 		},
 		used: map[uint32]*Amounts{},
 	}

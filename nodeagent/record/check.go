@@ -30,6 +30,8 @@ type Limits struct {
 	// CPU and Memory tell that every sandbox needs such a limit, since a quota counts it.
 	CPU, Memory bool
 	Ceiling     netpolicy.Ceiling
+	// GPUCapabilities of the driver that a request may name.
+	GPUCapabilities []string
 }
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
@@ -52,6 +54,7 @@ func (r Request) Check(l Limits) (Request, error) {
 		r.checkIdleTimeout,
 		r.checkReady,
 		func() error { return checkMounts(r.Mounts) },
+		func() error { return r.GPU.check(l.GPUCapabilities) },
 		r.checkText,
 	} {
 		if err := check(); err != nil {

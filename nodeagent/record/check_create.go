@@ -24,6 +24,7 @@ func (r Request) filled(l Limits) Request {
 		r.Timeout = l.Timeout
 	}
 	r.Resources = r.Resources.or(l.Resources)
+	r.GPU = r.GPU.filled(l.GPUCapabilities)
 	if r.Ready != nil {
 		p := *r.Ready
 		if p.Timeout == 0 {
@@ -128,6 +129,9 @@ func (r Request) checkText() error {
 	}
 	if r.Ready != nil {
 		fields["ready.exec.argv"] = r.Ready.Argv
+	}
+	if r.GPU != nil {
+		fields["gpu"] = append(slices.Clone(r.GPU.Devices), r.GPU.Capabilities...)
 	}
 	for _, m := range r.Mounts {
 		fields["mounts"] = append(fields["mounts"], m.Target, m.Source)

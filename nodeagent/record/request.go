@@ -34,6 +34,25 @@ type Request struct {
 	Streams
 	// Checkpoint that it is made from; empty: from Image.
 	Checkpoint string `json:"checkpoint,omitempty"`
+	// GPU is what it wants of GPUs; nil: none.
+	GPU *GPURequest `json:"gpu,omitempty"`
+}
+
+// GPURequest asks for GPUs: so many, or these.
+type GPURequest struct {
+	Count uint32 `json:"count,omitempty"`
+	// Devices by index, UUID or CDI name, as they were said.
+	Devices []string `json:"devices,omitempty"`
+	// Capabilities of the driver, sorted.
+	Capabilities []string `json:"capabilities,omitempty"`
+}
+
+// Number of GPUs that are asked for.
+func (r *GPURequest) Number() uint32 {
+	if r == nil {
+		return 0
+	}
+	return max(r.Count, uint32(len(r.Devices)))
 }
 
 // Streams of a program.

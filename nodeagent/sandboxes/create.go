@@ -87,7 +87,11 @@ func (m *Manager) make(ctx context.Context, rec record.Record, slot record.Slot,
 		rec.ID, add, giveBack = sandbox.NewID(), m.store.Add, func() {}
 	}
 	release, err := m.take(rec)
+	if err == nil {
+		rec.GPUs, err = m.allot(ctx, rec)
+	}
 	if err != nil {
+		release()
 		giveBack()
 		return m.repeatOr(ctx, rec, err)
 	}
@@ -105,6 +109,7 @@ func (m *Manager) make(ctx context.Context, rec record.Record, slot record.Slot,
 	_, done := m.phase(ctx, metrics.PhaseRecord)
 	earlier, err := add(rec)
 	if err = done(err); err != nil || earlier != nil {
+		m.returnGPUs(rec.ID)
 		m.dropKeeper(k)
 		if errdefs.IsFailedPrecondition(err) {
 			err = k.spoiled(err) // it is not on record, and what is left of it is nobody's
@@ -311,6 +316,7 @@ func (m *Manager) scrap(id sandbox.ID) error {
 	defer cancel()
 	err := m.teardown(ctx, id)
 	if err == nil {
+		m.returnGPUs(id)
 		err = m.forget(id)
 	}
 	if err == nil {

@@ -86,7 +86,7 @@ func (m *Manager) spec(r *record.Record, netns string) engine.Sandbox {
 	if r.Request.Stdin {
 		stdin = filepath.Join(dir, stdinFile)
 	}
-	return engine.Sandbox{
+	spec := engine.Sandbox{
 		ID:          string(r.ID),
 		Image:       r.Request.Image,
 		Argv:        r.Request.Argv,
@@ -105,5 +105,10 @@ func (m *Manager) spec(r *record.Record, netns string) engine.Sandbox {
 		TTY:         r.Request.TTY,
 		Columns:     r.Request.Size.Columns,
 		Rows:        r.Request.Size.Rows,
+		GPUs:        r.GPUs,
 	}
+	if r.Request.GPU != nil {
+		spec.GPUCapabilities = r.Request.GPU.Capabilities
+	}
+	return spec
 }

@@ -53,12 +53,13 @@ func (m *Manager) undo(h halfMade) error {
 }
 
 // awaitUndone waits while a half-made sandbox holds what the request asks for: its
-// caller comes back to have it made after all, not to hear that it exists.
+// caller comes back to have it made after all, not to hear that it exists. GPUs that one
+// holds are wanted by anybody.
 func (m *Manager) awaitUndone(ctx context.Context, owner uint32, r record.Request) error {
 	for _, h := range m.halfMade {
 		was := h.rec.Request
 		same := r.RequestID != "" && r.RequestID == was.RequestID || r.Name != "" && r.Name == was.Name
-		if h.rec.Owner != owner || !same {
+		if !(same && h.rec.Owner == owner) && (r.GPU == nil || len(h.rec.GPUs) == 0) {
 			continue
 		}
 		select {

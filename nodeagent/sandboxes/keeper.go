@@ -90,7 +90,7 @@ func (m *Manager) keeper(id sandbox.ID) *keeper {
 
 func (m *Manager) addKeeper(rec record.Record, abort context.CancelCauseFunc) *keeper {
 	k := newKeeper(rec.ID, abort)
-	k.meter, k.metered = usage.New(rec.Usage, 0), rec.Usage
+	k.meter, k.metered = usage.New(rec.Usage, len(rec.GPUs)), rec.Usage
 	k.owner, k.link, k.share = rec.Owner, m.rules.Link(string(rec.ID)), m.tunnels.Pool.Share()
 	m.mu.Lock()
 	defer m.mu.Unlock()

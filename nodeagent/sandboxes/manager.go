@@ -31,6 +31,7 @@ import (
 	"brig/nodeagent/engine"
 	"brig/nodeagent/events"
 	"brig/nodeagent/execs"
+	"brig/nodeagent/gpus"
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/pool"
 	"brig/nodeagent/quota"
@@ -112,8 +113,11 @@ type Manager struct {
 	quota   *quota.Ledger
 	pool    *pool.Pool // nil: none
 	binds   binds.Stage
-	changed func(link string)
-	held    func(context.Context) ([]string, error)
+	gpus    GPUs
+	// allotments are who has which of them.
+	allotments *gpus.Allotments
+	changed    func(link string)
+	held       func(context.Context) ([]string, error)
 	saved
 	// explaining holds a token while an answer is looked for: one at a time.
 	explaining chan struct{}
@@ -147,6 +151,7 @@ type Parts struct {
 	Denials *denials.Watcher
 	Metrics *metrics.Metrics
 	Quota   *quota.Ledger
+	GPUs    GPUs
 	// Pool has sandboxes that wait; nil: none do.
 	Pool *pool.Pool
 	// Changed, if set, is called with a sandbox's link after its policy has changed, and
@@ -187,8 +192,10 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 				CPU: p.Config.Sandboxes.CPU, MemoryMiB: p.Config.Sandboxes.MemoryMiB,
 				PIDs: p.Config.Sandboxes.PIDs, DiskMiB: p.Config.Sandboxes.DiskMiB,
 			},
-			Ceiling: ceiling,
+			Ceiling: ceiling, GPUCapabilities: p.Config.GPU.Capabilities,
 		},
+		gpus:       p.GPUs,
+		allotments: gpus.NewAllotments(p.Config.GPU.Shared),
 		binds:      binds.Stage{Dir: p.Config.BindsDir(), Roots: p.Config.Mounts.Roots},
 		saved:      saved,
 		explaining: make(chan struct{}, 1),

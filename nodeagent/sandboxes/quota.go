@@ -28,6 +28,7 @@ func amounts(r *record.Request) []struct {
 		n    uint64
 	}{
 		{quota.Sandboxes, 1}, {quota.MemoryMiB, r.Resources.MemoryMiB}, {quota.MilliCPU, quota.Milli(r.Resources.CPU)},
+		{quota.GPUs, uint64(r.GPU.Number())},
 	}
 }
 
@@ -43,7 +44,7 @@ func (m *Manager) take(rec record.Record) (release func(), err error) {
 		r, err := m.quota.Take(rec.Owner, a.kind, a.n)
 		if err != nil {
 			release()
-			return nil, err
+			return func() {}, err
 		}
 		taken = append(taken, r)
 	}

@@ -39,6 +39,9 @@ func (m *Manager) Recover() error {
 }
 
 func (m *Manager) takeOver(rec record.Record) error {
+	if !rec.Clean {
+		m.allotments.Hold(rec.ID, rec.GPUs)
+	}
 	switch rec.State {
 	case sandbox.Creating:
 		m.halfMade = append(m.halfMade, m.findHalfMade(rec))

@@ -14,6 +14,7 @@ import (
 	"brig/internal/sandbox"
 	"brig/internal/secrets"
 	"brig/nodeagent/record"
+	"brig/nodeagent/tracing"
 )
 
 // drain is how long connections of an ended sandbox may take to deliver what is on
@@ -27,14 +28,19 @@ func (m *Manager) Remove(ctx context.Context, rec record.Record, force bool) err
 		if !force {
 			return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("sandbox %s is running: terminate it first, or force its removal", rec.ID))
 		}
-		if _, err := m.Terminate(ctx, rec, 0); err != nil && !errdefs.IsNotFound(err) {
+		ending, done := tracing.Start(ctx, "end")
+		_, err := m.Terminate(ending, rec, 0)
+		if done(err); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}
 	if k != nil {
+		_, done := tracing.Start(ctx, "tear down")
 		select {
 		case <-k.clean:
+			done(nil)
 		case <-ctx.Done():
+			done(context.Cause(ctx))
 			return context.Cause(ctx)
 		}
 	}
@@ -50,7 +56,10 @@ func (m *Manager) Remove(ctx context.Context, rec record.Record, force bool) err
 			return fmt.Errorf("tear down %s: %w", rec.ID, err)
 		}
 	}
-	return m.forget(rec.ID)
+	_, done := tracing.Start(ctx, "forget")
+	err = m.forget(rec.ID)
+	done(err)
+	return err
 }
 
 // cleanUp tears an ended sandbox down and records that nothing is left.
@@ -60,6 +69,7 @@ func (m *Manager) cleanUp(ctx context.Context, id sandbox.ID) error {
 		return err
 	}
 	failpoint.Hit("teardown.done")
+	m.returnGPUs(id)
 	m.mu.Lock()
 	delete(m.unclean, id)
 	m.mu.Unlock()

@@ -45,6 +45,9 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (
 	if err != nil {
 		return r, none, err
 	}
+	if err := checkRestoredGPUs(r, c); err != nil {
+		return r, none, err
+	}
 	if err := m.checkRestore(ctx, c); err != nil {
 		return r, none, err
 	}
@@ -72,6 +75,15 @@ func checkRestoredLimits(r record.Request) error {
 		}
 	}
 	return nil
+}
+
+// checkRestoredGPUs: what runs in the checkpoint has opened the devices that it had, and no
+// others can be given to it.
+func checkRestoredGPUs(r record.Request, c checkpoints.Manifest) error {
+	if r.GPU == nil {
+		return nil
+	}
+	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("checkpoint %s was made of a sandbox without GPUs, and its programs could not use one: leave gpu out, or create from the image", c.Name))
 }
 
 func (m *Manager) checkRestore(ctx context.Context, c checkpoints.Manifest) error {

@@ -35,6 +35,7 @@ type node struct {
 	cfg  *config.Config
 	ca   *ca.CA
 	boot string
+	gpus fake.GPUs
 	// every is how often a brigd of it reconciles.
 	every time.Duration
 	// pulling gets an image that a registry then never finishes to send; nil: all are there.

@@ -24,7 +24,7 @@ func (n *node) parts() sandboxes.Parts {
 	return sandboxes.Parts{
 		Config: n.cfg, Runtime: n, Network: n, Rules: n, Boot: n.boot, Log: log,
 		Tunnels: sandboxes.Tunnels{Pool: tunnel.NewPool(limits), Certificates: source},
-		Events:  events.NewHub(), Metrics: metrics.New(func() int { return 0 }), Quota: quota.New(n.cfg.Quotas),
+		Events:  events.NewHub(), Metrics: metrics.New(func() int { return 0 }), Quota: quota.New(n.cfg.Quotas), GPUs: n.gpus,
 		Denials: denials.New(denials.Config{Sink: func(denials.Denial) {}, Log: log}),
 		Changed: n.rulesChanged, Held: n.Held,
 	}

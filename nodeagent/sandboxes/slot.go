@@ -21,6 +21,8 @@ func fits(r *record.Request, policy netpolicy.Policy) metrics.Cold {
 	switch {
 	case policy.Blocked():
 		return metrics.ColdNetwork // the kernel of a slot has a link, one without a network has none
+	case r.GPU != nil:
+		return metrics.ColdGPU // its kernel is told of devices at its boot
 	case r.Checkpoint != "":
 		return metrics.ColdCheckpoint // the image is of a whole kernel
 	}

@@ -32,6 +32,7 @@ func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoReq
 	if err != nil {
 		return nil, err
 	}
+	known, list := s.manager.GPUsFor(uid)
 	return connect.NewResponse(&brigv1.InfoResponse{
 		Node:                s.cfg.Node,
 		Version:             version.Version,
@@ -43,6 +44,9 @@ func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoReq
 		Platform:            s.cfg.Runsc.Platform,
 		Quota:               quotaTo(s.manager.Quota(), uid),
 		Waiting:             uint32(s.manager.Waiting()),
+		Gpus:                gpusTo(list),
+		GpuDriver:           known.Driver,
+		GpuUnavailable:      known.Unavailable,
 	}), nil
 }
 
@@ -56,6 +60,7 @@ func quotaTo(l *quota.Ledger, uid uint32) *brigv1.Quota {
 		MemoryMib: used[quota.MemoryMiB], MemoryMibLimit: limit(quota.MemoryMiB),
 		Cpu: float64(used[quota.MilliCPU]) / 1000, CpuLimit: float64(limit(quota.MilliCPU)) / 1000,
 		Images: uint32(used[quota.Images]), ImagesLimit: uint32(limit(quota.Images)),
+		Gpus: uint32(used[quota.GPUs]), GpusLimit: uint32(limit(quota.GPUs)),
 	}
 }
 

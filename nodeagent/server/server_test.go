@@ -111,7 +111,7 @@ func serve(t *testing.T) *served {
 	manager, err = sandboxes.New(ctx, sandboxes.Parts{
 		Config: &cfg, Store: records, Runtime: node, Network: node, Rules: node, Boot: "b",
 		Tunnels: sandboxes.Tunnels{Pool: pool, Certificates: source},
-		Events:  hub, Denials: watcher, Metrics: figures, Quota: quota.New(cfg.Quotas), Log: log,
+		Events:  hub, Denials: watcher, Metrics: figures, Quota: quota.New(cfg.Quotas), GPUs: fake.GPUs{Unavailable: "the test has none"}, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,13 @@ func TestBadInput(t *testing.T) {
 			"invalid tunnel kind 9: want TUNNEL_KIND_TLS, TUNNEL_KIND_H2 or TUNNEL_KIND_TCP"},
 		{"Sandboxes/Create", `{"image":"localhost/x","workdir":"w"}`, "invalid_argument", `invalid workdir "w": want an absolute path`},
 		{"Sandboxes/Create", `{"image":"localhost/x","timeout":"0s"}`, "invalid_argument", `invalid timeout: want a positive duration, such as "30s"`},
-		{"Sandboxes/Create", `{"image":"localhost/x","gpu":"1"}`, "invalid_argument", `unknown field "gpu"`},
+		{"Sandboxes/Create", `{"image":"localhost/x","gpus":"1"}`, "invalid_argument", `unknown field "gpus"`},
+		{"Sandboxes/Create", `{"image":"localhost/x","gpu":{}}`, "invalid_argument", "gpu asks for none: give a count or devices, or leave it out"},
+		{"Sandboxes/Create", `{"image":"localhost/x","gpu":{"count":1,"devices":["0"]}}`, "invalid_argument", "gpu has a count and devices: give one of them"},
+		{"Sandboxes/Create", `{"image":"localhost/x","gpu":{"devices":["all"]}}`, "invalid_argument", `GPU "all": say how many, by count`},
+		{"Sandboxes/Create", `{"image":"localhost/x","gpu":{"devices":["MIG-x"]}}`, "invalid_argument", "is an instance of MIG"},
+		{"Sandboxes/Create", `{"image":"localhost/x","gpu":{"count":1,"capabilities":["display"]}}`, "invalid_argument", "this node allows compute, utility"},
+		{"Sandboxes/Create", `{"image":"localhost/x","gpu":{"count":1}}`, "failed_precondition", "this node has no GPUs: the test has none"},
 		{"Sandboxes/Get", `{"sandbox":"sb-aaaaaaaaaaaaaaaa"}`, "not_found", `there is no sandbox "sb-aaaaaaaaaaaaaaaa": list yours to find its id`},
 		{"Sandboxes/Get", `{}`, "invalid_argument", "sandbox is missing: give an id, or the name of a running one"},
 		{"Sandboxes/Terminate", `{"sandbox":"web","grace":"-1s"}`, "invalid_argument", `invalid grace: want a positive duration`},

@@ -84,6 +84,7 @@ func requestOf(m *brigv1.CreateRequest) (record.Request, error) {
 	if r.Size, err = sizeOf(m.GetSize()); err != nil {
 		return record.Request{}, err
 	}
+	r.GPU = gpuOf(m.GetGpu())
 	if r.Block, err = blocks(m.GetOverflow(), false); err != nil {
 		return record.Request{}, err
 	}
@@ -192,6 +193,7 @@ func (s *Server) sandboxTo(r record.Record) *brigv1.Sandbox {
 		Paused:         r.Paused,
 		FromCheckpoint: r.Request.Checkpoint,
 		Usage:          usageTo(s.manager.UsageOf(r)),
+		Gpus:           r.GPUs,
 	}
 	if r.Request.IdleTimeout > 0 {
 		m.IdleTimeout = durationpb.New(r.Request.IdleTimeout)

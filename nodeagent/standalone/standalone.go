@@ -93,6 +93,7 @@ func settings(dir, bin string) table {
 		},
 		"cni":       table{"bin_dir": bin, "conf_dir": filepath.Join(dir, "cni", "net.d")},
 		"sandboxes": table{"guest": filepath.Join(bin, "guest")},
+		"gpu":       table{"generator": filepath.Join(bin, "deps", "brig-nvcdi"), "publish": ""},
 	}
 }
 

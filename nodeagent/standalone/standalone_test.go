@@ -43,6 +43,7 @@ func TestPrepare(t *testing.T) {
 	want.Network.DNS = []string{"192.0.2.53"}
 	want.Tunnels.Bind = "0.0.0.0"
 	want.Sandboxes.Guest = filepath.Join(bin, "guest")
+	want.GPU.Generator, want.GPU.Publish = filepath.Join(bin, "deps", "brig-nvcdi"), ""
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
 	}

@@ -57,8 +57,6 @@ func annotationsForRunsc(in map[string]string, host Host) (map[string]string, er
 
 func checkAnnotation(key, value string, host Host) error {
 	switch {
-	case key == sandbox.AnnotationGPU:
-		return fmt.Errorf("annotation %s: this version has no GPUs: %w", key, errdefs.ErrNotImplemented)
 	case slices.Contains(ownOnly, key):
 		if !host.Own {
 			return fmt.Errorf("annotation %s is for brigd alone: %w", key, errdefs.ErrPermissionDenied)

@@ -40,7 +40,7 @@ func check(in *specs.Spec, host Host) error {
 	for _, err := range []error{
 		checkText(in), checkProcess(in.Process), checkMounts(in), checkNamespaces(in.Linux, host),
 		checkLinux(in.Linux), checkResources(in.Linux.Resources), checkPaths(in.Linux), checkSysctls(in.Linux.Sysctl),
-		checkDevices(in.Linux.Devices),
+		checkDevices(in.Linux.Devices, host.GPUs),
 	} {
 		if err != nil {
 			return err
@@ -169,22 +169,6 @@ func checkSysctls(set map[string]string) error {
 			return unsupported("linux.sysctl", "runsc does not set "+key)
 		case !holds(set[key]):
 			return unsupported("linux.sysctl", fmt.Sprintf("%s=%q cannot be had in a sandbox", key, set[key]))
-		}
-	}
-	return nil
-}
-
-// devices that the sandbox's kernel has, by major and minor number.
-var devices = [][2]int64{{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 1}, {5, 2}, {10, 200}, {10, 229}}
-
-// checkDevices: runsc makes a node for every device, and for most of them nobody would
-// answer when it is opened.
-func checkDevices(list []specs.LinuxDevice) error {
-	for _, d := range list {
-		character := (d.Type == "c" || d.Type == "u") && slices.Contains(devices, [2]int64{d.Major, d.Minor})
-		if !character && d.Type != "p" {
-			return unsupported("linux.devices", d.Path+": a sandbox has no devices of the host"+
-				" (for privileged pods: privileged_without_host_devices)")
 		}
 	}
 	return nil

@@ -20,6 +20,9 @@ type Host struct {
 	LowestOOMScore int
 	// AllowedAnnotations are the dev.gvisor.* keys that the operator lets through.
 	AllowedAnnotations []string
+	// GPUs are the paths of NVIDIA's nodes that belong to what was asked for, and that
+	// CheckGPUs has found to be what they say. All others of the host are refused.
+	GPUs []string
 	// Own tells that brigd asks: the containerd namespace is its own.
 	Own bool
 	// Pod is made for others to join.

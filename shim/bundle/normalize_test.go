@@ -31,7 +31,7 @@ func TestNormalize(t *testing.T) {
 			out: "error: io.kubernetes.cri.container-type=container: a container of a sandbox that this shim does not have"},
 		{name: "unknown brig annotation", in: bare + `,"annotations":{"brig/blok-network":"true"}`,
 			out: "error: unknown annotation brig/blok-network: brig knows brig/block-network, brig/cidr-allowlist,"},
-		{name: "GPU", in: bare + `,"annotations":{"brig/gpu":"1"}`, out: "error: annotation brig/gpu: this version has no GPUs"},
+		{name: "GPU", in: bare + `,"annotations":{"brig/gpu":"1"}`, out: "error: annotation brig/gpu is for brigd alone"},
 		{name: "startContainer hook", in: bare + `,"hooks":{"startContainer":[{"path":"/h"}]}`, out: "error: startContainer hooks"},
 		{name: "other hooks", in: bare + `,"hooks":{"createRuntime":[{"path":"/h"}]}`,
 			out: strings.Replace(bare, `"rootfs"`, `"/b/rootfs"`, 1) + `,"hooks":{"createRuntime":[{"path":"/h"}]}`},

@@ -14,7 +14,10 @@ import (
 
 // ownOnly are the annotations that count in brigd's own containerd namespace. Elsewhere
 // they are refused: whoever may create containers there need not be root.
-var ownOnly = []string{sandbox.AnnotationPIDs, sandbox.AnnotationDiskMiB, sandbox.AnnotationSecrets, sandbox.AnnotationTrace, sandbox.AnnotationSlot}
+var ownOnly = []string{
+	sandbox.AnnotationPIDs, sandbox.AnnotationDiskMiB, sandbox.AnnotationSecrets, sandbox.AnnotationTrace, sandbox.AnnotationSlot,
+	sandbox.AnnotationGPU, sandbox.AnnotationGPUCaps,
+}
 
 // Own is what brigd alone may ask for. The zero value is what everybody has.
 type Own struct {

@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 )
@@ -37,8 +38,10 @@ type Manifest struct {
 	Runsc string   `json:"runsc"` // the build, which alone can restore it
 	Args  []string `json:"args"`  // of the program
 	// Slot: the program had joined a sandbox that waited for it.
-	Slot  bool             `json:"slot,omitempty"`
-	Files map[string]int64 `json:"files"` // sizes; Commit fills them in
+	Slot bool `json:"slot,omitempty"`
+	// DriverCapabilities are what the sandbox had of NVIDIA's driver; nil: nothing.
+	DriverCapabilities []string         `json:"driver_capabilities,omitempty"`
+	Files              map[string]int64 `json:"files"` // sizes; Commit fills them in
 }
 
 // Image under way.
@@ -185,11 +188,17 @@ func readManifest(path string) (m Manifest, err error) {
 	return m, nil
 }
 
-// Restorable tells whether the runsc of the given build can restore m.
-func (m Manifest) Restorable(build string) error {
+// Restorable tells whether the runsc of the given build can restore m in a sandbox that has
+// the given capabilities of NVIDIA's driver. The sentry's part for it is in the image, and
+// is there from the boot or never.
+func (m Manifest) Restorable(build string, capabilities []string) error {
 	if m.Runsc != build {
 		return fmt.Errorf("the checkpoint was made by runsc %s and this node runs %s; restore it where that build is installed: %w",
 			m.Runsc, build, errdefs.ErrFailedPrecondition)
+	}
+	if !slices.Equal(m.DriverCapabilities, capabilities) {
+		return fmt.Errorf("the checkpoint was made with the capabilities %q of NVIDIA's driver, and this sandbox has %q; ask for GPUs as then: %w",
+			m.DriverCapabilities, capabilities, errdefs.ErrFailedPrecondition)
 	}
 	return nil
 }

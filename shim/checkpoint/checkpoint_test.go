@@ -123,12 +123,25 @@ func TestHostileImages(t *testing.T) {
 }
 
 func TestRestorable(t *testing.T) {
-	if err := program.Restorable("1.2-3"); err != nil {
+	if err := program.Restorable("1.2-3", nil); err != nil {
 		t.Error(err)
 	}
-	err := program.Restorable("1.2-4")
+	err := program.Restorable("1.2-4", nil)
 	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "made by runsc 1.2-3 and this node runs 1.2-4") {
 		t.Errorf("another build: %v", err)
+	}
+	gpu := program
+	gpu.DriverCapabilities = []string{"compute", "utility"}
+	if err := gpu.Restorable("1.2-3", []string{"compute", "utility"}); err != nil {
+		t.Error(err)
+	}
+	for _, has := range [][]string{nil, {"compute"}} {
+		if err := gpu.Restorable("1.2-3", has); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "ask for GPUs as then") {
+			t.Errorf("in a sandbox with %q of the driver: %v", has, err)
+		}
+	}
+	if err := program.Restorable("1.2-3", []string{"compute"}); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("an image without GPUs in a sandbox with: %v", err)
 	}
 }
 

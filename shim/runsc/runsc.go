@@ -51,6 +51,9 @@ type Runsc struct {
 	Overlay       string  `json:"overlay"`
 	SystemdCgroup bool    `json:"systemd_cgroup,omitempty"`
 	DebugLog      string  `json:"debug_log,omitempty"` // a folder; empty: none
+	// DriverCapabilities are what its containers may have of NVIDIA's driver, sorted;
+	// nil: nothing, and the sandbox's kernel has no part for it.
+	DriverCapabilities []string `json:"driver_capabilities,omitempty"`
 }
 
 // For returns the runsc of a sandbox as the node is configured. The configured path
@@ -83,6 +86,9 @@ func (r *Runsc) args(logFile string) []string {
 	}
 	if r.SystemdCgroup {
 		args = append(args, "--systemd-cgroup")
+	}
+	if r.DriverCapabilities != nil {
+		args = append(args, "--nvproxy", "--nvproxy-allowed-driver-capabilities="+strings.Join(r.DriverCapabilities, ","))
 	}
 	if r.DebugLog != "" {
 		args = append(args, "--debug", "--debug-log="+strings.TrimSuffix(r.DebugLog, "/")+"/")

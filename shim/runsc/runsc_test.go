@@ -18,6 +18,8 @@ func TestCommandLines(t *testing.T) {
 	r := For(&cfg, "default", "web")
 	systemd := r
 	systemd.Network, systemd.Overlay, systemd.SystemdCgroup, systemd.DebugLog = NetworkNone, "root:self", true, "/var/log/brig"
+	gpu := r
+	gpu.DriverCapabilities = []string{"compute", "utility"}
 	const common = "/usr/local/libexec/brig/runsc --root=/run/brig/r/default/web --shared-root=/run/brig/r"
 	for _, c := range []struct {
 		r    Runsc
@@ -32,6 +34,8 @@ func TestCommandLines(t *testing.T) {
 		{systemd, "create", CreateOptions{Bundle: "/b", PIDFile: "/b/pid"}.args(), common +
 			" --log=/b/runsc-create.log --log-format=json --platform=systrap --network=none --overlay2=root:self --oci-seccomp --systemd-cgroup" +
 			" --debug --debug-log=/var/log/brig/ create --bundle=/b --pid-file=/b/pid web"},
+		{gpu, "start", nil, common + " --log=/b/runsc-start.log --log-format=json --platform=systrap --network=sandbox --overlay2=none --oci-seccomp" +
+			" --nvproxy --nvproxy-allowed-driver-capabilities=compute,utility start web"},
 	} {
 		got := strings.Join(c.r.command(t.Context(), "/b", c.op, "web", c.args...).Args, " ")
 		if diff := cmp.Diff(c.want, got); diff != "" {

@@ -97,6 +97,9 @@ func (t *Task) create(ctx context.Context) (err error) {
 	if err := t.planRestore(ctx, normal); err != nil {
 		return err
 	}
+	if err := t.checkGPUs(ctx); err != nil {
+		return err
+	}
 	t.args = normal.Process.Args
 	t.nvproxy = servedByDriver(normal)
 	normal.Process.ConsoleSize = nil // ours to set, and runsc would compare it at a restore
@@ -140,7 +143,10 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 			return nil, err
 		}
 	}
-	normal, err = bundle.Normalize(t.spec, t.host())
+	if err := t.planGPUs(); err != nil {
+		return nil, err
+	}
+	normal, err = bundle.Normalize(t.gpus.Spec, t.host())
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +154,7 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	t.runsc = runsc.For(cfg, b.shim.opts.Namespace, b.id())
+	t.runsc.DriverCapabilities = t.driverCapabilities()
 	t.runsc.SystemdCgroup = isSystemdPath(normal.Linux.CgroupsPath)
 	if t.request.SystemdCgroup && !t.runsc.SystemdCgroup {
 		return nil, fmt.Errorf("cgroups path %q: the runtime options ask for systemd's form, slice:prefix:name: %w", normal.Linux.CgroupsPath, errdefs.ErrInvalidArgument)
@@ -165,7 +172,7 @@ func (t *Task) host() bundle.Host {
 		Hostname: hostname,
 		Bundle:   t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
 		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations, Pod: t.isRoot() && t.sandbox.pod,
-		Own: t.isSole() && t.inOwnNamespace(),
+		Own: t.isSole() && t.inOwnNamespace(), GPUs: t.gpus.Devices,
 	}
 }
 
@@ -191,6 +198,9 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) error {
 		return err
 	}
 	if err := t.mountRootfs(steps); err != nil {
+		return err
+	}
+	if err := t.prepareGPUs(normal); err != nil {
 		return err
 	}
 	if err := bundle.CheckProgram(normal); err != nil {

@@ -38,6 +38,9 @@ func (b *Sandbox) joinWith(ctx context.Context, r CreateRequest, spec *specs.Spe
 		return nil, err
 	}
 	t.args = normal.Process.Args
+	if err := t.checkGPUs(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.enter(); err != nil {
 		return nil, err
 	}
@@ -87,9 +90,15 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	if t.isSole() {
 		t.id = runsc.ClaimedID(t.request.ID)
 	}
+	if err := t.planGPUs(); err != nil {
+		return nil, err
+	}
+	if err := b.hasGPUs(t.gpus); err != nil {
+		return nil, err
+	}
 	host := t.host()
 	host.Sandbox, host.SandboxPID = b.id(), b.pid()
-	normal, err = bundle.Normalize(t.spec, host)
+	normal, err = bundle.Normalize(t.gpus.Spec, host)
 	if err == nil && t.isSole() {
 		normal.Process.ConsoleSize = nil // as in create
 		err = t.planOwn(normal)

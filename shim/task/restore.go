@@ -31,7 +31,7 @@ func (t *Task) planRestore(ctx context.Context, normal *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	if err := image.Restorable(build); err != nil {
+	if err := image.Restorable(build, t.runsc.DriverCapabilities); err != nil {
 		return err
 	}
 	normal.Process.Args = image.Args

@@ -28,6 +28,7 @@ type Gate interface {
 type Options struct {
 	Namespace string // containerd's
 	Gate      Gate
+	GPUs      GPUs        // nil: there are none
 	Emit      func(Event) // must not block
 	Log       *slog.Logger
 }

@@ -60,6 +60,7 @@ type Task struct {
 
 	init *process
 
+	gpus    *GPUPlan
 	own     bundle.Own     // what brigd alone may ask for
 	secrets []string       // of the environment, for execs
 	passed  bool           // the gate has had its word before the start

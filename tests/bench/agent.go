@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,25 +12,33 @@ import (
 
 // agentCreateToOutput is createToOutput through brigd's API, with a network, its
 // policy and the journal that the other ways do not have.
-func (n *testNode) agentCreateToOutput(ctx context.Context) (_ time.Duration, err error) {
+func (n *testNode) agentCreateToOutput(ctx context.Context) (time.Duration, func() error, error) {
+	return n.agentRequest(ctx, &brigv1.CreateRequest{Image: imageName, Argv: talks})
+}
+
+// agentRequest takes the time from a request to the first byte of the sandbox's output.
+func (n *testNode) agentRequest(ctx context.Context, request *brigv1.CreateRequest) (time.Duration, func() error, error) {
 	began := time.Now()
-	created, err := n.sandboxes.Create(ctx, connect.NewRequest(&brigv1.CreateRequest{
-		Image: imageName, Argv: []string{"/bin/echo", "hi"},
-	}))
+	created, err := n.sandboxes.Create(ctx, connect.NewRequest(request))
 	if err != nil {
-		return 0, err
+		return 0, nothing, err
 	}
 	id := created.Msg.GetSandbox().GetId()
-	defer func() { err = errors.Join(err, n.removeSandbox(ctx, id)) }()
+	err = n.firstOutput(ctx, id)
+	return time.Since(began), func() error { return n.removeSandbox(context.WithoutCancel(ctx), id) }, err
+}
+
+// firstOutput returns when the sandbox's program has written something.
+func (n *testNode) firstOutput(ctx context.Context, id string) error {
 	output, err := n.sandboxes.ReadOutput(ctx, connect.NewRequest(&brigv1.ReadOutputRequest{Sandbox: id, Follow: true}))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer output.Close()
 	if !output.Receive() {
-		return 0, fmt.Errorf("no output: %w", output.Err())
+		return fmt.Errorf("no output: %w", output.Err())
 	}
-	return time.Since(began), nil
+	return nil
 }
 
 // agentIdle makes a sandbox that execs can run in.

@@ -26,15 +26,16 @@ type shimRuntime struct {
 	runtime     string // a name, or the path of a shim
 	options     any
 	annotations map[string]string
+	spec        []oci.SpecOpts // more of them
 }
 
 // runtimes are the peers' and ours; the peers' state goes to the node's folder, too.
 func (n *testNode) runtimes() ([]shimRuntime, error) {
 	all := []shimRuntime{
-		{name: "runc shim", runtime: "io.containerd.runc.v2", options: &runcoptions.Options{
+		{name: runcShim, runtime: "io.containerd.runc.v2", options: &runcoptions.Options{
 			BinaryName: filepath.Join(n.bin, "deps", "runc"), Root: filepath.Join(n.dir, "runc"),
 		}},
-		{name: "brig shim", ours: true, runtime: sandbox.Runtime},
+		{name: brigShim, ours: true, runtime: sandbox.Runtime},
 	}
 	if n.peer == "" {
 		return all, nil
@@ -42,7 +43,7 @@ func (n *testNode) runtimes() ([]shimRuntime, error) {
 	path := filepath.Join(n.dir, "gvisor-shim.toml")
 	c := peer.Config{Runsc: filepath.Join(n.bin, "deps", "runsc"), Root: n.peerRoot()}
 	return append(all, shimRuntime{
-		name: "gVisor's shim", runtime: n.peer, options: peer.Options(path), annotations: peer.Annotations(),
+		name: gvisorShim, runtime: n.peer, options: peer.Options(path), annotations: peer.Annotations(),
 	}), c.Write(path)
 }
 
@@ -50,9 +51,10 @@ func (n *testNode) runtimes() ([]shimRuntime, error) {
 // killing what runs.
 func (n *testNode) task(ctx context.Context, r shimRuntime, output io.Writer, argv ...string) (_ client.Task, remove func() error, _ error) {
 	id := string(sandbox.NewID())
+	opts := []oci.SpecOpts{oci.WithImageConfig(n.image), oci.WithProcessArgs(argv...), oci.WithAnnotations(r.annotations)}
 	container, err := n.containerd.NewContainer(ctx, id,
 		client.WithImage(n.image), client.WithNewSnapshot(id, n.image), client.WithRuntime(r.runtime, r.options),
-		client.WithNewSpec(oci.WithImageConfig(n.image), oci.WithProcessArgs(argv...), oci.WithAnnotations(r.annotations)))
+		client.WithNewSpec(append(opts, r.spec...)...))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -71,26 +73,29 @@ func (n *testNode) streams(output io.Writer) cio.Creator {
 	return cio.NewCreator(cio.WithStreams(nil, output, io.Discard), cio.WithFIFODir(filepath.Join(n.dir, "fifo")))
 }
 
-// createToOutput takes the time from asking for a container to the first byte
-// that its program wrote. The program then stays, because gVisor's shim loses the
-// status of one that does not.
-func (n *testNode) createToOutput(r shimRuntime) func(context.Context) (time.Duration, error) {
-	return func(ctx context.Context) (_ time.Duration, err error) {
+// talks writes something and stays, because gVisor's shim loses the status of a program
+// that does not.
+var talks = []string{"/bin/sh", "-c", "echo hi; exec sleep 3600"}
+
+// createToOutput takes the time from asking for a container to the first byte that its
+// program wrote.
+func (n *testNode) createToOutput(r shimRuntime) making {
+	return func(ctx context.Context) (took time.Duration, remove func() error, err error) {
 		ctx = namespaces.WithNamespace(ctx, benchNamespace)
 		first := newFirstWrite()
 		began := time.Now()
-		task, remove, err := n.task(ctx, r, first, "/bin/sh", "-c", "echo hi; exec sleep 3600")
+		task, remove, err := n.task(ctx, r, first, talks...)
 		if err != nil {
-			return 0, err
+			return 0, nothing, err
 		}
-		defer func() { err = errors.Join(err, remove()) }()
 		if _, err := task.Wait(ctx); err != nil {
-			return 0, err
+			return 0, remove, err
 		}
 		if err := task.Start(ctx); err != nil {
-			return 0, err
+			return 0, remove, err
 		}
-		return first.since(ctx, began)
+		took, err = first.since(ctx, began)
+		return took, remove, err
 	}
 }
 

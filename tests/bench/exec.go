@@ -34,6 +34,46 @@ func (n *testNode) agentTask(ctx context.Context) (id string, task client.Task, 
 	return id, task, remove, nil
 }
 
+// execVariants are everybody's ways to run true in a sandbox that is there already. remove
+// is never nil.
+func (n *testNode) execVariants(ctx context.Context) (variants []variant, remove func() error, err error) {
+	var removes []func() error
+	remove = func() (err error) {
+		for _, r := range removes {
+			err = errors.Join(err, r())
+		}
+		return err
+	}
+	runtimes, err := n.runtimes()
+	if err != nil {
+		return nil, remove, err
+	}
+	for _, r := range runtimes {
+		task, end, err := n.idle(ctx, r)
+		if err != nil {
+			return nil, remove, fmt.Errorf("%s: %w", r.name, err)
+		}
+		removes = append(removes, end)
+		variants = append(variants, variant{name: r.name, ours: r.ours, once: n.execRoundTrip(benchNamespace, task)})
+	}
+	id, err := n.agentIdle(ctx)
+	if err != nil {
+		return nil, remove, err
+	}
+	removes = append(removes, func() error { return n.removeSandbox(context.WithoutCancel(ctx), id) })
+	return append(variants, variant{name: brigd, ours: true, once: n.agentExec(id)}), remove, nil
+}
+
+// measureExec is the round trip of a program that does nothing.
+func measureExec(ctx context.Context, n *testNode, o options, rng *rand.Rand, progress io.Writer) (_ []series, err error) {
+	variants, remove, err := n.execVariants(ctx)
+	defer func() { err = errors.Join(err, remove()) }()
+	if err != nil {
+		return nil, err
+	}
+	return measure{name: execed, variants: variants}.run(ctx, rng, o.rounds, progress)
+}
+
 // measureOverhead runs true in one sandbox through brigd and through containerd's resident
 // client, which both then wait for its end and remove it. The overhead is the difference
 // of the two in a round.
@@ -43,15 +83,15 @@ func measureOverhead(ctx context.Context, n *testNode, o options, rng *rand.Rand
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	m := measure{name: "exec: API overhead", variants: []variant{
+	m := measure{name: overhead, variants: []variant{
 		{name: "containerd's client", once: n.execRoundTrip(agentNamespace, task)},
-		{name: "brigd", ours: true, once: n.agentExec(id)},
+		{name: brigd, ours: true, once: n.agentExec(id)},
 	}}
 	all, err := m.run(ctx, rng, often*o.rounds, progress)
 	if err != nil {
 		return nil, err
 	}
-	added := series{measure: m.name + ", added", variant: "brigd", unit: all[1].unit}
+	added := series{measure: m.name + ", added", variant: brigd, unit: all[1].unit}
 	for i := range min(len(all[0].samples), len(all[1].samples)) {
 		added.samples = append(added.samples, all[1].samples[i]-all[0].samples[i])
 	}
@@ -69,13 +109,12 @@ func measureOutput(ctx context.Context, n *testNode, o options, rng *rand.Rand, 
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	argv := []string{"/bin/dd", "if=/dev/zero", "bs=64k", fmt.Sprintf("count=%d", o.bytes>>16)}
-	const name = "exec: stdout throughput"
 	all := []series{
-		{measure: name, variant: "a raw pipe", unit: "MiB/s"},
-		{measure: name, variant: "brigd", unit: "MiB/s", ours: true},
+		{measure: stdout, variant: rawPipe, unit: "MiB/s"},
+		{measure: stdout, variant: brigd, unit: "MiB/s", ours: true},
 	}
 	ways := []func(context.Context, []string) (int, time.Duration, error){n.rawOutput(task), n.agentOutput(id)}
-	err = interleave(ctx, rng, len(all), 1+o.rounds, name, progress, func(i, round int) {
+	err = interleave(ctx, rng, len(all), 1+o.rounds, stdout, progress, func(i, round int) {
 		size, took, err := ways[i](ctx, argv)
 		if err == nil && size != o.bytes {
 			err = fmt.Errorf("%d bytes of %d", size, o.bytes)

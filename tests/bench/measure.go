@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -17,7 +18,45 @@ type variant struct {
 	ours bool
 	// once does it once and returns how long the part that counts took. What it
 	// makes it removes before it returns, outside the time measured.
-	once func(ctx context.Context) (time.Duration, error)
+	once once
+}
+
+type once func(ctx context.Context) (time.Duration, error)
+
+// making makes something and returns how long the part that counts took, and what removes
+// it, which is never nil.
+type making func(ctx context.Context) (took time.Duration, remove func() error, err error)
+
+func (m making) once(ctx context.Context) (time.Duration, error) {
+	took, remove, err := m(ctx)
+	return took, errors.Join(err, remove())
+}
+
+// nothing is made of what failed.
+func nothing() error { return nil }
+
+// source is one way to make sandboxes, ours or a peer's.
+type source struct {
+	name string
+	ours bool
+	make making
+	// refill brings back what it takes of, which is in a rate and in no time of one; nil:
+	// it takes of nothing.
+	refill func(context.Context) error
+}
+
+// settled refills a source, if there is something to refill.
+func (x source) settled(ctx context.Context) error {
+	if x.refill == nil {
+		return nil
+	}
+	return x.refill(context.WithoutCancel(ctx))
+}
+
+// once makes one, removes it, and refills the source.
+func (x source) once(ctx context.Context) (time.Duration, error) {
+	took, err := x.make.once(ctx)
+	return took, errors.Join(err, x.settled(ctx))
 }
 
 // measure is a question asked of several variants.
@@ -36,6 +75,22 @@ type series struct {
 	ours     bool
 	samples  []float64
 	failures []error
+}
+
+func (s series) label() string { return label(s.measure, s.variant) }
+
+// String is the variant with its median.
+func (s series) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", s.variant, number(median(s.samples)), s.unit))
+}
+
+// add a sample, or why there is none.
+func (s *series) add(sample float64, err error) {
+	if err != nil {
+		s.failures = append(s.failures, err)
+		return
+	}
+	s.samples = append(s.samples, sample)
 }
 
 // run does rounds of every variant after one round that is not counted: it loads

@@ -36,6 +36,11 @@ func (a *attacher) once(ctx context.Context) (time.Duration, error) {
 	return took, a.chain.del(ctx, name, path, result)
 }
 
+// addFills is the measure of one plugin on two nodes.
+const addFills = "ADD as the node fills"
+
+func addName(o options) string { return fmt.Sprintf("ADD at %d attachments", o.many) }
+
 // measureAdd is the plugin against upstream's, each on a node that has o.many
 // attachments of its own kind.
 func measureAdd(ctx context.Context, n *networks, o options, rng *rand.Rand, progress io.Writer) ([]series, error) {
@@ -44,10 +49,10 @@ func measureAdd(ctx context.Context, n *networks, o options, rng *rand.Rand, pro
 	if err := errors.Join(errOurs, errTheirs); err != nil {
 		return nil, err
 	}
-	m := measure{name: fmt.Sprintf("ADD at %d attachments", o.many), variants: []variant{
-		{name: "brig-cni, deny", ours: true, once: (&attacher{world: ours, chain: ours.brigChain(nil), name: "d"}).once},
-		{name: "brig-cni with a policy", ours: true, once: (&attacher{world: ours, chain: ours.brigChain(&n.shared), name: "p"}).once},
-		{name: "ptp, host-local, firewall", once: (&attacher{world: theirs, chain: theirs.upstreamChain(o), name: "u"}).once},
+	m := measure{name: addName(o), variants: []variant{
+		{name: addDeny, ours: true, once: (&attacher{world: ours, chain: ours.brigChain(nil), name: "d"}).once},
+		{name: addPolicy, ours: true, once: (&attacher{world: ours, chain: ours.brigChain(&n.shared), name: "p"}).once},
+		{name: addUpstream, once: (&attacher{world: theirs, chain: theirs.upstreamChain(o), name: "u"}).once},
 	}}
 	return m.run(ctx, rng, often*o.rounds, progress)
 }
@@ -59,7 +64,7 @@ func measureAddFull(ctx context.Context, n *networks, o options, rng *rand.Rand,
 	if err := errors.Join(errFew, errFull); err != nil {
 		return nil, err
 	}
-	m := measure{name: "ADD as the node fills", variants: []variant{
+	m := measure{name: addFills, variants: []variant{
 		{name: fmt.Sprintf("at %d", o.few), once: (&attacher{world: few, chain: few.brigChain(&n.shared), name: "p"}).once},
 		{name: fmt.Sprintf("at %d", o.full), ours: true, once: (&attacher{world: full, chain: full.brigChain(&n.shared), name: "p"}).once},
 	}}

@@ -16,6 +16,12 @@ import (
 // background, and the next one would wait for it.
 const rest = 50 * time.Millisecond
 
+// loadWhat is what is waited for when a list is loaded.
+const loadWhat = "the rules, read back"
+
+func bindName(o options) string { return fmt.Sprintf("an existing policy at %d attachments", o.full) }
+func loadName(o options) string { return fmt.Sprintf("load %d ranges", o.ranges) }
+
 // measureBind gives a link a policy that other links have, too, on a node with o.full
 // attachments: its first one, or one in the place of another. The second measure has
 // what the gate does around that: it takes the lock and finds the node's network in
@@ -40,7 +46,7 @@ func measureBind(ctx context.Context, n *networks, o options, rng *rand.Rand, pr
 		{"rebind, a list of %d", w.rebind, n.shared},
 		{"rebind, a list of %d", w.rebind, long},
 	}
-	name := fmt.Sprintf("an existing policy at %d attachments", o.full)
+	name := bindName(o)
 	var alone, whole []series
 	for _, d := range deeds {
 		one := series{measure: name, variant: fmt.Sprintf(d.name, len(d.p.Ranges())), unit: "µs", ours: true}
@@ -84,6 +90,6 @@ func measureLoad(ctx context.Context, n *networks, o options, rng *rand.Rand, pr
 		_, _, err = w.rebind(ctx, link, n.shared)
 		return took, err
 	}
-	m := measure{name: fmt.Sprintf("load %d ranges", o.ranges), variants: []variant{{name: "the rules, read back", ours: true, once: once}}}
+	m := measure{name: loadName(o), variants: []variant{{name: loadWhat, ours: true, once: once}}}
 	return m.run(ctx, rng, o.rounds, progress)
 }

@@ -45,13 +45,18 @@ func (w *world) brigChain(policy *netpolicy.Policy) chain {
 // an address, and a firewall that admits the sandbox's traffic in the host. It does not
 // translate addresses, which would take ptp as long again.
 func (w *world) upstreamChain(o options) chain {
-	path := func(name string) string { return filepath.Join(o.bin, "deps", "cni", name) }
-	ipam := map[string]any{"type": "host-local", "subnet": "10.88.0.0/16", "dataDir": filepath.Join(o.dir, w.id)}
-	return chain{host: w.host(), plugins: []plugin{
-		{path("ptp"), map[string]any{"ipam": ipam}},
-		{path("firewall"), map[string]any{}},
-	}}
+	c := w.ptpChain(o)
+	c.plugins = append(c.plugins, plugin{upstream(o, "firewall"), map[string]any{}})
+	return c
 }
+
+// ptpChain is the same without the firewall.
+func (w *world) ptpChain(o options) chain {
+	ipam := map[string]any{"type": "host-local", "subnet": "10.88.0.0/16", "dataDir": filepath.Join(o.dir, w.id)}
+	return chain{host: w.host(), plugins: []plugin{{upstream(o, "ptp"), map[string]any{"ipam": ipam}}}}
+}
+
+func upstream(o options, name string) string { return filepath.Join(o.bin, "deps", "cni", name) }
 
 // add attaches and returns how long the plugins took together.
 func (c chain) add(ctx context.Context, id, namespace string) (result json.RawMessage, took time.Duration, err error) {

@@ -9,16 +9,18 @@ import (
 	"os/exec"
 )
 
+// ruleLines are of the whole rule set.
+const ruleLines = "rule lines"
+
 // measureLines counts the lines of the rule set, without the elements of its sets, with
 // one sandbox and with o.full that all have the same policy.
 func measureLines(ctx context.Context, n *networks, o options, _ *rand.Rand, _ io.Writer) ([]series, error) {
 	if _, err := n.full(ctx); err != nil {
 		return nil, err
 	}
-	const name = "rule lines"
 	return []series{
-		{measure: name, variant: "1 sandbox", samples: []float64{float64(n.linesOfOne)}},
-		{measure: name, variant: fmt.Sprintf("%d sandboxes", o.full), ours: true, samples: []float64{float64(n.linesOfAll)}},
+		{measure: ruleLines, variant: "1 sandbox", samples: []float64{float64(n.linesOfOne)}},
+		{measure: ruleLines, variant: fmt.Sprintf("%d sandboxes", o.full), ours: true, samples: []float64{float64(n.linesOfAll)}},
 	}, nil
 }
 

@@ -23,10 +23,12 @@ type side struct {
 	world func(context.Context) (*world, error)
 }
 
+func ruled(o options) string { return fmt.Sprintf("%d sandboxes, a list of %d", o.full, o.ranges) }
+
 func (n *networks) sides() []side {
 	return []side{
-		{"no rules", false, n.bare},
-		{fmt.Sprintf("%d sandboxes, a list of %d", n.o.full, n.o.ranges), true, n.full},
+		{unruled, false, n.bare},
+		{ruled(n.o), true, n.full},
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/netip"
 
 	"brig/internal/netns"
@@ -28,20 +27,6 @@ type networks struct {
 	made     map[string]*world
 
 	linesOfOne, linesOfAll int // of full's rule set, while it was filled
-}
-
-// netMeasures in the order of the report.
-var netMeasures = []struct {
-	name string
-	run  func(context.Context, *networks, options, *rand.Rand, io.Writer) ([]series, error)
-}{
-	{"network: ADD beside upstream", measureAdd},
-	{"network: ADD as the node fills", measureAddFull},
-	{"network: bind", measureBind},
-	{"network: load", measureLoad},
-	{"network: round trip", measureRoundTrip},
-	{"network: TCP", measureThroughput},
-	{"network: rule lines", measureLines},
 }
 
 // world makes one, or returns what was made under that name.

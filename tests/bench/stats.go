@@ -33,19 +33,25 @@ type interval struct {
 	High  float64 `json:"high"`
 }
 
-// ratio of the medians of ours and the peer's samples. Both are resampled, so the
-// interval covers the noise of both. Without samples on either side it is zero.
+// ratio of the medians of ours and the peer's samples. Without samples on either side it
+// is zero.
 func ratio(rng *rand.Rand, ours, peer []float64) interval {
 	if len(ours) == 0 || len(peer) == 0 {
 		return interval{}
 	}
+	return bootstrap(rng, ratioOfMedians.of, ours, peer)
+}
+
+// bootstrap a figure that is made of both samples. Both are resampled, so the interval
+// covers the noise of both; there may be none of the peer's.
+func bootstrap(rng *rand.Rand, figure func(ours, peer []float64) float64, ours, peer []float64) interval {
 	draws := make([]float64, resamples)
 	for i := range draws {
-		draws[i] = median(resample(rng, ours)) / median(resample(rng, peer))
+		draws[i] = figure(resample(rng, ours), resample(rng, peer))
 	}
 	slices.Sort(draws)
 	return interval{
-		Value: median(ours) / median(peer),
+		Value: figure(ours, peer),
 		Low:   quantile(draws, 0.025),
 		High:  quantile(draws, 0.975),
 	}

@@ -24,6 +24,7 @@ const (
 	brig           = "brig"            // the shim is the sandbox, on brig's network
 	brigPlain      = "brig-plain"      // the same on a plain network
 	brigPodsandbox = "brig-podsandbox" // with a pause container
+	brigGPU        = "brig-gpu"        // sandboxes with NVIDIA's driver, on a plain network
 
 	// The same with a configuration of their own, whose policy is narrower.
 	brigNarrow           = "brig-narrow"

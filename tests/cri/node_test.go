@@ -34,8 +34,9 @@ type node struct {
 	cri.RuntimeServiceClient
 
 	dir, bin string
-	name     string // the brig node's, and of its cgroups
-	netns    string // path
+	name     string   // the brig node's, and of its cgroups
+	netns    string   // path
+	world    []string // a command that runs another where containerd is to live
 	images   cri.ImageServiceClient
 	busybox  string // a reference that was pulled
 	labelled string // the same with labels that name annotations
@@ -48,7 +49,7 @@ type node struct {
 
 // newNode prepares a node that lives in the network namespace at path; stop must be
 // called even on an error.
-func newNode(path string) (*node, error) {
+func newNode(path string, edit ...func(*node)) (*node, error) {
 	root, err := oci.Root()
 	if err != nil {
 		return nil, err
@@ -59,13 +60,16 @@ func newNode(path string) (*node, error) {
 		return nil, err
 	}
 	n := &node{dir: dir, bin: filepath.Join(root, "bin"), netns: path, name: fmt.Sprintf("c%06x", rand.Uint32()&0xffffff)}
+	for _, e := range edit {
+		e(n)
+	}
 	return n, errors.Join(n.serveImages(), n.write(), n.start(), n.pull())
 }
 
 // launch starts a node that ends with t, which fails if it leaves anything.
-func launch(t *testing.T, path string) *node {
+func launch(t *testing.T, path string, edit ...func(*node)) *node {
 	t.Helper()
-	n, err := newNode(path)
+	n, err := newNode(path, edit...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("containerd's last words:\n%s", n.log(60))
@@ -160,9 +164,22 @@ cidr_allowlist = ["203.0.113.0/24", "9.9.9.9/32"]
     "ranges": [[{"subnet": "10.200.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]
   }}]
 }`,
+	// What an import says counts, the last one's most.
+	"gpu-handler.toml": `
+version = 3
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.brig-gpu.options]
+ConfigPath = "{{.Dir}}/gpu.toml"
+`,
+	"gpu-asked.toml":  gpuConfig,
+	"gpu.toml":        gpuConfig + "sandboxes = \"all\"\n",
+	"gpu-spec.json":   gpuSpec,
+	"cdi/nvidia.json": cdiSpec,
+	"world.sh":        driverWorld,
+	"runsc":           "#!/bin/sh\nexec {{.Bin}}/deps/runsc --nvproxy-driver-version=" + driverVersion + " \"$@\"\n",
+	"driver/usr/lib/x86_64-linux-gnu/libcuda.so." + driverVersion: "the library\n",
 	"containerd.toml": `
 version = 3
-imports = ["{{.Root}}/deploy/containerd-system.toml"]
+imports = ["{{.Root}}/deploy/containerd-system.toml", "{{.Dir}}/gpu-handler.toml"]
 root = "{{.Dir}}/root"
 state = "{{.Dir}}/state"
 temp = "{{.Dir}}/tmp"
@@ -182,6 +199,7 @@ sandbox = "{{.Pause}}"
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
+cdi_spec_dirs = ["{{.Dir}}/cdi"]
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["{{.Bin}}", "{{.Bin}}/deps/cni"]
 conf_dir = "{{.Dir}}/cni/plain"
@@ -227,7 +245,7 @@ func (n *node) write() error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		f, err := os.Create(path)
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
 		if err != nil {
 			return err
 		}
@@ -263,7 +281,8 @@ func (n *node) start() error {
 		return err
 	}
 	defer log.Close()
-	n.containerd = exec.Command("nsenter", "--net="+n.netns, filepath.Join(n.bin, "deps", "containerd"), "--config", filepath.Join(n.dir, "containerd.toml"))
+	argv := append([]string{"--net=" + n.netns}, n.world...)
+	n.containerd = exec.Command("nsenter", append(argv, filepath.Join(n.bin, "deps", "containerd"), "--config", filepath.Join(n.dir, "containerd.toml"))...)
 	n.containerd.Env = append(os.Environ(),
 		"PATH="+n.bin+":"+filepath.Join(n.bin, "deps")+":"+os.Getenv("PATH"), config.EnvPath+"="+filepath.Join(n.dir, "config.toml"))
 	n.containerd.Stdout, n.containerd.Stderr = log, log

@@ -221,12 +221,21 @@ func requests(t *testing.T, n *fixture) {
 	refused(t, n, &brigv1.CreateRequest{Resources: &brigv1.Resources{MemoryMib: 64, MemoryRequestMib: 65}}, connect.CodeInvalidArgument, "memory_request_mib")
 }
 
+// gpu: a count, an index, a UUID or a CDI name; TestGPUs has a node that knows of some. Here
+// each is refused by name with the reason, unless the machine has NVIDIA's driver.
 func gpu(t *testing.T, n *fixture) {
-	for _, name := range []string{"1", "nvidia.com/gpu=0"} {
-		if r := n.Try(t, "create", "--gpu", name, n.busybox); r.Code == 0 || !strings.Contains(r.Stderr, "this version has no GPUs") {
+	if _, err := os.Stat("/proc/driver/nvidia/version"); err == nil {
+		t.Skip("this machine has NVIDIA's driver: the row is for those without")
+	}
+	for _, name := range []string{"1", "device=0", "GPU-00000000-0000-4000-8000-000000000000", "nvidia.com/gpu=0"} {
+		r := n.Try(t, "create", "--gpu", name, n.busybox)
+		if r.Code == 0 || !strings.Contains(r.Stderr, "this node has no GPUs: there is no NVIDIA driver") {
 			t.Error(r)
 		}
 	}
+	refused(t, n, &brigv1.CreateRequest{Gpu: &brigv1.GPURequest{Count: 1}}, connect.CodeFailedPrecondition, "this node has no GPUs")
+	refused(t, n, &brigv1.CreateRequest{Gpu: &brigv1.GPURequest{}}, connect.CodeInvalidArgument, "gpu asks for none")
+	refused(t, n, &brigv1.CreateRequest{Gpu: &brigv1.GPURequest{Devices: []string{"MIG-x"}}}, connect.CodeInvalidArgument, "MIG")
 }
 
 // pids: a fork bomb is told that there is no more, and the sandbox goes on.

@@ -61,6 +61,11 @@ func TestCreateSendsWhatWasSaid(t *testing.T) {
 				{Target: "/c", Source: &brigv1.Mount_Tmpfs{Tmpfs: &brigv1.TmpfsMount{SizeMib: 8}}}}}},
 		{[]string{"--secret", "A=b=c", "--secret", "FROM_ENV", "--secret-file", "FILE=" + secretFile, "img"},
 			&brigv1.CreateRequest{Image: "img", Secrets: map[string]string{"A": "b=c", "FROM_ENV": "env", "FILE": "two\nlines"}}},
+		{[]string{"--gpu", "2", "img"}, &brigv1.CreateRequest{Image: "img", Gpu: &brigv1.GPURequest{Count: 2}}},
+		{[]string{"--gpu", "device=0,2", "--gpu-capability", "video", "img"}, &brigv1.CreateRequest{
+			Image: "img", Gpu: &brigv1.GPURequest{Devices: []string{"0", "2"}, Capabilities: []string{"video"}}}},
+		{[]string{"--gpu", "GPU-a,GPU-b", "--gpu", "nvidia.com/gpu=3", "--gpu", "device=GPU-d", "img"}, &brigv1.CreateRequest{
+			Image: "img", Gpu: &brigv1.GPURequest{Devices: []string{"GPU-a", "GPU-b", "nvidia.com/gpu=3", "GPU-d"}}}},
 		{[]string{"--idle-timeout", "1m", "--ready", "tcp:8080", "--ready-timeout", "5s", "img"}, &brigv1.CreateRequest{
 			Image: "img", IdleTimeout: durationpb.New(60e9),
 			Ready: &brigv1.ReadyProbe{Probe: &brigv1.ReadyProbe_TcpPort{TcpPort: 8080}, Timeout: durationpb.New(5e9)}}},

@@ -128,7 +128,14 @@ func (n *fakeNode) Info(context.Context, *connect.Request[brigv1.InfoRequest]) (
 	return connect.NewResponse(&brigv1.InfoResponse{
 		Node: "host", Version: "1.2.3", RunscVersion: "release-x", ContainerdAddress: "/run/brig/containerd.sock",
 		ContainerdNamespace: "brig", AddressPool: "10.88.0.0/16", Running: 1, Waiting: 2,
-		Platform: "systrap", Quota: &brigv1.Quota{Sandboxes: 1, SandboxesLimit: 1000, MemoryMib: 512, Cpu: 0.5, CpuLimit: 8},
+		Platform: "systrap", Quota: &brigv1.Quota{Sandboxes: 1, SandboxesLimit: 1000, MemoryMib: 512, Cpu: 0.5, CpuLimit: 8, Gpus: 1, GpusLimit: 2},
+		GpuDriver: "580.95.05",
+		Gpus: []*brigv1.GPU{
+			{Index: 0, Uuid: "GPU-a", Name: "NVIDIA H200", MemoryBytes: 150_000_000_000, Pci: "0000:3b:00.0", Sandboxes: []string{first}},
+			{Index: 1, Uuid: "GPU-b", Name: "NVIDIA H200", MemoryBytes: 150_000_000_000},
+			{Index: 2, Uuid: "GPU-c", Name: "NVIDIA H200", MemoryBytes: 150_000_000_000, Free: true},
+			{Index: 3, Fault: "ERROR_GPU_IS_LOST"},
+		},
 	}), nil
 }
 

@@ -19,7 +19,7 @@ type limitFlags struct {
 	cpu, cpuRequest       float64
 	memory, memoryRequest uint64
 	pids, disk            uint64
-	gpu                   string
+	gpu                   gpuFlags
 	mounts, tmpfs         []string
 	secrets, secretFiles  []string
 	timeout, idleTimeout  time.Duration
@@ -34,8 +34,7 @@ func (f *limitFlags) register(fs *pflag.FlagSet) {
 	fs.Uint64Var(&f.memoryRequest, "memory-request", 0, "`MIB` that are taken from it last when the node is short of memory")
 	fs.Uint64Var(&f.pids, "pids", 0, "`NUMBER` of processes and threads at once (default: the node's)")
 	fs.Uint64Var(&f.disk, "disk", 0, "`MIB` that it may write to its root filesystem (default: the node's)")
-	fs.StringVar(&f.gpu, "gpu", "", "a `COUNT`, an index, a UUID or a CDI name")
-	_ = fs.MarkHidden("gpu") // the flag exists
+	f.gpu.register(fs)
 	fs.StringArrayVar(&f.mounts, "mount", nil, "`MOUNT` as type=bind,source=PATH,target=PATH[,rw] or type=tmpfs,target=PATH[,size=MIB] (repeatable)")
 	fs.StringArrayVar(&f.tmpfs, "tmpfs", nil, "`PATH[:MIB]` of a filesystem in memory (repeatable)")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "`NAME[=VALUE]` for the environment, kept out of logs and inspect; without a value, brig's own variable NAME (repeatable)")
@@ -48,8 +47,8 @@ func (f *limitFlags) register(fs *pflag.FlagSet) {
 
 // apply adds to req what was said. What was not stays absent, for brigd to decide.
 func (f *limitFlags) apply(fs *pflag.FlagSet, req *brigv1.CreateRequest) (err error) {
-	if fs.Changed("gpu") {
-		return usagef("--gpu: this version has no GPUs; leave it out")
+	if req.Gpu, err = f.gpu.request(); err != nil {
+		return err
 	}
 	if req.Resources, err = f.resources(fs); err != nil {
 		return err

@@ -26,6 +26,10 @@ type nodeInfo struct {
 	Platform            string `json:"platform"`
 	Quota               []used `json:"quota"`
 	Waiting             uint32 `json:"waiting"`
+	// GPUs in the order of their indices; GPUUnavailable is why none can be asked for.
+	GPUs           []view.GPU `json:"gpus"`
+	GPUDriver      string     `json:"gpu_driver,omitempty"`
+	GPUUnavailable string     `json:"gpu_unavailable,omitempty"`
 }
 
 // used is what the caller has of a kind; a limit of zero: any amount.
@@ -43,6 +47,7 @@ func quotaOf(q *brigv1.Quota) []used {
 		{"memory_mib", float64(q.GetMemoryMib()), float64(q.GetMemoryMibLimit())},
 		{"cpu", q.GetCpu(), q.GetCpuLimit()},
 		{"images", float64(q.GetImages()), float64(q.GetImagesLimit())},
+		{"gpus", float64(q.GetGpus()), float64(q.GetGpusLimit())},
 	}
 }
 
@@ -69,13 +74,14 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 				return a.printJSON(nodeInfo{
 					m.GetNode(), m.GetVersion(), m.GetRunscVersion(), m.GetContainerdAddress(),
 					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(), m.GetPlatform(), quotaOf(m.GetQuota()), m.GetWaiting(),
+					view.OfGPUs(m.GetGpus()), m.GetGpuDriver(), m.GetGpuUnavailable(),
 				})
 			}
 			var yours []string
 			for _, u := range quotaOf(m.GetQuota()) {
 				yours = append(yours, u.words())
 			}
-			return view.Table(a.Out, [][]string{
+			rows := [][]string{
 				{"node", m.GetNode()},
 				{"brigd", m.GetVersion()},
 				{"runsc", m.GetRunscVersion()},
@@ -86,9 +92,24 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 				{"running", fmt.Sprint(m.GetRunning())},
 				{"waiting", fmt.Sprint(m.GetWaiting())},
 				{"yours", strings.Join(yours, ", ")},
-			})
+			}
+			return view.Table(a.Out, append(rows, gpuRows(m)...))
 		},
 	}
+}
+
+// gpuRows are a line for each GPU, and one for what there is to say of all.
+func gpuRows(m *brigv1.InfoResponse) (rows [][]string) {
+	switch {
+	case m.GetGpuUnavailable() != "":
+		rows = append(rows, []string{"no GPUs", m.GetGpuUnavailable()})
+	default:
+		rows = append(rows, []string{"GPU driver", m.GetGpuDriver()})
+	}
+	for _, g := range view.OfGPUs(m.GetGpus()) {
+		rows = append(rows, []string{"GPU", g.Words()})
+	}
+	return rows
 }
 
 func (a *app) nodeCACommand() *cobra.Command {

@@ -39,7 +39,12 @@ func TestNode(t *testing.T) {
 		"platform      systrap\n" +
 		"running       1\n" +
 		"waiting       2\n" +
-		"yours         1 of 1000 sandboxes, 0 execs, 0 tunnels, 512 memory_mib, 0.5 of 8 cpu, 0 images\n"})
+		"yours         1 of 1000 sandboxes, 0 execs, 0 tunnels, 512 memory_mib, 0.5 of 8 cpu, 0 images, 1 of 2 gpus\n" +
+		"GPU driver    580.95.05\n" +
+		"GPU           0 GPU-a NVIDIA H200 150.0 GB: of " + first + "\n" +
+		"GPU           1 GPU-b NVIDIA H200 150.0 GB: taken\n" +
+		"GPU           2 GPU-c NVIDIA H200 150.0 GB: free\n" +
+		"GPU           3: cannot be given: ERROR_GPU_IS_LOST\n"})
 	check(t, brig(t, socket, "", "node", "ca", "--json"), result{Out: "{\n  \"path\": \"/var/lib/brig/ca/ca.pem\",\n  \"pem\": \"PEM\"\n}\n"})
 	check(t, brig(t, socket, "", "version"), result{Out: "brig   unreleased\nbrigd  1.2.3\n"})
 	check(t, brig(t, "/nowhere", "", "version", "--json"), result{Out: "{\n  \"brig\": \"unreleased\"\n}\n"})

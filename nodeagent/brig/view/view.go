@@ -41,6 +41,8 @@ type Sandbox struct {
 	Paused  bool     `json:"paused,omitempty"`
 	// Checkpoint that it was made from.
 	Checkpoint string `json:"from_checkpoint,omitempty"`
+	// GPUs by UUID.
+	GPUs []string `json:"gpus,omitempty"`
 }
 
 // Mount is a bind mount, or a tmpfs if it has no source.
@@ -113,7 +115,7 @@ func OfSandbox(s *brigv1.Sandbox) Sandbox {
 		Tunnels:   OfTunnels(s.GetTunnels()),
 		Mounts:    each(s.GetMounts(), ofMount),
 		Secrets:   s.GetSecrets(), Stdin: s.GetStdin(), TTY: s.GetTty(),
-		Paused: s.GetPaused(), Checkpoint: s.GetFromCheckpoint(),
+		Paused: s.GetPaused(), Checkpoint: s.GetFromCheckpoint(), GPUs: s.GetGpus(),
 	}
 	if d := s.GetIdleTimeout(); d != nil {
 		v.IdleTimeout = d.AsDuration().String()

@@ -628,6 +628,15 @@ def _limit(value: Any) -> Tuple[Any, Any]:
     return None, value
 
 
+def _gpu(value: Union[None, int, str, Sequence[str]]) -> Optional[Dict[str, Any]]:
+    """How many GPUs, or which."""
+    if value is None:
+        return None
+    if isinstance(value, int):
+        return {"count": value}
+    return {"devices": [value] if isinstance(value, str) else list(value)}
+
+
 def _network(block_network: bool, cidrs: Optional[Sequence[str]], domains: Optional[Sequence[str]],
              inbound: Optional[Sequence[str]]) -> Dict[str, Any]:
     return _present(
@@ -664,6 +673,7 @@ class Sandbox:
         memory: Union[None, int, Tuple[int, int]] = None,
         pids: Optional[int] = None,
         disk: Optional[int] = None,
+        gpu: Union[None, int, str, Sequence[str]] = None,
         env: Optional[Mapping[str, str]] = None,
         secrets: Optional[Mapping[str, str]] = None,
         workdir: Optional[str] = None,
@@ -683,7 +693,8 @@ class Sandbox:
 
         Without argv it idles until its timeout, for execs. cpu is cores, memory and disk
         are MiB; a pair is what is wished for, and the limit. What is not given is the
-        node's default. An empty cidr_allowlist means no outbound at all, while tunnels
+        node's default. gpu is how many, or which: an index as text, a UUID, a CDI name, or
+        a sequence of these. An empty cidr_allowlist means no outbound at all, while tunnels
         work; block_network means no network.
         """
         client = _client(client, socket)
@@ -702,6 +713,7 @@ class Sandbox:
                 cpu=cpu_limit, cpuRequest=cpu_request,
                 memoryMib=memory_limit, memoryRequestMib=memory_request, pids=pids, diskMib=disk,
             ) or None,
+            gpu=_gpu(gpu),
             env=dict(env) if env else None,
             secrets=dict(secrets) if secrets else None,
             workdir=workdir,

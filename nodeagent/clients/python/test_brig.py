@@ -58,6 +58,16 @@ class Envelopes(unittest.TestCase):
 
 
 class Values(unittest.TestCase):
+    def test_gpus(self):
+        for value, want in (
+            (None, None),
+            (2, {"count": 2}),
+            ("0", {"devices": ["0"]}),
+            (("GPU-a", "nvidia.com/gpu=1"), {"devices": ["GPU-a", "nvidia.com/gpu=1"]}),
+        ):
+            with self.subTest(value):
+                self.assertEqual(brig._gpu(value), want)
+
     def test_durations(self):
         for seconds, want in ((1, "1s"), (0.5, "0.5s"), (300, "300s"), (1e-9, "0.000000001s"), (86400.25, "86400.25s")):
             self.assertEqual(brig._duration(seconds), want)

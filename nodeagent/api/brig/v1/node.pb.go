@@ -82,9 +82,15 @@ type InfoResponse struct {
 	// What the caller may have, and has.
 	Quota *Quota `protobuf:"bytes,9,opt,name=quota,proto3" json:"quota,omitempty"`
 	// Sandboxes that wait, booted, for a create to take them. They are not among those that run.
-	Waiting       uint32 `protobuf:"varint,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Waiting uint32 `protobuf:"varint,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// NVIDIA's, in the order of their indices.
+	Gpus []*GPU `protobuf:"bytes,11,rep,name=gpus,proto3" json:"gpus,omitempty"`
+	// Version of NVIDIA's driver; empty: there is none.
+	GpuDriver string `protobuf:"bytes,12,opt,name=gpu_driver,json=gpuDriver,proto3" json:"gpu_driver,omitempty"`
+	// Why no GPU can be asked for; empty: it is said of each.
+	GpuUnavailable string `protobuf:"bytes,13,opt,name=gpu_unavailable,json=gpuUnavailable,proto3" json:"gpu_unavailable,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
@@ -187,6 +193,136 @@ func (x *InfoResponse) GetWaiting() uint32 {
 	return 0
 }
 
+func (x *InfoResponse) GetGpus() []*GPU {
+	if x != nil {
+		return x.Gpus
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetGpuDriver() string {
+	if x != nil {
+		return x.GpuDriver
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetGpuUnavailable() string {
+	if x != nil {
+		return x.GpuUnavailable
+	}
+	return ""
+}
+
+// GPU of the node.
+type GPU struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the driver counts; may change when the machine starts.
+	Index uint32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// GPU-…, for ever its own.
+	Uuid string `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// The maker's name of its kind.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Of its own; 0: it shares the machine's.
+	MemoryBytes uint64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// Its address, as in /sys/bus/pci/devices.
+	Pci string `protobuf:"bytes,5,opt,name=pci,proto3" json:"pci,omitempty"`
+	// It can be asked for.
+	Free bool `protobuf:"varint,6,opt,name=free,proto3" json:"free,omitempty"`
+	// Ids of the sandboxes that have it, of those that the caller may see.
+	Sandboxes []string `protobuf:"bytes,7,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	// Why nobody can have it; empty: it can be had, or somebody has it.
+	Fault         string `protobuf:"bytes,8,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GPU) Reset() {
+	*x = GPU{}
+	mi := &file_brig_v1_node_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GPU) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GPU) ProtoMessage() {}
+
+func (x *GPU) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_node_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GPU.ProtoReflect.Descriptor instead.
+func (*GPU) Descriptor() ([]byte, []int) {
+	return file_brig_v1_node_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GPU) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GPU) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *GPU) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GPU) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *GPU) GetPci() string {
+	if x != nil {
+		return x.Pci
+	}
+	return ""
+}
+
+func (x *GPU) GetFree() bool {
+	if x != nil {
+		return x.Free
+	}
+	return false
+}
+
+func (x *GPU) GetSandboxes() []string {
+	if x != nil {
+		return x.Sandboxes
+	}
+	return nil
+}
+
+func (x *GPU) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
 // Quota of one uid.
 type Quota struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -213,14 +349,18 @@ type Quota struct {
 	// Checkpoints and snapshots that are kept.
 	Images uint32 `protobuf:"varint,11,opt,name=images,proto3" json:"images,omitempty"`
 	// Of the caller; 0: none.
-	ImagesLimit   uint32 `protobuf:"varint,12,opt,name=images_limit,json=imagesLimit,proto3" json:"images_limit,omitempty"`
+	ImagesLimit uint32 `protobuf:"varint,12,opt,name=images_limit,json=imagesLimit,proto3" json:"images_limit,omitempty"`
+	// GPUs of running sandboxes.
+	Gpus uint32 `protobuf:"varint,13,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	// Of the caller; 0: any number.
+	GpusLimit     uint32 `protobuf:"varint,14,opt,name=gpus_limit,json=gpusLimit,proto3" json:"gpus_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_brig_v1_node_proto_msgTypes[2]
+	mi := &file_brig_v1_node_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +372,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_node_proto_msgTypes[2]
+	mi := &file_brig_v1_node_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +385,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_brig_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_brig_v1_node_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Quota) GetSandboxes() uint32 {
@@ -332,6 +472,20 @@ func (x *Quota) GetImagesLimit() uint32 {
 	return 0
 }
 
+func (x *Quota) GetGpus() uint32 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+func (x *Quota) GetGpusLimit() uint32 {
+	if x != nil {
+		return x.GpusLimit
+	}
+	return 0
+}
+
 // What Node.Verify asks for.
 type VerifyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -341,7 +495,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_brig_v1_node_proto_msgTypes[3]
+	mi := &file_brig_v1_node_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +507,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_node_proto_msgTypes[3]
+	mi := &file_brig_v1_node_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +520,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_brig_v1_node_proto_rawDescGZIP(), []int{4}
 }
 
 // What Node.Verify answers.
@@ -383,7 +537,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_brig_v1_node_proto_msgTypes[4]
+	mi := &file_brig_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +549,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_node_proto_msgTypes[4]
+	mi := &file_brig_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +562,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_brig_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *VerifyResponse) GetDifferences() []string {
@@ -434,7 +588,7 @@ type CARequest struct {
 
 func (x *CARequest) Reset() {
 	*x = CARequest{}
-	mi := &file_brig_v1_node_proto_msgTypes[5]
+	mi := &file_brig_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +600,7 @@ func (x *CARequest) String() string {
 func (*CARequest) ProtoMessage() {}
 
 func (x *CARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_node_proto_msgTypes[5]
+	mi := &file_brig_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +613,7 @@ func (x *CARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARequest.ProtoReflect.Descriptor instead.
 func (*CARequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_brig_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 // What Node.CA answers.
@@ -475,7 +629,7 @@ type CAResponse struct {
 
 func (x *CAResponse) Reset() {
 	*x = CAResponse{}
-	mi := &file_brig_v1_node_proto_msgTypes[6]
+	mi := &file_brig_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +641,7 @@ func (x *CAResponse) String() string {
 func (*CAResponse) ProtoMessage() {}
 
 func (x *CAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_node_proto_msgTypes[6]
+	mi := &file_brig_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +654,7 @@ func (x *CAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAResponse.ProtoReflect.Descriptor instead.
 func (*CAResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_brig_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CAResponse) GetPem() string {
@@ -522,7 +676,7 @@ var File_brig_v1_node_proto protoreflect.FileDescriptor
 const file_brig_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"\x12brig/v1/node.proto\x12\abrig.v1\"\r\n" +
-	"\vInfoRequest\"\xdc\x02\n" +
+	"\vInfoRequest\"\xc6\x03\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12#\n" +
@@ -534,7 +688,20 @@ const file_brig_v1_node_proto_rawDesc = "" +
 	"\bplatform\x18\b \x01(\tR\bplatform\x12$\n" +
 	"\x05quota\x18\t \x01(\v2\x0e.brig.v1.QuotaR\x05quota\x12\x18\n" +
 	"\awaiting\x18\n" +
-	" \x01(\rR\awaiting\"\xf7\x02\n" +
+	" \x01(\rR\awaiting\x12 \n" +
+	"\x04gpus\x18\v \x03(\v2\f.brig.v1.GPUR\x04gpus\x12\x1d\n" +
+	"\n" +
+	"gpu_driver\x18\f \x01(\tR\tgpuDriver\x12'\n" +
+	"\x0fgpu_unavailable\x18\r \x01(\tR\x0egpuUnavailable\"\xc0\x01\n" +
+	"\x03GPU\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
+	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12!\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x04R\vmemoryBytes\x12\x10\n" +
+	"\x03pci\x18\x05 \x01(\tR\x03pci\x12\x12\n" +
+	"\x04free\x18\x06 \x01(\bR\x04free\x12\x1c\n" +
+	"\tsandboxes\x18\a \x03(\tR\tsandboxes\x12\x14\n" +
+	"\x05fault\x18\b \x01(\tR\x05fault\"\xaa\x03\n" +
 	"\x05Quota\x12\x1c\n" +
 	"\tsandboxes\x18\x01 \x01(\rR\tsandboxes\x12'\n" +
 	"\x0fsandboxes_limit\x18\x02 \x01(\rR\x0esandboxesLimit\x12\x14\n" +
@@ -550,7 +717,10 @@ const file_brig_v1_node_proto_rawDesc = "" +
 	"\tcpu_limit\x18\n" +
 	" \x01(\x01R\bcpuLimit\x12\x16\n" +
 	"\x06images\x18\v \x01(\rR\x06images\x12!\n" +
-	"\fimages_limit\x18\f \x01(\rR\vimagesLimit\"\x0f\n" +
+	"\fimages_limit\x18\f \x01(\rR\vimagesLimit\x12\x12\n" +
+	"\x04gpus\x18\r \x01(\rR\x04gpus\x12\x1d\n" +
+	"\n" +
+	"gpus_limit\x18\x0e \x01(\rR\tgpusLimit\"\x0f\n" +
 	"\rVerifyRequest\"J\n" +
 	"\x0eVerifyResponse\x12 \n" +
 	"\vdifferences\x18\x01 \x03(\tR\vdifferences\x12\x16\n" +
@@ -577,29 +747,31 @@ func file_brig_v1_node_proto_rawDescGZIP() []byte {
 	return file_brig_v1_node_proto_rawDescData
 }
 
-var file_brig_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_brig_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_brig_v1_node_proto_goTypes = []any{
 	(*InfoRequest)(nil),    // 0: brig.v1.InfoRequest
 	(*InfoResponse)(nil),   // 1: brig.v1.InfoResponse
-	(*Quota)(nil),          // 2: brig.v1.Quota
-	(*VerifyRequest)(nil),  // 3: brig.v1.VerifyRequest
-	(*VerifyResponse)(nil), // 4: brig.v1.VerifyResponse
-	(*CARequest)(nil),      // 5: brig.v1.CARequest
-	(*CAResponse)(nil),     // 6: brig.v1.CAResponse
+	(*GPU)(nil),            // 2: brig.v1.GPU
+	(*Quota)(nil),          // 3: brig.v1.Quota
+	(*VerifyRequest)(nil),  // 4: brig.v1.VerifyRequest
+	(*VerifyResponse)(nil), // 5: brig.v1.VerifyResponse
+	(*CARequest)(nil),      // 6: brig.v1.CARequest
+	(*CAResponse)(nil),     // 7: brig.v1.CAResponse
 }
 var file_brig_v1_node_proto_depIdxs = []int32{
-	2, // 0: brig.v1.InfoResponse.quota:type_name -> brig.v1.Quota
-	0, // 1: brig.v1.Node.Info:input_type -> brig.v1.InfoRequest
-	3, // 2: brig.v1.Node.Verify:input_type -> brig.v1.VerifyRequest
-	5, // 3: brig.v1.Node.CA:input_type -> brig.v1.CARequest
-	1, // 4: brig.v1.Node.Info:output_type -> brig.v1.InfoResponse
-	4, // 5: brig.v1.Node.Verify:output_type -> brig.v1.VerifyResponse
-	6, // 6: brig.v1.Node.CA:output_type -> brig.v1.CAResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: brig.v1.InfoResponse.quota:type_name -> brig.v1.Quota
+	2, // 1: brig.v1.InfoResponse.gpus:type_name -> brig.v1.GPU
+	0, // 2: brig.v1.Node.Info:input_type -> brig.v1.InfoRequest
+	4, // 3: brig.v1.Node.Verify:input_type -> brig.v1.VerifyRequest
+	6, // 4: brig.v1.Node.CA:input_type -> brig.v1.CARequest
+	1, // 5: brig.v1.Node.Info:output_type -> brig.v1.InfoResponse
+	5, // 6: brig.v1.Node.Verify:output_type -> brig.v1.VerifyResponse
+	7, // 7: brig.v1.Node.CA:output_type -> brig.v1.CAResponse
+	5, // [5:8] is the sub-list for method output_type
+	2, // [2:5] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_brig_v1_node_proto_init() }
@@ -613,7 +785,7 @@ func file_brig_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_brig_v1_node_proto_rawDesc), len(file_brig_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -146,7 +146,9 @@ type Sandbox struct {
 	Usage *Usage `protobuf:"bytes,23,opt,name=usage,proto3" json:"usage,omitempty"`
 	// When an ended sandbox's record and output are removed; see retention in the node's
 	// configuration.
-	RemovedAt     *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=removed_at,json=removedAt,proto3" json:"removed_at,omitempty"`
+	RemovedAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=removed_at,json=removedAt,proto3" json:"removed_at,omitempty"`
+	// UUIDs of the GPUs allotted to it, sorted; of an ended one those that it had.
+	Gpus          []string `protobuf:"bytes,25,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -349,6 +351,13 @@ func (x *Sandbox) GetRemovedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Sandbox) GetGpus() []string {
+	if x != nil {
+		return x.Gpus
+	}
+	return nil
+}
+
 // What Sandboxes.Create asks for.
 type CreateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -402,8 +411,12 @@ type CreateRequest struct {
 	// must be left out; env and secrets too, since the programs run already. Everything
 	// else is this request's.
 	FromCheckpoint string `protobuf:"bytes,20,opt,name=from_checkpoint,json=fromCheckpoint,proto3" json:"from_checkpoint,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// GPUs of the node's; absent: none. Errors: invalid_argument (not a name of a GPU, MIG),
+	// not_found (no such GPU), resource_exhausted (others have them, or a quota),
+	// failed_precondition (the node cannot give any, or not to what from_checkpoint names).
+	Gpu           *GPURequest `protobuf:"bytes,21,opt,name=gpu,proto3" json:"gpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateRequest) Reset() {
@@ -576,6 +589,13 @@ func (x *CreateRequest) GetFromCheckpoint() string {
 	return ""
 }
 
+func (x *CreateRequest) GetGpu() *GPURequest {
+	if x != nil {
+		return x.Gpu
+	}
+	return nil
+}
+
 // What Sandboxes.Create answers.
 type CreateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -717,6 +737,73 @@ func (x *Resources) GetDiskMib() uint64 {
 	return 0
 }
 
+// GPURequest asks for whole GPUs, by number or by name. Each has one owner at a time,
+// unless the node's operator says otherwise (gpu.shared). Instances of MIG are refused.
+type GPURequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// So many of those that are free. With devices it must be left out.
+	Count uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// These, each named once: by index ("0"), UUID ("GPU-…") or CDI name
+	// ("nvidia.com/gpu=0"). Indices may change when the machine starts, UUIDs do not.
+	Devices []string `protobuf:"bytes,2,rep,name=devices,proto3" json:"devices,omitempty"`
+	// What of the driver the sandbox may use: compute, graphics, utility, video; as far as
+	// the node's operator allows it (gpu.capabilities). Empty: compute and utility.
+	Capabilities  []string `protobuf:"bytes,3,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GPURequest) Reset() {
+	*x = GPURequest{}
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GPURequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GPURequest) ProtoMessage() {}
+
+func (x *GPURequest) ProtoReflect() protoreflect.Message {
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GPURequest.ProtoReflect.Descriptor instead.
+func (*GPURequest) Descriptor() ([]byte, []int) {
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GPURequest) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *GPURequest) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *GPURequest) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
 // Mount is something at a path of the sandbox's.
 type Mount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -736,7 +823,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[4]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +835,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[4]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +848,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{4}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Mount) GetTarget() string {
@@ -828,7 +915,7 @@ type BindMount struct {
 
 func (x *BindMount) Reset() {
 	*x = BindMount{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[5]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +927,7 @@ func (x *BindMount) String() string {
 func (*BindMount) ProtoMessage() {}
 
 func (x *BindMount) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[5]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +940,7 @@ func (x *BindMount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindMount.ProtoReflect.Descriptor instead.
 func (*BindMount) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{5}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BindMount) GetSource() string {
@@ -881,7 +968,7 @@ type TmpfsMount struct {
 
 func (x *TmpfsMount) Reset() {
 	*x = TmpfsMount{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[6]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +980,7 @@ func (x *TmpfsMount) String() string {
 func (*TmpfsMount) ProtoMessage() {}
 
 func (x *TmpfsMount) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[6]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +993,7 @@ func (x *TmpfsMount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TmpfsMount.ProtoReflect.Descriptor instead.
 func (*TmpfsMount) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{6}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TmpfsMount) GetSizeMib() uint64 {
@@ -937,7 +1024,7 @@ type ReadyProbe struct {
 
 func (x *ReadyProbe) Reset() {
 	*x = ReadyProbe{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[7]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1036,7 @@ func (x *ReadyProbe) String() string {
 func (*ReadyProbe) ProtoMessage() {}
 
 func (x *ReadyProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[7]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1049,7 @@ func (x *ReadyProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadyProbe.ProtoReflect.Descriptor instead.
 func (*ReadyProbe) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{7}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReadyProbe) GetProbe() isReadyProbe_Probe {
@@ -1033,7 +1120,7 @@ type ExecProbe struct {
 
 func (x *ExecProbe) Reset() {
 	*x = ExecProbe{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[8]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1132,7 @@ func (x *ExecProbe) String() string {
 func (*ExecProbe) ProtoMessage() {}
 
 func (x *ExecProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[8]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1145,7 @@ func (x *ExecProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProbe.ProtoReflect.Descriptor instead.
 func (*ExecProbe) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{8}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExecProbe) GetArgv() []string {
@@ -1079,7 +1166,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[9]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1178,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[9]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1191,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{9}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetRequest) GetSandbox() string {
@@ -1125,7 +1212,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[10]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1224,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[10]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1237,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{10}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetResponse) GetSandbox() *Sandbox {
@@ -1173,7 +1260,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[11]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1272,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[11]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1285,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{11}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListRequest) GetTags() map[string]string {
@@ -1226,7 +1313,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[12]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1325,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[12]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1338,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{12}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListResponse) GetSandboxes() []*Sandbox {
@@ -1272,7 +1359,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[13]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1371,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[13]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1384,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{13}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitRequest) GetSandbox() string {
@@ -1318,7 +1405,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[14]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1417,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[14]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1430,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{14}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitResponse) GetExit() *Exit {
@@ -1366,7 +1453,7 @@ type TerminateRequest struct {
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[15]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1465,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[15]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1478,7 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{15}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TerminateRequest) GetSandbox() string {
@@ -1419,7 +1506,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[16]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1518,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[16]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1531,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{16}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TerminateResponse) GetExit() *Exit {
@@ -1467,7 +1554,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[17]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1566,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[17]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1579,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{17}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveRequest) GetSandbox() string {
@@ -1518,7 +1605,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[18]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1617,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[18]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1630,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{18}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{19}
 }
 
 // What Sandboxes.Pause asks for.
@@ -1557,7 +1644,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[19]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1656,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[19]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1669,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{19}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseRequest) GetSandbox() string {
@@ -1601,7 +1688,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[20]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1700,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[20]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1713,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{20}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{21}
 }
 
 // What Sandboxes.Resume asks for.
@@ -1640,7 +1727,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[21]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1739,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[21]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1752,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{21}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeRequest) GetSandbox() string {
@@ -1684,7 +1771,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[22]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1783,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[22]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1796,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{22}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{23}
 }
 
 // What Sandboxes.ReadOutput asks for.
@@ -1729,7 +1816,7 @@ type ReadOutputRequest struct {
 
 func (x *ReadOutputRequest) Reset() {
 	*x = ReadOutputRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[23]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1828,7 @@ func (x *ReadOutputRequest) String() string {
 func (*ReadOutputRequest) ProtoMessage() {}
 
 func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[23]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1841,7 @@ func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutputRequest.ProtoReflect.Descriptor instead.
 func (*ReadOutputRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{23}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReadOutputRequest) GetSandbox() string {
@@ -1801,7 +1888,7 @@ type ReadOutputResponse struct {
 
 func (x *ReadOutputResponse) Reset() {
 	*x = ReadOutputResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[24]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1900,7 @@ func (x *ReadOutputResponse) String() string {
 func (*ReadOutputResponse) ProtoMessage() {}
 
 func (x *ReadOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[24]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1913,7 @@ func (x *ReadOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutputResponse.ProtoReflect.Descriptor instead.
 func (*ReadOutputResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{24}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReadOutputResponse) GetChannel() Channel {
@@ -1868,7 +1955,7 @@ type WriteInputRequest struct {
 
 func (x *WriteInputRequest) Reset() {
 	*x = WriteInputRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[25]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +1967,7 @@ func (x *WriteInputRequest) String() string {
 func (*WriteInputRequest) ProtoMessage() {}
 
 func (x *WriteInputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[25]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +1980,7 @@ func (x *WriteInputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteInputRequest.ProtoReflect.Descriptor instead.
 func (*WriteInputRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{25}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WriteInputRequest) GetSandbox() string {
@@ -1935,7 +2022,7 @@ type WriteInputResponse struct {
 
 func (x *WriteInputResponse) Reset() {
 	*x = WriteInputResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[26]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2034,7 @@ func (x *WriteInputResponse) String() string {
 func (*WriteInputResponse) ProtoMessage() {}
 
 func (x *WriteInputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[26]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2047,7 @@ func (x *WriteInputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteInputResponse.ProtoReflect.Descriptor instead.
 func (*WriteInputResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{26}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WriteInputResponse) GetOffset() uint64 {
@@ -1983,7 +2070,7 @@ type ResizeTerminalRequest struct {
 
 func (x *ResizeTerminalRequest) Reset() {
 	*x = ResizeTerminalRequest{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[27]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2082,7 @@ func (x *ResizeTerminalRequest) String() string {
 func (*ResizeTerminalRequest) ProtoMessage() {}
 
 func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[27]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2095,7 @@ func (x *ResizeTerminalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalRequest.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalRequest) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{27}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResizeTerminalRequest) GetSandbox() string {
@@ -2034,7 +2121,7 @@ type ResizeTerminalResponse struct {
 
 func (x *ResizeTerminalResponse) Reset() {
 	*x = ResizeTerminalResponse{}
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[28]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2133,7 @@ func (x *ResizeTerminalResponse) String() string {
 func (*ResizeTerminalResponse) ProtoMessage() {}
 
 func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_brig_v1_sandboxes_proto_msgTypes[28]
+	mi := &file_brig_v1_sandboxes_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,14 +2146,14 @@ func (x *ResizeTerminalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeTerminalResponse.ProtoReflect.Descriptor instead.
 func (*ResizeTerminalResponse) Descriptor() ([]byte, []int) {
-	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{28}
+	return file_brig_v1_sandboxes_proto_rawDescGZIP(), []int{29}
 }
 
 var File_brig_v1_sandboxes_proto protoreflect.FileDescriptor
 
 const file_brig_v1_sandboxes_proto_rawDesc = "" +
 	"\n" +
-	"\x17brig/v1/sandboxes.proto\x12\abrig.v1\x1a\x14brig/v1/events.proto\x1a\x12brig/v1/exit.proto\x1a\x15brig/v1/network.proto\x1a\x17brig/v1/snapshots.proto\x1a\x15brig/v1/streams.proto\x1a\x15brig/v1/tunnels.proto\x1a\x13brig/v1/usage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\a\n" +
+	"\x17brig/v1/sandboxes.proto\x12\abrig.v1\x1a\x14brig/v1/events.proto\x1a\x12brig/v1/exit.proto\x1a\x15brig/v1/network.proto\x1a\x17brig/v1/snapshots.proto\x1a\x15brig/v1/streams.proto\x1a\x15brig/v1/tunnels.proto\x1a\x13brig/v1/usage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\a\n" +
 	"\aSandbox\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2094,10 +2181,11 @@ const file_brig_v1_sandboxes_proto_rawDesc = "" +
 	"\x0ffrom_checkpoint\x18\x16 \x01(\tR\x0efromCheckpoint\x12$\n" +
 	"\x05usage\x18\x17 \x01(\v2\x0e.brig.v1.UsageR\x05usage\x129\n" +
 	"\n" +
-	"removed_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\tremovedAt\x1a7\n" +
+	"removed_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\tremovedAt\x12\x12\n" +
+	"\x04gpus\x18\x19 \x03(\tR\x04gpus\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\a\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfa\a\n" +
 	"\rCreateRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x12\n" +
@@ -2120,7 +2208,8 @@ const file_brig_v1_sandboxes_proto_rawDesc = "" +
 	"\x03tty\x18\x11 \x01(\bR\x03tty\x12'\n" +
 	"\x04size\x18\x12 \x01(\v2\x13.brig.v1.WindowSizeR\x04size\x12-\n" +
 	"\boverflow\x18\x13 \x01(\x0e2\x11.brig.v1.OverflowR\boverflow\x12'\n" +
-	"\x0ffrom_checkpoint\x18\x14 \x01(\tR\x0efromCheckpoint\x1a6\n" +
+	"\x0ffrom_checkpoint\x18\x14 \x01(\tR\x0efromCheckpoint\x12%\n" +
+	"\x03gpu\x18\x15 \x01(\v2\x13.brig.v1.GPURequestR\x03gpu\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
@@ -2140,7 +2229,12 @@ const file_brig_v1_sandboxes_proto_rawDesc = "" +
 	"cpuRequest\x12,\n" +
 	"\x12memory_request_mib\x18\x04 \x01(\x04R\x10memoryRequestMib\x12\x12\n" +
 	"\x04pids\x18\x05 \x01(\x04R\x04pids\x12\x19\n" +
-	"\bdisk_mib\x18\x06 \x01(\x04R\adiskMib\"\x80\x01\n" +
+	"\bdisk_mib\x18\x06 \x01(\x04R\adiskMib\"`\n" +
+	"\n" +
+	"GPURequest\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x18\n" +
+	"\adevices\x18\x02 \x03(\tR\adevices\x12\"\n" +
+	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\x80\x01\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12(\n" +
 	"\x04bind\x18\x02 \x01(\v2\x12.brig.v1.BindMountH\x00R\x04bind\x12+\n" +
@@ -2257,156 +2351,158 @@ func file_brig_v1_sandboxes_proto_rawDescGZIP() []byte {
 }
 
 var file_brig_v1_sandboxes_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_brig_v1_sandboxes_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_brig_v1_sandboxes_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_brig_v1_sandboxes_proto_goTypes = []any{
 	(State)(0),                       // 0: brig.v1.State
 	(*Sandbox)(nil),                  // 1: brig.v1.Sandbox
 	(*CreateRequest)(nil),            // 2: brig.v1.CreateRequest
 	(*CreateResponse)(nil),           // 3: brig.v1.CreateResponse
 	(*Resources)(nil),                // 4: brig.v1.Resources
-	(*Mount)(nil),                    // 5: brig.v1.Mount
-	(*BindMount)(nil),                // 6: brig.v1.BindMount
-	(*TmpfsMount)(nil),               // 7: brig.v1.TmpfsMount
-	(*ReadyProbe)(nil),               // 8: brig.v1.ReadyProbe
-	(*ExecProbe)(nil),                // 9: brig.v1.ExecProbe
-	(*GetRequest)(nil),               // 10: brig.v1.GetRequest
-	(*GetResponse)(nil),              // 11: brig.v1.GetResponse
-	(*ListRequest)(nil),              // 12: brig.v1.ListRequest
-	(*ListResponse)(nil),             // 13: brig.v1.ListResponse
-	(*WaitRequest)(nil),              // 14: brig.v1.WaitRequest
-	(*WaitResponse)(nil),             // 15: brig.v1.WaitResponse
-	(*TerminateRequest)(nil),         // 16: brig.v1.TerminateRequest
-	(*TerminateResponse)(nil),        // 17: brig.v1.TerminateResponse
-	(*RemoveRequest)(nil),            // 18: brig.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 19: brig.v1.RemoveResponse
-	(*PauseRequest)(nil),             // 20: brig.v1.PauseRequest
-	(*PauseResponse)(nil),            // 21: brig.v1.PauseResponse
-	(*ResumeRequest)(nil),            // 22: brig.v1.ResumeRequest
-	(*ResumeResponse)(nil),           // 23: brig.v1.ResumeResponse
-	(*ReadOutputRequest)(nil),        // 24: brig.v1.ReadOutputRequest
-	(*ReadOutputResponse)(nil),       // 25: brig.v1.ReadOutputResponse
-	(*WriteInputRequest)(nil),        // 26: brig.v1.WriteInputRequest
-	(*WriteInputResponse)(nil),       // 27: brig.v1.WriteInputResponse
-	(*ResizeTerminalRequest)(nil),    // 28: brig.v1.ResizeTerminalRequest
-	(*ResizeTerminalResponse)(nil),   // 29: brig.v1.ResizeTerminalResponse
-	nil,                              // 30: brig.v1.Sandbox.TagsEntry
-	nil,                              // 31: brig.v1.CreateRequest.EnvEntry
-	nil,                              // 32: brig.v1.CreateRequest.TagsEntry
-	nil,                              // 33: brig.v1.CreateRequest.SecretsEntry
-	nil,                              // 34: brig.v1.ListRequest.TagsEntry
-	(*Exit)(nil),                     // 35: brig.v1.Exit
-	(*timestamppb.Timestamp)(nil),    // 36: google.protobuf.Timestamp
-	(*NetworkPolicy)(nil),            // 37: brig.v1.NetworkPolicy
-	(*Tunnel)(nil),                   // 38: brig.v1.Tunnel
-	(*durationpb.Duration)(nil),      // 39: google.protobuf.Duration
-	(*Usage)(nil),                    // 40: brig.v1.Usage
-	(*Port)(nil),                     // 41: brig.v1.Port
-	(*WindowSize)(nil),               // 42: brig.v1.WindowSize
-	(Overflow)(0),                    // 43: brig.v1.Overflow
-	(Channel)(0),                     // 44: brig.v1.Channel
-	(*StatsRequest)(nil),             // 45: brig.v1.StatsRequest
-	(*SnapshotRequest)(nil),          // 46: brig.v1.SnapshotRequest
-	(*CheckpointRequest)(nil),        // 47: brig.v1.CheckpointRequest
-	(*ListCheckpointsRequest)(nil),   // 48: brig.v1.ListCheckpointsRequest
-	(*RemoveCheckpointRequest)(nil),  // 49: brig.v1.RemoveCheckpointRequest
-	(*GetNetworkPolicyRequest)(nil),  // 50: brig.v1.GetNetworkPolicyRequest
-	(*SetNetworkPolicyRequest)(nil),  // 51: brig.v1.SetNetworkPolicyRequest
-	(*ExplainNetworkRequest)(nil),    // 52: brig.v1.ExplainNetworkRequest
-	(*EventsRequest)(nil),            // 53: brig.v1.EventsRequest
-	(*StatsResponse)(nil),            // 54: brig.v1.StatsResponse
-	(*SnapshotResponse)(nil),         // 55: brig.v1.SnapshotResponse
-	(*CheckpointResponse)(nil),       // 56: brig.v1.CheckpointResponse
-	(*ListCheckpointsResponse)(nil),  // 57: brig.v1.ListCheckpointsResponse
-	(*RemoveCheckpointResponse)(nil), // 58: brig.v1.RemoveCheckpointResponse
-	(*GetNetworkPolicyResponse)(nil), // 59: brig.v1.GetNetworkPolicyResponse
-	(*SetNetworkPolicyResponse)(nil), // 60: brig.v1.SetNetworkPolicyResponse
-	(*ExplainNetworkResponse)(nil),   // 61: brig.v1.ExplainNetworkResponse
-	(*EventsResponse)(nil),           // 62: brig.v1.EventsResponse
+	(*GPURequest)(nil),               // 5: brig.v1.GPURequest
+	(*Mount)(nil),                    // 6: brig.v1.Mount
+	(*BindMount)(nil),                // 7: brig.v1.BindMount
+	(*TmpfsMount)(nil),               // 8: brig.v1.TmpfsMount
+	(*ReadyProbe)(nil),               // 9: brig.v1.ReadyProbe
+	(*ExecProbe)(nil),                // 10: brig.v1.ExecProbe
+	(*GetRequest)(nil),               // 11: brig.v1.GetRequest
+	(*GetResponse)(nil),              // 12: brig.v1.GetResponse
+	(*ListRequest)(nil),              // 13: brig.v1.ListRequest
+	(*ListResponse)(nil),             // 14: brig.v1.ListResponse
+	(*WaitRequest)(nil),              // 15: brig.v1.WaitRequest
+	(*WaitResponse)(nil),             // 16: brig.v1.WaitResponse
+	(*TerminateRequest)(nil),         // 17: brig.v1.TerminateRequest
+	(*TerminateResponse)(nil),        // 18: brig.v1.TerminateResponse
+	(*RemoveRequest)(nil),            // 19: brig.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 20: brig.v1.RemoveResponse
+	(*PauseRequest)(nil),             // 21: brig.v1.PauseRequest
+	(*PauseResponse)(nil),            // 22: brig.v1.PauseResponse
+	(*ResumeRequest)(nil),            // 23: brig.v1.ResumeRequest
+	(*ResumeResponse)(nil),           // 24: brig.v1.ResumeResponse
+	(*ReadOutputRequest)(nil),        // 25: brig.v1.ReadOutputRequest
+	(*ReadOutputResponse)(nil),       // 26: brig.v1.ReadOutputResponse
+	(*WriteInputRequest)(nil),        // 27: brig.v1.WriteInputRequest
+	(*WriteInputResponse)(nil),       // 28: brig.v1.WriteInputResponse
+	(*ResizeTerminalRequest)(nil),    // 29: brig.v1.ResizeTerminalRequest
+	(*ResizeTerminalResponse)(nil),   // 30: brig.v1.ResizeTerminalResponse
+	nil,                              // 31: brig.v1.Sandbox.TagsEntry
+	nil,                              // 32: brig.v1.CreateRequest.EnvEntry
+	nil,                              // 33: brig.v1.CreateRequest.TagsEntry
+	nil,                              // 34: brig.v1.CreateRequest.SecretsEntry
+	nil,                              // 35: brig.v1.ListRequest.TagsEntry
+	(*Exit)(nil),                     // 36: brig.v1.Exit
+	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
+	(*NetworkPolicy)(nil),            // 38: brig.v1.NetworkPolicy
+	(*Tunnel)(nil),                   // 39: brig.v1.Tunnel
+	(*durationpb.Duration)(nil),      // 40: google.protobuf.Duration
+	(*Usage)(nil),                    // 41: brig.v1.Usage
+	(*Port)(nil),                     // 42: brig.v1.Port
+	(*WindowSize)(nil),               // 43: brig.v1.WindowSize
+	(Overflow)(0),                    // 44: brig.v1.Overflow
+	(Channel)(0),                     // 45: brig.v1.Channel
+	(*StatsRequest)(nil),             // 46: brig.v1.StatsRequest
+	(*SnapshotRequest)(nil),          // 47: brig.v1.SnapshotRequest
+	(*CheckpointRequest)(nil),        // 48: brig.v1.CheckpointRequest
+	(*ListCheckpointsRequest)(nil),   // 49: brig.v1.ListCheckpointsRequest
+	(*RemoveCheckpointRequest)(nil),  // 50: brig.v1.RemoveCheckpointRequest
+	(*GetNetworkPolicyRequest)(nil),  // 51: brig.v1.GetNetworkPolicyRequest
+	(*SetNetworkPolicyRequest)(nil),  // 52: brig.v1.SetNetworkPolicyRequest
+	(*ExplainNetworkRequest)(nil),    // 53: brig.v1.ExplainNetworkRequest
+	(*EventsRequest)(nil),            // 54: brig.v1.EventsRequest
+	(*StatsResponse)(nil),            // 55: brig.v1.StatsResponse
+	(*SnapshotResponse)(nil),         // 56: brig.v1.SnapshotResponse
+	(*CheckpointResponse)(nil),       // 57: brig.v1.CheckpointResponse
+	(*ListCheckpointsResponse)(nil),  // 58: brig.v1.ListCheckpointsResponse
+	(*RemoveCheckpointResponse)(nil), // 59: brig.v1.RemoveCheckpointResponse
+	(*GetNetworkPolicyResponse)(nil), // 60: brig.v1.GetNetworkPolicyResponse
+	(*SetNetworkPolicyResponse)(nil), // 61: brig.v1.SetNetworkPolicyResponse
+	(*ExplainNetworkResponse)(nil),   // 62: brig.v1.ExplainNetworkResponse
+	(*EventsResponse)(nil),           // 63: brig.v1.EventsResponse
 }
 var file_brig_v1_sandboxes_proto_depIdxs = []int32{
-	30, // 0: brig.v1.Sandbox.tags:type_name -> brig.v1.Sandbox.TagsEntry
+	31, // 0: brig.v1.Sandbox.tags:type_name -> brig.v1.Sandbox.TagsEntry
 	0,  // 1: brig.v1.Sandbox.state:type_name -> brig.v1.State
-	35, // 2: brig.v1.Sandbox.exit:type_name -> brig.v1.Exit
-	36, // 3: brig.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	36, // 4: brig.v1.Sandbox.deadline:type_name -> google.protobuf.Timestamp
-	37, // 5: brig.v1.Sandbox.network:type_name -> brig.v1.NetworkPolicy
+	36, // 2: brig.v1.Sandbox.exit:type_name -> brig.v1.Exit
+	37, // 3: brig.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	37, // 4: brig.v1.Sandbox.deadline:type_name -> google.protobuf.Timestamp
+	38, // 5: brig.v1.Sandbox.network:type_name -> brig.v1.NetworkPolicy
 	4,  // 6: brig.v1.Sandbox.resources:type_name -> brig.v1.Resources
-	38, // 7: brig.v1.Sandbox.tunnels:type_name -> brig.v1.Tunnel
-	39, // 8: brig.v1.Sandbox.idle_timeout:type_name -> google.protobuf.Duration
-	5,  // 9: brig.v1.Sandbox.mounts:type_name -> brig.v1.Mount
-	40, // 10: brig.v1.Sandbox.usage:type_name -> brig.v1.Usage
-	36, // 11: brig.v1.Sandbox.removed_at:type_name -> google.protobuf.Timestamp
-	31, // 12: brig.v1.CreateRequest.env:type_name -> brig.v1.CreateRequest.EnvEntry
-	32, // 13: brig.v1.CreateRequest.tags:type_name -> brig.v1.CreateRequest.TagsEntry
+	39, // 7: brig.v1.Sandbox.tunnels:type_name -> brig.v1.Tunnel
+	40, // 8: brig.v1.Sandbox.idle_timeout:type_name -> google.protobuf.Duration
+	6,  // 9: brig.v1.Sandbox.mounts:type_name -> brig.v1.Mount
+	41, // 10: brig.v1.Sandbox.usage:type_name -> brig.v1.Usage
+	37, // 11: brig.v1.Sandbox.removed_at:type_name -> google.protobuf.Timestamp
+	32, // 12: brig.v1.CreateRequest.env:type_name -> brig.v1.CreateRequest.EnvEntry
+	33, // 13: brig.v1.CreateRequest.tags:type_name -> brig.v1.CreateRequest.TagsEntry
 	4,  // 14: brig.v1.CreateRequest.resources:type_name -> brig.v1.Resources
-	37, // 15: brig.v1.CreateRequest.network:type_name -> brig.v1.NetworkPolicy
-	41, // 16: brig.v1.CreateRequest.ports:type_name -> brig.v1.Port
-	39, // 17: brig.v1.CreateRequest.timeout:type_name -> google.protobuf.Duration
-	39, // 18: brig.v1.CreateRequest.idle_timeout:type_name -> google.protobuf.Duration
-	8,  // 19: brig.v1.CreateRequest.ready:type_name -> brig.v1.ReadyProbe
-	5,  // 20: brig.v1.CreateRequest.mounts:type_name -> brig.v1.Mount
-	33, // 21: brig.v1.CreateRequest.secrets:type_name -> brig.v1.CreateRequest.SecretsEntry
-	42, // 22: brig.v1.CreateRequest.size:type_name -> brig.v1.WindowSize
-	43, // 23: brig.v1.CreateRequest.overflow:type_name -> brig.v1.Overflow
-	1,  // 24: brig.v1.CreateResponse.sandbox:type_name -> brig.v1.Sandbox
-	6,  // 25: brig.v1.Mount.bind:type_name -> brig.v1.BindMount
-	7,  // 26: brig.v1.Mount.tmpfs:type_name -> brig.v1.TmpfsMount
-	9,  // 27: brig.v1.ReadyProbe.exec:type_name -> brig.v1.ExecProbe
-	39, // 28: brig.v1.ReadyProbe.timeout:type_name -> google.protobuf.Duration
-	39, // 29: brig.v1.ReadyProbe.interval:type_name -> google.protobuf.Duration
-	1,  // 30: brig.v1.GetResponse.sandbox:type_name -> brig.v1.Sandbox
-	34, // 31: brig.v1.ListRequest.tags:type_name -> brig.v1.ListRequest.TagsEntry
-	1,  // 32: brig.v1.ListResponse.sandboxes:type_name -> brig.v1.Sandbox
-	35, // 33: brig.v1.WaitResponse.exit:type_name -> brig.v1.Exit
-	39, // 34: brig.v1.TerminateRequest.grace:type_name -> google.protobuf.Duration
-	35, // 35: brig.v1.TerminateResponse.exit:type_name -> brig.v1.Exit
-	44, // 36: brig.v1.ReadOutputResponse.channel:type_name -> brig.v1.Channel
-	42, // 37: brig.v1.ResizeTerminalRequest.size:type_name -> brig.v1.WindowSize
-	2,  // 38: brig.v1.Sandboxes.Create:input_type -> brig.v1.CreateRequest
-	10, // 39: brig.v1.Sandboxes.Get:input_type -> brig.v1.GetRequest
-	12, // 40: brig.v1.Sandboxes.List:input_type -> brig.v1.ListRequest
-	14, // 41: brig.v1.Sandboxes.Wait:input_type -> brig.v1.WaitRequest
-	16, // 42: brig.v1.Sandboxes.Terminate:input_type -> brig.v1.TerminateRequest
-	18, // 43: brig.v1.Sandboxes.Remove:input_type -> brig.v1.RemoveRequest
-	20, // 44: brig.v1.Sandboxes.Pause:input_type -> brig.v1.PauseRequest
-	22, // 45: brig.v1.Sandboxes.Resume:input_type -> brig.v1.ResumeRequest
-	24, // 46: brig.v1.Sandboxes.ReadOutput:input_type -> brig.v1.ReadOutputRequest
-	26, // 47: brig.v1.Sandboxes.WriteInput:input_type -> brig.v1.WriteInputRequest
-	28, // 48: brig.v1.Sandboxes.ResizeTerminal:input_type -> brig.v1.ResizeTerminalRequest
-	45, // 49: brig.v1.Sandboxes.Stats:input_type -> brig.v1.StatsRequest
-	46, // 50: brig.v1.Sandboxes.Snapshot:input_type -> brig.v1.SnapshotRequest
-	47, // 51: brig.v1.Sandboxes.Checkpoint:input_type -> brig.v1.CheckpointRequest
-	48, // 52: brig.v1.Sandboxes.ListCheckpoints:input_type -> brig.v1.ListCheckpointsRequest
-	49, // 53: brig.v1.Sandboxes.RemoveCheckpoint:input_type -> brig.v1.RemoveCheckpointRequest
-	50, // 54: brig.v1.Sandboxes.GetNetworkPolicy:input_type -> brig.v1.GetNetworkPolicyRequest
-	51, // 55: brig.v1.Sandboxes.SetNetworkPolicy:input_type -> brig.v1.SetNetworkPolicyRequest
-	52, // 56: brig.v1.Sandboxes.ExplainNetwork:input_type -> brig.v1.ExplainNetworkRequest
-	53, // 57: brig.v1.Sandboxes.Events:input_type -> brig.v1.EventsRequest
-	3,  // 58: brig.v1.Sandboxes.Create:output_type -> brig.v1.CreateResponse
-	11, // 59: brig.v1.Sandboxes.Get:output_type -> brig.v1.GetResponse
-	13, // 60: brig.v1.Sandboxes.List:output_type -> brig.v1.ListResponse
-	15, // 61: brig.v1.Sandboxes.Wait:output_type -> brig.v1.WaitResponse
-	17, // 62: brig.v1.Sandboxes.Terminate:output_type -> brig.v1.TerminateResponse
-	19, // 63: brig.v1.Sandboxes.Remove:output_type -> brig.v1.RemoveResponse
-	21, // 64: brig.v1.Sandboxes.Pause:output_type -> brig.v1.PauseResponse
-	23, // 65: brig.v1.Sandboxes.Resume:output_type -> brig.v1.ResumeResponse
-	25, // 66: brig.v1.Sandboxes.ReadOutput:output_type -> brig.v1.ReadOutputResponse
-	27, // 67: brig.v1.Sandboxes.WriteInput:output_type -> brig.v1.WriteInputResponse
-	29, // 68: brig.v1.Sandboxes.ResizeTerminal:output_type -> brig.v1.ResizeTerminalResponse
-	54, // 69: brig.v1.Sandboxes.Stats:output_type -> brig.v1.StatsResponse
-	55, // 70: brig.v1.Sandboxes.Snapshot:output_type -> brig.v1.SnapshotResponse
-	56, // 71: brig.v1.Sandboxes.Checkpoint:output_type -> brig.v1.CheckpointResponse
-	57, // 72: brig.v1.Sandboxes.ListCheckpoints:output_type -> brig.v1.ListCheckpointsResponse
-	58, // 73: brig.v1.Sandboxes.RemoveCheckpoint:output_type -> brig.v1.RemoveCheckpointResponse
-	59, // 74: brig.v1.Sandboxes.GetNetworkPolicy:output_type -> brig.v1.GetNetworkPolicyResponse
-	60, // 75: brig.v1.Sandboxes.SetNetworkPolicy:output_type -> brig.v1.SetNetworkPolicyResponse
-	61, // 76: brig.v1.Sandboxes.ExplainNetwork:output_type -> brig.v1.ExplainNetworkResponse
-	62, // 77: brig.v1.Sandboxes.Events:output_type -> brig.v1.EventsResponse
-	58, // [58:78] is the sub-list for method output_type
-	38, // [38:58] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	38, // 15: brig.v1.CreateRequest.network:type_name -> brig.v1.NetworkPolicy
+	42, // 16: brig.v1.CreateRequest.ports:type_name -> brig.v1.Port
+	40, // 17: brig.v1.CreateRequest.timeout:type_name -> google.protobuf.Duration
+	40, // 18: brig.v1.CreateRequest.idle_timeout:type_name -> google.protobuf.Duration
+	9,  // 19: brig.v1.CreateRequest.ready:type_name -> brig.v1.ReadyProbe
+	6,  // 20: brig.v1.CreateRequest.mounts:type_name -> brig.v1.Mount
+	34, // 21: brig.v1.CreateRequest.secrets:type_name -> brig.v1.CreateRequest.SecretsEntry
+	43, // 22: brig.v1.CreateRequest.size:type_name -> brig.v1.WindowSize
+	44, // 23: brig.v1.CreateRequest.overflow:type_name -> brig.v1.Overflow
+	5,  // 24: brig.v1.CreateRequest.gpu:type_name -> brig.v1.GPURequest
+	1,  // 25: brig.v1.CreateResponse.sandbox:type_name -> brig.v1.Sandbox
+	7,  // 26: brig.v1.Mount.bind:type_name -> brig.v1.BindMount
+	8,  // 27: brig.v1.Mount.tmpfs:type_name -> brig.v1.TmpfsMount
+	10, // 28: brig.v1.ReadyProbe.exec:type_name -> brig.v1.ExecProbe
+	40, // 29: brig.v1.ReadyProbe.timeout:type_name -> google.protobuf.Duration
+	40, // 30: brig.v1.ReadyProbe.interval:type_name -> google.protobuf.Duration
+	1,  // 31: brig.v1.GetResponse.sandbox:type_name -> brig.v1.Sandbox
+	35, // 32: brig.v1.ListRequest.tags:type_name -> brig.v1.ListRequest.TagsEntry
+	1,  // 33: brig.v1.ListResponse.sandboxes:type_name -> brig.v1.Sandbox
+	36, // 34: brig.v1.WaitResponse.exit:type_name -> brig.v1.Exit
+	40, // 35: brig.v1.TerminateRequest.grace:type_name -> google.protobuf.Duration
+	36, // 36: brig.v1.TerminateResponse.exit:type_name -> brig.v1.Exit
+	45, // 37: brig.v1.ReadOutputResponse.channel:type_name -> brig.v1.Channel
+	43, // 38: brig.v1.ResizeTerminalRequest.size:type_name -> brig.v1.WindowSize
+	2,  // 39: brig.v1.Sandboxes.Create:input_type -> brig.v1.CreateRequest
+	11, // 40: brig.v1.Sandboxes.Get:input_type -> brig.v1.GetRequest
+	13, // 41: brig.v1.Sandboxes.List:input_type -> brig.v1.ListRequest
+	15, // 42: brig.v1.Sandboxes.Wait:input_type -> brig.v1.WaitRequest
+	17, // 43: brig.v1.Sandboxes.Terminate:input_type -> brig.v1.TerminateRequest
+	19, // 44: brig.v1.Sandboxes.Remove:input_type -> brig.v1.RemoveRequest
+	21, // 45: brig.v1.Sandboxes.Pause:input_type -> brig.v1.PauseRequest
+	23, // 46: brig.v1.Sandboxes.Resume:input_type -> brig.v1.ResumeRequest
+	25, // 47: brig.v1.Sandboxes.ReadOutput:input_type -> brig.v1.ReadOutputRequest
+	27, // 48: brig.v1.Sandboxes.WriteInput:input_type -> brig.v1.WriteInputRequest
+	29, // 49: brig.v1.Sandboxes.ResizeTerminal:input_type -> brig.v1.ResizeTerminalRequest
+	46, // 50: brig.v1.Sandboxes.Stats:input_type -> brig.v1.StatsRequest
+	47, // 51: brig.v1.Sandboxes.Snapshot:input_type -> brig.v1.SnapshotRequest
+	48, // 52: brig.v1.Sandboxes.Checkpoint:input_type -> brig.v1.CheckpointRequest
+	49, // 53: brig.v1.Sandboxes.ListCheckpoints:input_type -> brig.v1.ListCheckpointsRequest
+	50, // 54: brig.v1.Sandboxes.RemoveCheckpoint:input_type -> brig.v1.RemoveCheckpointRequest
+	51, // 55: brig.v1.Sandboxes.GetNetworkPolicy:input_type -> brig.v1.GetNetworkPolicyRequest
+	52, // 56: brig.v1.Sandboxes.SetNetworkPolicy:input_type -> brig.v1.SetNetworkPolicyRequest
+	53, // 57: brig.v1.Sandboxes.ExplainNetwork:input_type -> brig.v1.ExplainNetworkRequest
+	54, // 58: brig.v1.Sandboxes.Events:input_type -> brig.v1.EventsRequest
+	3,  // 59: brig.v1.Sandboxes.Create:output_type -> brig.v1.CreateResponse
+	12, // 60: brig.v1.Sandboxes.Get:output_type -> brig.v1.GetResponse
+	14, // 61: brig.v1.Sandboxes.List:output_type -> brig.v1.ListResponse
+	16, // 62: brig.v1.Sandboxes.Wait:output_type -> brig.v1.WaitResponse
+	18, // 63: brig.v1.Sandboxes.Terminate:output_type -> brig.v1.TerminateResponse
+	20, // 64: brig.v1.Sandboxes.Remove:output_type -> brig.v1.RemoveResponse
+	22, // 65: brig.v1.Sandboxes.Pause:output_type -> brig.v1.PauseResponse
+	24, // 66: brig.v1.Sandboxes.Resume:output_type -> brig.v1.ResumeResponse
+	26, // 67: brig.v1.Sandboxes.ReadOutput:output_type -> brig.v1.ReadOutputResponse
+	28, // 68: brig.v1.Sandboxes.WriteInput:output_type -> brig.v1.WriteInputResponse
+	30, // 69: brig.v1.Sandboxes.ResizeTerminal:output_type -> brig.v1.ResizeTerminalResponse
+	55, // 70: brig.v1.Sandboxes.Stats:output_type -> brig.v1.StatsResponse
+	56, // 71: brig.v1.Sandboxes.Snapshot:output_type -> brig.v1.SnapshotResponse
+	57, // 72: brig.v1.Sandboxes.Checkpoint:output_type -> brig.v1.CheckpointResponse
+	58, // 73: brig.v1.Sandboxes.ListCheckpoints:output_type -> brig.v1.ListCheckpointsResponse
+	59, // 74: brig.v1.Sandboxes.RemoveCheckpoint:output_type -> brig.v1.RemoveCheckpointResponse
+	60, // 75: brig.v1.Sandboxes.GetNetworkPolicy:output_type -> brig.v1.GetNetworkPolicyResponse
+	61, // 76: brig.v1.Sandboxes.SetNetworkPolicy:output_type -> brig.v1.SetNetworkPolicyResponse
+	62, // 77: brig.v1.Sandboxes.ExplainNetwork:output_type -> brig.v1.ExplainNetworkResponse
+	63, // 78: brig.v1.Sandboxes.Events:output_type -> brig.v1.EventsResponse
+	59, // [59:79] is the sub-list for method output_type
+	39, // [39:59] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_brig_v1_sandboxes_proto_init() }
@@ -2421,11 +2517,11 @@ func file_brig_v1_sandboxes_proto_init() {
 	file_brig_v1_streams_proto_init()
 	file_brig_v1_tunnels_proto_init()
 	file_brig_v1_usage_proto_init()
-	file_brig_v1_sandboxes_proto_msgTypes[4].OneofWrappers = []any{
+	file_brig_v1_sandboxes_proto_msgTypes[5].OneofWrappers = []any{
 		(*Mount_Bind)(nil),
 		(*Mount_Tmpfs)(nil),
 	}
-	file_brig_v1_sandboxes_proto_msgTypes[7].OneofWrappers = []any{
+	file_brig_v1_sandboxes_proto_msgTypes[8].OneofWrappers = []any{
 		(*ReadyProbe_TcpPort)(nil),
 		(*ReadyProbe_Exec)(nil),
 	}
@@ -2435,7 +2531,7 @@ func file_brig_v1_sandboxes_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_brig_v1_sandboxes_proto_rawDesc), len(file_brig_v1_sandboxes_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

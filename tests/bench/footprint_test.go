@@ -15,7 +15,7 @@ func TestDescends(t *testing.T) {
 }
 
 func TestFootprintOfOurselves(t *testing.T) {
-	bytes, err := proportionalSize(os.Getpid())
+	_, bytes, err := memory(os.Getpid())
 	if err != nil || bytes < 1<<20 {
 		t.Errorf("%d bytes, %v", bytes, err)
 	}
