@@ -96,18 +96,26 @@ func (a *agent) waiting(t *testing.T) (id string) {
 		if err == nil && info.Msg.GetWaiting() != 1 {
 			err = errors.New("no sandbox waits")
 		}
+		if err == nil && !a.findWaiting(t, &id) {
+			err = errors.New("none of the node's kernels is one that waits")
+		}
 		return err
 	})
+	return id
+}
+
+// findWaiting looks for the kernel of a sandbox that nobody has.
+func (a *agent) findWaiting(t *testing.T, id *string) bool {
+	t.Helper()
 	for _, line := range a.census(t) {
 		if kind, owner, _ := strings.Cut(line, " sb-"); kind == "process sentry" {
-			id, _, _ := strings.Cut("sb-"+owner, " ")
-			if _, err := a.get(ask(t), id); connect.CodeOf(err) == connect.CodeNotFound {
-				return id
+			*id, _, _ = strings.Cut("sb-"+owner, " ")
+			if _, err := a.get(ask(t), *id); connect.CodeOf(err) == connect.CodeNotFound {
+				return true
 			}
 		}
 	}
-	t.Fatal("none of the node's kernels is one that waits")
-	return ""
+	return false
 }
 
 func (a *agent) killSentry(t *testing.T, id string) {
