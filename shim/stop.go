@@ -43,7 +43,7 @@ func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, er
 		return containerd.StopStatus{}, err
 	}
 	status := status(b)
-	if _, err := b.Record(); errors.Is(err, os.ErrNotExist) && isFreed(b) {
+	if isFreed(b) {
 		return status, removeSocket(b) // containerd asks after every delete
 	}
 	if err := errors.Join(endServer(namespace, id), sweep(ctx, b, namespace, id), rootfs.Unmount(b.Rootfs()), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
@@ -67,25 +67,44 @@ func bundleOf(ctx context.Context, id string) (bundle.Bundle, error) {
 }
 
 func status(b bundle.Bundle) containerd.StopStatus {
-	if exit, err := b.Exit(); err == nil {
-		return containerd.StopStatus{Pid: exit.PID, ExitStatus: int(exit.Code), ExitedAt: exit.At}
+	var data []byte
+	for _, of := range []bundle.Bundle{b, b.Slot()} {
+		if exit, err := of.Exit(); err == nil {
+			return containerd.StopStatus{Pid: exit.PID, ExitStatus: int(exit.Code), ExitedAt: exit.At}
+		}
+		if pid, err := os.ReadFile(of.PIDFile()); err == nil {
+			data = pid
+		}
 	}
-	data, _ := os.ReadFile(b.PIDFile())
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(data))) // 0: there was no sandbox
 	return containerd.StopStatus{Pid: pid, ExitStatus: 128 + int(unix.SIGKILL), ExitedAt: time.Now()}
 }
 
 // isFreed tells that the task ended and was deleted: what was made for it is gone, and
 // so is the record of it.
-func isFreed(b bundle.Bundle) bool {
-	_, err := b.Exit()
-	return err == nil
+func isFreed(b bundle.Bundle) (ended bool) {
+	for _, of := range []bundle.Bundle{b, b.Slot()} {
+		if _, err := of.Record(); !errors.Is(err, os.ErrNotExist) {
+			return false
+		}
+		_, err := of.Exit()
+		ended = ended || err == nil
+	}
+	return ended
 }
 
 // sweep needs the record for what the sandbox was made with. Where there is none, no
 // sandbox was made with anything, unless somebody removed the record: the node's
-// configuration finds its state then.
+// configuration finds its state then. The program of a slot goes with its holder.
 func sweep(ctx context.Context, b bundle.Bundle, namespace, id string) error {
+	var err error
+	if held, none := b.Slot().Record(); none == nil {
+		err = task.Sweep(ctx, b.Slot(), held)
+	}
+	return errors.Join(err, sweepProgram(ctx, b, namespace, id))
+}
+
+func sweepProgram(ctx context.Context, b bundle.Bundle, namespace, id string) error {
 	record, err := b.Record()
 	if err != nil {
 		cfg, err := config.Load(config.Path(""))

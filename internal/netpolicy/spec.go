@@ -224,7 +224,7 @@ func SpecFromAnnotations(annotations map[string]string) (Spec, bool, error) {
 			s.InboundCIDRAllowlist = list
 		case sandbox.AnnotationDNS:
 			s.DNS = value
-		case sandbox.AnnotationGPU, sandbox.AnnotationGPUCaps, sandbox.AnnotationTrace, sandbox.AnnotationPIDs, sandbox.AnnotationDiskMiB, sandbox.AnnotationSecrets: // no business of networks
+		case sandbox.AnnotationGPU, sandbox.AnnotationGPUCaps, sandbox.AnnotationTrace, sandbox.AnnotationSlot, sandbox.AnnotationPIDs, sandbox.AnnotationDiskMiB, sandbox.AnnotationSecrets: // no business of networks
 			continue
 		default:
 			if strings.HasPrefix(key, sandbox.AnnotationPrefix) {

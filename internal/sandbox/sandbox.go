@@ -31,6 +31,7 @@ const (
 	AnnotationPIDs    = "brig/pids"     // processes and threads of each user in the sandbox
 	AnnotationDiskMiB = "brig/disk-mib" // of the writable layer
 	AnnotationSecrets = "brig/secrets"  // "true": brigd has left some (internal/secrets)
+	AnnotationSlot    = "brig/slot"     // "true": no program yet (internal/slot)
 	AnnotationTrace   = "brig/trace"    // "true": the shim tells what it did (internal/phases)
 )
 

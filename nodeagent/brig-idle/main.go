@@ -9,7 +9,21 @@ import (
 	"syscall"
 )
 
-func main() { os.Exit(idle(listen())) }
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "hostname" {
+		os.Exit(name(os.Args[2]))
+	}
+	os.Exit(idle(listen()))
+}
+
+// name is what the shim executes in a sandbox that was booted before it had one.
+func name(hostname string) int {
+	if err := syscall.Sethostname([]byte(hostname)); err != nil {
+		os.Stderr.WriteString("set the hostname: " + err.Error() + "\n")
+		return 1
+	}
+	return 0
+}
 
 func listen() <-chan os.Signal {
 	signals := make(chan os.Signal, 16)

@@ -25,6 +25,9 @@ func (d *daemon) close() error {
 	if d.stop != nil {
 		d.stop()
 	}
+	if d.waiting != nil {
+		d.waiting.Close()
+	}
 	if d.manager != nil {
 		d.manager.Close()
 	}
@@ -48,8 +51,11 @@ func (d *daemon) close() error {
 // containerd, if it is the node's.
 func (d *daemon) endSandboxes(ctx context.Context) error {
 	var err error
+	if d.waiting != nil {
+		err = d.waiting.Drain(ctx)
+	}
 	if d.manager != nil {
-		err = d.manager.EndAll(ctx)
+		err = errors.Join(err, d.manager.EndAll(ctx))
 	}
 	if !d.owned() {
 		return err

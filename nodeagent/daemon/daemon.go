@@ -28,6 +28,7 @@ import (
 	"brig/nodeagent/metrics"
 	"brig/nodeagent/names"
 	"brig/nodeagent/network"
+	"brig/nodeagent/pool"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/resolver"
 	"brig/nodeagent/sandboxes"
@@ -79,6 +80,7 @@ type daemon struct {
 	metrics *metrics.Metrics
 	tracing *tracing.Provider
 	quota   *quota.Ledger
+	waiting *pool.Pool
 	gpus    *gpus.Node
 	// stop ends the context of everything that lives as long as the daemon.
 	stop    context.CancelFunc
@@ -148,9 +150,10 @@ func (d *daemon) openManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.openPool(connected, boot)
 	d.manager, err = sandboxes.New(living, sandboxes.Parts{
 		Config: d.Config, Store: d.store, Runtime: d.engine, Network: connected, Rules: connected, Tunnels: tunnels, Boot: boot,
-		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota, GPUs: checkedGPUs{d.gpus, d.Config},
+		Events: d.events, Denials: d.denials, Metrics: d.metrics, Quota: d.quota, GPUs: checkedGPUs{d.gpus, d.Config}, Pool: d.takable(),
 		Changed: d.names.Recheck, Held: connected.Owners, Log: d.Log,
 	})
 	if err != nil {
@@ -160,6 +163,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 	if err := d.manager.Recover(); err != nil {
 		return err
 	}
+	d.waiting.Run(living)
 	d.manager.Reconcile(reconcileEvery)
 	d.manager.Meter()
 	d.work(living)
@@ -217,7 +221,7 @@ func (d *daemon) verify(ctx context.Context) (verify.Result, error) {
 	case <-ctx.Done():
 		return verify.Result{}, context.Cause(ctx)
 	}
-	return verify.Run(ctx, verify.Parts{Config: d.Config, Records: d.store.All, Engine: d.engine, Network: d.network, Saving: d.manager.Saving, PID: os.Getpid()})
+	return verify.Run(ctx, verify.Parts{Config: d.Config, Records: d.store.All, Slots: d.store.Slots, Engine: d.engine, Network: d.network, Saving: d.manager.Saving, PID: os.Getpid()})
 }
 
 // makeFolders makes the state folder passable, for the CA's certificate; what is

@@ -19,6 +19,9 @@ func Teardown(ctx context.Context, o Options, force bool) error {
 	o.Throwaway = false
 	d := &daemon{Options: o}
 	err := d.open(ctx)
+	if err == nil {
+		err = d.waiting.Drain(ctx) // they are nobody's
+	}
 	if err == nil && !force {
 		err = d.idle(ctx)
 	}

@@ -6,6 +6,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
@@ -28,7 +29,7 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 	if s.ImageDigest != "" && image.Target().Digest.String() != s.ImageDigest {
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("image %s is another one by now: want %s", image.Name(), s.ImageDigest))
 	}
-	if err := e.snapshot(ctx, s.ID, image); err != nil {
+	if _, err := e.prepare(ctx, s.ID, image); err != nil {
 		return err
 	}
 	failpoint.Hit("create.snapshot")
@@ -49,24 +50,24 @@ func (e *Engine) Create(ctx context.Context, s Sandbox) error {
 // two more of containerd's transactions, each synced to disk.
 var rooted = snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "brig"})
 
-// snapshot makes the writable layer. An image that came without being unpacked, by
+// prepare makes the writable layer. An image that came without being unpacked, by
 // ctr say, is unpacked on the way.
-func (e *Engine) snapshot(ctx context.Context, id string, image containerd.Image) error {
+func (e *Engine) prepare(ctx context.Context, id string, image containerd.Image) ([]mount.Mount, error) {
 	parent, err := e.chain(ctx, image)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
+	mounts, err := e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
 	if errdefs.IsNotFound(native(err)) {
 		if err := image.Unpack(ctx, snapshotter); err != nil {
-			return fmt.Errorf("unpack %s: %w", image.Name(), native(err))
+			return nil, fmt.Errorf("unpack %s: %w", image.Name(), native(err))
 		}
-		_, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
+		mounts, err = e.client.SnapshotService(snapshotter).Prepare(ctx, id, parent, rooted)
 	}
 	if err != nil {
-		return fmt.Errorf("make a writable layer: %w", native(err))
+		return nil, fmt.Errorf("make a writable layer: %w", native(err))
 	}
-	return nil
+	return mounts, nil
 }
 
 // newContainer makes the metadata. The client's own NewContainer takes a lease
@@ -91,16 +92,18 @@ func (e *Engine) newContainer(ctx context.Context, s Sandbox, image containerd.I
 
 // streams hands the shim the journals by name; nobody copies.
 func streams(s Sandbox) cio.Creator {
-	return func(string) (cio.IO, error) {
-		c := cio.Config{Terminal: s.TTY, Stdout: s.Stdout.URI()}
-		if !s.TTY {
-			c.Stderr = s.Stderr.URI()
-		}
-		if s.Stdin != "" {
-			c.Stdin = journal.InputURI(s.Stdin)
-		}
-		return named{c}, nil
+	return func(string) (cio.IO, error) { return named{streamsOf(s)}, nil }
+}
+
+func streamsOf(s Sandbox) cio.Config {
+	c := cio.Config{Terminal: s.TTY, Stdout: s.Stdout.URI()}
+	if !s.TTY {
+		c.Stderr = s.Stderr.URI()
 	}
+	if s.Stdin != "" {
+		c.Stdin = journal.InputURI(s.Stdin)
+	}
+	return c
 }
 
 type named struct{ config cio.Config }

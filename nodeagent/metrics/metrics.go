@@ -27,6 +27,7 @@ type Metrics struct {
 	isolation isolation
 	lives     lives
 	node      node
+	pool      pool
 }
 
 // New returns figures that are all there, and zero. running counts the sandboxes.
@@ -45,6 +46,7 @@ func New(running func() int) *Metrics {
 		isolation: newIsolation(),
 		lives:     newLives(),
 		node:      newNode(),
+		pool:      newPool(),
 	}
 	for _, r := range denials.Reasons() {
 		m.denials.WithLabelValues(string(r))
@@ -64,6 +66,7 @@ func New(running func() int) *Metrics {
 	m.Registry.MustRegister(m.isolation.all()...)
 	m.Registry.MustRegister(m.lives.all()...)
 	m.Registry.MustRegister(m.node.all()...)
+	m.Registry.MustRegister(m.pool.claims)
 	return m
 }
 

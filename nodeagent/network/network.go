@@ -67,10 +67,22 @@ func (n *Network) Prepare(id string) (path string, err error) {
 // Attach connects the namespace that Prepare made, under the policy. What it made before
 // an error is left for Detach.
 func (n *Network) Attach(ctx context.Context, id string, policy netpolicy.Policy) (netip.Addr, error) {
+	return n.attach(ctx, id, map[string]any{capability: string(policy.Canonical())})
+}
+
+// AttachClosed is Attach without a policy: nothing passes until the gate binds one.
+func (n *Network) AttachClosed(ctx context.Context, id string) (netip.Addr, error) {
+	return n.attach(ctx, id, nil)
+}
+
+// Namespace is the path of the sandbox's network namespace.
+func (n *Network) Namespace(id string) string { return netns.Path(id) }
+
+func (n *Network) attach(ctx context.Context, id string, capabilities map[string]any) (netip.Addr, error) {
 	n.attaching.RLock()
 	defer n.attaching.RUnlock()
 	rt := runtimeConf(id)
-	rt.CapabilityArgs = map[string]any{capability: string(policy.Canonical())}
+	rt.CapabilityArgs = capabilities
 	result, err := n.cni.AddNetworkList(ctx, n.list, rt)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("connect the sandbox: %w", err)

@@ -57,12 +57,34 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	if err != nil {
 		return record.Record{}, err
 	}
-	rec := record.Record{
-		ID: sandbox.NewID(), Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
-		JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
-	}
 	if err := m.awaitUndone(ctx, owner, r); err != nil {
 		return record.Record{}, err
+	}
+	defer m.busy()()
+	slot, why := m.takeSlot(&r, policy)
+	for {
+		rec, err := m.make(ctx, record.Record{
+			ID: slot.ID, Address: slot.Address, Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
+			JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
+		}, slot, policy, from)
+		if !isSpent(err) {
+			if err == nil {
+				m.metrics.Claimed(why)
+			}
+			return rec, err
+		}
+		m.log.Warn("a sandbox that waited could not be used, and another is booted", "sandbox", slot.ID, "err", err)
+		slot, why = record.Slot{}, metrics.ColdSpent
+	}
+}
+
+// make makes the sandbox of a record, of the slot if there is one. If that could not be
+// used the error isSpent, and nothing is left of the attempt.
+func (m *Manager) make(ctx context.Context, rec record.Record, slot record.Slot, policy netpolicy.Policy, from origin) (record.Record, error) {
+	r, owner, add := rec.Request, rec.Owner, m.store.Claim
+	giveBack := func() { m.pool.Return(slot) }
+	if slot.ID == "" {
+		rec.ID, add, giveBack = sandbox.NewID(), m.store.Add, func() {}
 	}
 	release, err := m.take(rec)
 	if err == nil {
@@ -70,6 +92,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	}
 	if err != nil {
 		release()
+		giveBack()
 		return m.repeatOr(ctx, rec, err)
 	}
 	rec.Writing(r.Network, policy)
@@ -82,12 +105,17 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	defer abort(nil)
 	k := m.addKeeper(rec, abort)
 	k.release = release
-	k.from = from
+	k.from, k.slot = from, slot.ID != ""
 	_, done := m.phase(ctx, metrics.PhaseRecord)
-	earlier, err := m.store.Add(rec)
+	earlier, err := add(rec)
 	if err = done(err); err != nil || earlier != nil {
 		m.returnGPUs(rec.ID)
 		m.dropKeeper(k)
+		if errdefs.IsFailedPrecondition(err) {
+			err = k.spoiled(err) // it is not on record, and what is left of it is nobody's
+		} else {
+			giveBack()
+		}
 	}
 	switch {
 	case err != nil:
@@ -162,7 +190,10 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
 	defer cancel()
 	var netns string
-	if !policy.Blocked() {
+	switch {
+	case k.slot:
+		netns = m.network.Namespace(id)
+	case !policy.Blocked():
 		if netns, err = m.network.Prepare(id); err != nil {
 			return rec, err
 		}
@@ -177,15 +208,15 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 		return rec, err
 	}
 	spec.Traced = tracing.Traced(ctx)
-	creating, address, err := m.build(ctx, &rec, spec, policy)
+	creating, address, err := m.build(ctx, k, &rec, spec, policy)
 	if err != nil {
-		return rec, err
+		return rec, k.spoiled(err)
 	}
 	failpoint.Hit("create.made")
 	begin := time.Now()
 	starting, done := m.phase(ctx, metrics.PhaseStart)
 	if err := done(m.runtime.Start(starting, spec)); err != nil {
-		return rec, err
+		return rec, k.spoiled(err)
 	}
 	if spec.Traced {
 		m.addShim(creating, starting, begin, rec.ID)
@@ -223,7 +254,12 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 
 // build has the sandbox made, up to its start, while it is connected: its kernel reads what
 // the network namespace holds at the start. It returns the span of the making.
-func (m *Manager) build(ctx context.Context, rec *record.Record, spec engine.Sandbox, policy netpolicy.Policy) (creating context.Context, address netip.Addr, err error) {
+// A slot is connected already.
+func (m *Manager) build(ctx context.Context, k *keeper, rec *record.Record, spec engine.Sandbox, policy netpolicy.Policy) (creating context.Context, address netip.Addr, err error) {
+	if k.slot {
+		creating, done := m.phase(ctx, metrics.PhaseContainer)
+		return creating, rec.Address, done(m.handOver(creating, rec, spec, true))
+	}
 	var both errgroup.Group // without its context: one is undone more easily when the other has ended, too
 	if spec.Netns != "" {
 		both.Go(func() (err error) {
@@ -234,7 +270,7 @@ func (m *Manager) build(ctx context.Context, rec *record.Record, spec engine.San
 		})
 	}
 	creating, done := m.phase(ctx, metrics.PhaseContainer)
-	both.Go(func() error { return done(m.handOver(creating, rec, spec)) })
+	both.Go(func() error { return done(m.handOver(creating, rec, spec, false)) })
 	if err := both.Wait(); err != nil || spec.Netns == "" {
 		return creating, address, err
 	}

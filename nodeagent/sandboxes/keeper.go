@@ -30,6 +30,7 @@ type keeper struct {
 	// abort has the making undone; nothing happens once it is made.
 	abort context.CancelCauseFunc
 
+	slot bool   // it was made of one that waited
 	from origin // what it is made from; until it is ready
 
 	ended chan struct{} // closed when its end is on record

@@ -33,6 +33,7 @@ import (
 	"brig/nodeagent/execs"
 	"brig/nodeagent/gpus"
 	"brig/nodeagent/metrics"
+	"brig/nodeagent/pool"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
 	"brig/nodeagent/standing"
@@ -44,6 +45,8 @@ type Runtime interface {
 	Images
 	Saver
 	Create(ctx context.Context, s engine.Sandbox) error
+	// Claim is Create in a sandbox that waits.
+	Claim(ctx context.Context, s engine.Sandbox) error
 	Start(ctx context.Context, s engine.Sandbox) error
 	Wait(ctx context.Context, id string) (status int, at time.Time, err error)
 	Kill(ctx context.Context, id string, signal syscall.Signal) error
@@ -67,6 +70,8 @@ type Network interface {
 	Prepare(id string) (netns string, err error)
 	Attach(ctx context.Context, id string, policy netpolicy.Policy) (netip.Addr, error)
 	Detach(ctx context.Context, id string) error
+	// Namespace is the path of the network namespace that Prepare makes.
+	Namespace(id string) string
 	// Dial connects to a sandbox's port.
 	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	// Attached lists the sandboxes that have, or may have, something.
@@ -106,6 +111,7 @@ type Manager struct {
 	metrics *metrics.Metrics
 	groups  cgroup.Reader
 	quota   *quota.Ledger
+	pool    *pool.Pool // nil: none
 	binds   binds.Stage
 	gpus    GPUs
 	// allotments are who has which of them.
@@ -146,6 +152,8 @@ type Parts struct {
 	Metrics *metrics.Metrics
 	Quota   *quota.Ledger
 	GPUs    GPUs
+	// Pool has sandboxes that wait; nil: none do.
+	Pool *pool.Pool
 	// Changed, if set, is called with a sandbox's link after its policy has changed, and
 	// after a lease has ended: whatever was admitted by the policy before is to be judged
 	// anew.
@@ -176,7 +184,7 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 			Quota: p.Quota, Figures: p.Metrics, Boot: p.Boot, Log: p.Log,
 		}),
 		cfg: p.Config, store: p.Store, runtime: p.Runtime, network: p.Network, rules: p.Rules, tunnels: p.Tunnels, boot: p.Boot,
-		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, changed: p.Changed, held: p.Held, log: p.Log,
+		events: p.Events, denials: p.Denials, metrics: p.Metrics, quota: p.Quota, pool: p.Pool, changed: p.Changed, held: p.Held, log: p.Log,
 		limits: record.Limits{
 			Timeout:    time.Duration(p.Config.Sandboxes.Timeout),
 			MaxTimeout: time.Duration(p.Config.Sandboxes.MaxTimeout),

@@ -41,15 +41,19 @@ func (m *Manager) mount(rec *record.Record) ([]engine.Mount, error) {
 
 // handOver has the runtime make the sandbox. Its secrets lie where the shim finds them for
 // as long as that takes.
-func (m *Manager) handOver(ctx context.Context, rec *record.Record, spec engine.Sandbox) error {
+func (m *Manager) handOver(ctx context.Context, rec *record.Record, spec engine.Sandbox, slot bool) error {
+	hand := m.runtime.Create
+	if slot {
+		hand = m.runtime.Claim
+	}
 	if !spec.Secrets {
-		return m.runtime.Create(ctx, spec)
+		return hand(ctx, spec)
 	}
 	dir, id := m.cfg.SecretsDir(), string(rec.ID)
 	if err := secrets.Put(dir, id, rec.Request.Secrets); err != nil {
 		return err
 	}
-	if err := m.runtime.Create(ctx, spec); err != nil {
+	if err := hand(ctx, spec); err != nil {
 		return err // and teardown removes them
 	}
 	return secrets.Remove(dir, id)

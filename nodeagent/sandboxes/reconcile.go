@@ -86,7 +86,7 @@ func (m *Manager) removeOrphans(ctx context.Context) error {
 		}
 		// Whatever is there has a record, unless it is an orphan: the record is made
 		// first and goes last. So the question comes after the look.
-		if _, err := m.store.Get(id); !errdefs.IsNotFound(err) {
+		if has, err := m.hasRecord(id); has || err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -141,11 +141,18 @@ func (m *Manager) presentIn(names map[string]bool, folders ...string) error {
 
 // attached tells whose attachments stay.
 func (m *Manager) attached() (map[string]bool, error) {
+	ids := map[string]bool{}
+	slots, err := m.store.Slots() // first: one may become a sandbox meanwhile
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range slots {
+		ids[string(s.ID)] = true
+	}
 	all, err := m.store.All()
 	if err != nil {
 		return nil, err
 	}
-	ids := map[string]bool{}
 	for _, r := range all {
 		if !r.Clean {
 			ids[string(r.ID)] = true

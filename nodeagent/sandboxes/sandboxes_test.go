@@ -20,6 +20,7 @@ import (
 	"brig/internal/sandbox"
 	"brig/nodeagent/ca"
 	"brig/nodeagent/engine"
+	"brig/nodeagent/pool"
 	"brig/nodeagent/record"
 	"brig/nodeagent/sandboxes"
 	"brig/nodeagent/sandboxes/fake"
@@ -43,6 +44,10 @@ type node struct {
 	creating func(id string)
 	// started and counted get the id whenever one is started, or its kills are counted.
 	started, counted chan string
+	// pool makes what keeps sandboxes waiting; nil: nothing does.
+	pool func(*store.Store) *pool.Pool
+	// fails makes the first of a step fail.
+	fails map[string]error
 	// changed gets the links whose policy has changed; nil: nobody looks.
 	changed chan string
 }
@@ -60,7 +65,23 @@ func (n *node) Create(ctx context.Context, s engine.Sandbox) error {
 	return n.Node.Create(ctx, s)
 }
 
+// failOnce has the next such step of a slot fail.
+func (n *node) failOnce(step string, err error) { n.fails = map[string]error{step: err} }
+
+func (n *node) failed(step string) error {
+	err := n.fails[step]
+	delete(n.fails, step)
+	return err
+}
+
+func (n *node) Claim(ctx context.Context, s engine.Sandbox) error {
+	return errors.Join(n.failed("claim"), n.Node.Claim(ctx, s))
+}
+
 func (n *node) Start(ctx context.Context, s engine.Sandbox) error {
+	if err := n.failed("start"); err != nil {
+		return err
+	}
 	err := n.Node.Start(ctx, s)
 	if n.started != nil {
 		n.started <- s.ID
@@ -133,6 +154,9 @@ func (n *node) open(t *testing.T) *brigd {
 	ctx, cancel := context.WithCancel(context.Background())
 	parts := n.parts()
 	parts.Store = s
+	if n.pool != nil {
+		parts.Pool = n.pool(s)
+	}
 	m, err := sandboxes.New(ctx, parts)
 	if err != nil {
 		t.Fatal(err)

@@ -134,6 +134,8 @@ func (m *Manager) Watch(events func(context.Context, func(engine.Event)) error) 
 func (m *Manager) observe(e engine.Event) {
 	k := m.keeper(sandbox.ID(e.Sandbox))
 	switch {
+	case k == nil && m.pool != nil:
+		m.pool.Died(e.Sandbox)
 	case k == nil:
 	case e.OOM:
 		m.publish(k, events.Event{OOM: true})

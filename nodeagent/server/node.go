@@ -43,6 +43,7 @@ func (s nodeService) Info(ctx context.Context, _ *connect.Request[brigv1.InfoReq
 		Running:             uint32(s.manager.Running()),
 		Platform:            s.cfg.Runsc.Platform,
 		Quota:               quotaTo(s.manager.Quota(), uid),
+		Waiting:             uint32(s.manager.Waiting()),
 		Gpus:                gpusTo(list),
 		GpuDriver:           known.Driver,
 		GpuUnavailable:      known.Unavailable,

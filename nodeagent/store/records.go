@@ -18,6 +18,11 @@ import (
 // returned and nothing changes; if its name belongs to a live sandbox of the owner,
 // the error is an ErrAlreadyExists.
 func (s *Store) Add(r record.Record) (earlier *record.Record, err error) {
+	return s.add(r, func(*bbolt.Tx) error { return nil })
+}
+
+// add is Add with something else in its transaction, unless there is an earlier record.
+func (s *Store) add(r record.Record, also func(*bbolt.Tx) error) (earlier *record.Record, err error) {
 	if err := s.reserve(); err != nil {
 		return nil, err
 	}
@@ -29,6 +34,9 @@ func (s *Store) Add(r record.Record) (earlier *record.Record, err error) {
 		}
 		if id := tx.Bucket(nameBucket).Get(nameKey(&r)); r.Request.Name != "" && id != nil {
 			return errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("the name %s belongs to running sandbox %s: end that one, or choose another name", r.Request.Name, id))
+		}
+		if err := also(tx); err != nil {
+			return err
 		}
 		if err := index(tx, &r); err != nil {
 			return err

@@ -42,6 +42,7 @@ var (
 	sandboxBucket = []byte("sandboxes")
 	requestBucket = []byte("requests") // owner/request id → sandbox id
 	nameBucket    = []byte("names")    // owner/name → id of the live sandbox
+	slotBucket    = []byte("slots")    // those of sandboxes that nobody has yet
 	versionKey    = []byte("version")
 )
 

@@ -51,7 +51,7 @@ func (s *Store) prepare(from int) error {
 		}
 	}
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{metaBucket, sandboxBucket, requestBucket, nameBucket} {
+		for _, name := range [][]byte{metaBucket, sandboxBucket, requestBucket, nameBucket, slotBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("make bucket %s: %w", name, err)
 			}

@@ -32,9 +32,10 @@ func (p *Parts) expected(r *record.Record) (want []Line) {
 	if r.State != sandbox.Running {
 		return want
 	}
-	add("container", "task", "snapshot", "cgroup", "runsc", "process shim", "process sentry", "process gofer")
+	add(p.booted()...)
+	add("snapshot")
 	if p.ownContainerd() {
-		add("bundle", "mount", "socket")
+		add("mount")
 	}
 	if slices.ContainsFunc(r.Request.Mounts, func(m record.Mount) bool { return m.Source != "" }) {
 		add("binds")
@@ -42,14 +43,31 @@ func (p *Parts) expected(r *record.Record) (want []Line) {
 	if !r.Address.IsValid() {
 		return want
 	}
-	add("netns", "link", "policy", "rules", "attachment")
-	for _, k := range []string{"lease", "route", "identity"} {
-		want = append(want, Line{Kind: k, Owner: id, Name: r.Address.String()})
-	}
+	want = append(want, attached(id, r.Address)...)
 	for _, t := range r.Tunnels {
 		if t.Listen != 0 && t.Listen != p.Config.Tunnels.SharedPort {
 			want = append(want, Line{Kind: "listener", Name: p.listener(t.Listen)})
 		}
+	}
+	return want
+}
+
+// booted is what every sandbox with a kernel holds.
+func (p *Parts) booted() []string {
+	kinds := []string{"container", "task", "cgroup", "runsc", "process shim", "process sentry", "process gofer"}
+	if p.ownContainerd() {
+		kinds = append(kinds, "bundle", "socket")
+	}
+	return kinds
+}
+
+// attached is what a sandbox holds of the network.
+func attached(id string, address netip.Addr) (want []Line) {
+	for _, k := range []string{"netns", "link", "policy", "rules", "attachment"} {
+		want = append(want, Line{Kind: k, Owner: id})
+	}
+	for _, k := range []string{"lease", "route", "identity"} {
+		want = append(want, Line{Kind: k, Owner: id, Name: address.String()})
 	}
 	return want
 }

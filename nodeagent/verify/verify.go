@@ -70,7 +70,9 @@ type Result struct {
 type Parts struct {
 	Config  *config.Config
 	Records func() ([]record.Record, error)
-	Engine  interface {
+	// Slots that are waiting to be one.
+	Slots  func() ([]record.Slot, error)
+	Engine interface {
 		Held(ctx context.Context) ([]engine.Held, error)
 	}
 	Network interface {
@@ -115,7 +117,7 @@ type look struct {
 }
 
 func (p *Parts) look(ctx context.Context, impatient bool) (look, error) {
-	before, err := p.Records()
+	before, slotsBefore, err := p.known()
 	if err != nil {
 		return look{}, err
 	}
@@ -124,12 +126,15 @@ func (p *Parts) look(ctx context.Context, impatient bool) (look, error) {
 	if err != nil {
 		return look{}, fmt.Errorf("look what the node holds: %w", err)
 	}
-	after, err := p.Records()
+	after, slotsAfter, err := p.known()
 	if err != nil {
 		return look{}, err
 	}
 	j := judge(before, after, impatient)
 	want := p.node()
+	for _, s := range j.judgeSlots(slotsBefore, slotsAfter) {
+		want = append(want, p.expectedSlot(&s)...)
+	}
 	for _, r := range after {
 		if !j.skipped[r.ID] {
 			want = append(want, p.expected(&r)...)
@@ -141,6 +146,17 @@ func (p *Parts) look(ctx context.Context, impatient bool) (look, error) {
 	}
 	held = slices.DeleteFunc(held, func(l Line) bool { return j.skipped[sandbox.ID(l.Owner)] })
 	return look{held: held, differences: compare(want, held), ending: j.ending}, nil
+}
+
+// known are the records. A slot becomes a sandbox in one transaction, so that between the
+// two questions none is overlooked.
+func (p *Parts) known() ([]record.Record, []record.Slot, error) {
+	slots, err := p.Slots()
+	if err != nil {
+		return nil, nil, err
+	}
+	records, err := p.Records()
+	return records, slots, err
 }
 
 // judged tells which sandboxes are at rest.

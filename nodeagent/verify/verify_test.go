@@ -22,6 +22,7 @@ import (
 // node answers as containerd and the network do, and each look may see another state.
 type node struct {
 	records []record.Record
+	slots   []record.Slot
 	looks   int
 	// at changes what there is before a look.
 	at  func(look int)
@@ -54,7 +55,7 @@ func (n *node) parts(t *testing.T) Parts {
 			t.Fatal(err)
 		}
 	}
-	return Parts{Config: &cfg, Records: func() ([]record.Record, error) { return n.records, nil }, Engine: n, Network: nets{n}, Saving: func() bool { return n.saving }, PID: os.Getpid()}
+	return Parts{Config: &cfg, Records: func() ([]record.Record, error) { return n.records, nil }, Slots: func() ([]record.Slot, error) { return n.slots, nil }, Engine: n, Network: nets{n}, Saving: func() bool { return n.saving }, PID: os.Getpid()}
 }
 
 func run(t *testing.T, n *node) Result {

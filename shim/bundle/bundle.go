@@ -62,9 +62,10 @@ func (b Bundle) Spec() (*specs.Spec, error) {
 	return &s, nil
 }
 
-// WriteSpec gives runsc its config.json.
+// WriteSpec gives runsc its config.json. It is no record: runsc reads it at once, and a power
+// failure takes the sandbox with it.
 func (b Bundle) WriteSpec(s *specs.Spec) error {
-	if err := writeJSON(filepath.Join(b.Dir(), "config.json"), s); err != nil {
+	if err := replaceJSON(filepath.Join(b.Dir(), "config.json"), s, noSync); err != nil {
 		return fmt.Errorf("write OCI spec: %w", err)
 	}
 	return nil
@@ -81,6 +82,15 @@ func (b Bundle) Record() (r Record, err error) {
 // WriteRecord makes r durable.
 func (b Bundle) WriteRecord(r Record) error {
 	if err := writeJSON(filepath.Join(b.Dir(), "record.json"), r); err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	return nil
+}
+
+// NoteRecord writes r for whoever comes after a dead shim, not for after a power failure.
+// It is enough where another record, which is durable, has all of it removed.
+func (b Bundle) NoteRecord(r Record) error {
+	if err := replaceJSON(filepath.Join(b.Dir(), "record.json"), r, noSync); err != nil {
 		return fmt.Errorf("write record: %w", err)
 	}
 	return nil
@@ -111,7 +121,16 @@ func (b Bundle) WriteExit(e Exit) error {
 	return nil
 }
 
-func writeJSON(path string, v any) (err error) {
+func writeJSON(path string, v any) error {
+	if err := replaceJSON(path, v, (*os.File).Sync); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func noSync(*os.File) error { return nil }
+
+func replaceJSON(path string, v any, sync func(*os.File) error) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -121,13 +140,10 @@ func writeJSON(path string, v any) (err error) {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, sync(f), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path+".new"))
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return os.Rename(path+".new", path)
 }
 
 func syncDir(path string) error {

@@ -15,7 +15,7 @@ import (
 // ownOnly are the annotations that count in brigd's own containerd namespace. Elsewhere
 // they are refused: whoever may create containers there need not be root.
 var ownOnly = []string{
-	sandbox.AnnotationPIDs, sandbox.AnnotationDiskMiB, sandbox.AnnotationSecrets, sandbox.AnnotationTrace,
+	sandbox.AnnotationPIDs, sandbox.AnnotationDiskMiB, sandbox.AnnotationSecrets, sandbox.AnnotationTrace, sandbox.AnnotationSlot,
 	sandbox.AnnotationGPU, sandbox.AnnotationGPUCaps,
 }
 

@@ -87,10 +87,13 @@ func podCgroup(parent, id string) string {
 	}
 }
 
+// MakePodRoot makes the holder's root.
+func (b Bundle) MakePodRoot() error { return os.MkdirAll(b.podRoot(), 0o755) }
+
 // WritePodFiles makes the files that every container of the pod sees, and the holder's
 // root.
 func (b Bundle) WritePodFiles(p Pod) error {
-	if err := os.MkdirAll(b.podRoot(), 0o755); err != nil {
+	if err := b.MakePodRoot(); err != nil {
 		return err
 	}
 	hosts, err := os.ReadFile("/etc/hosts")

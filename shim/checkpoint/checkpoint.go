@@ -37,6 +37,8 @@ const maxManifest = 4 << 20
 type Manifest struct {
 	Runsc string   `json:"runsc"` // the build, which alone can restore it
 	Args  []string `json:"args"`  // of the program
+	// Slot: the program had joined a sandbox that waited for it.
+	Slot bool `json:"slot,omitempty"`
 	// DriverCapabilities are what the sandbox had of NVIDIA's driver; nil: nothing.
 	DriverCapabilities []string         `json:"driver_capabilities,omitempty"`
 	Files              map[string]int64 `json:"files"` // sizes; Commit fills them in

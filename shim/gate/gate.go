@@ -42,6 +42,9 @@ type Request struct {
 	SentryPID     int               // of the sentry, whose program waits
 	Annotations   map[string]string // of the container
 	BlockNetwork  bool              // what Plan said
+	// Waiting: nothing untrusted is in the sandbox yet. Its links have to be ours and
+	// none may have a policy; nothing is bound, and the annotations do not count.
+	Waiting bool
 
 	// Intruded is told, at most once, why a sandbox that passed has to end: a link
 	// came into its namespace later, and packets could go round the policy. It is told
@@ -96,6 +99,9 @@ func Plan(annotations map[string]string, cfg *config.Config) (block bool, err er
 // Check returns nil once the sandbox's network is what its annotations say, proven
 // by what the kernel answers, and an error whenever that is in doubt.
 func Check(ctx context.Context, cfg *config.Config, r Request) error {
+	if r.Waiting {
+		return wait(ctx, cfg, r)
+	}
 	w, err := parse(r.Annotations, cfg)
 	if err != nil {
 		return err

@@ -61,6 +61,9 @@ func Unmount(dir string) error {
 	return nil
 }
 
+// OverlaySelf keeps writes to a root in the root's own filesystem.
+const OverlaySelf = "root:self"
+
 // Overlay chooses where a container's writes to its root go, as runsc's --overlay2.
 //
 // For whoever keeps the root they go to the host, into the snapshot: commit, diff and
@@ -78,6 +81,6 @@ func Overlay(root *specs.Root, kept bool) string {
 	case kept:
 		return "none"
 	default:
-		return "root:self"
+		return OverlaySelf
 	}
 }

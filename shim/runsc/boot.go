@@ -16,7 +16,8 @@ import (
 type Starter struct {
 	runsc      *Runsc
 	id, bundle string
-	socket     *os.File // runsc's other end is descriptor startFD
+	stdio      *[3]*os.File // of a container that joins
+	socket     *os.File     // runsc's other end is descriptor startFD
 	process    *os.Process
 	gone       chan struct{}
 	failure    *Failure // of runsc; valid once gone is closed
@@ -80,10 +81,13 @@ func (s *Starter) wait(cmd *exec.Cmd) {
 func (s *Starter) Start(ctx context.Context) error {
 	defer s.socket.Close()
 	if _, err := s.socket.Write([]byte{0}); err != nil {
-		return s.runsc.Start(ctx, s.id, s.bundle, nil)
+		return s.runsc.Start(ctx, s.id, s.bundle, s.stdio)
 	}
 	stop := s.killAfter(ctx)
 	defer stop()
+	if n, _ := s.socket.Read(make([]byte, 1)); n == 1 {
+		return nil // and it ends by itself
+	}
 	<-s.gone
 	if s.failure == nil {
 		return nil

@@ -3,6 +3,7 @@ package runsc
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 )
@@ -19,10 +20,15 @@ func checkpointArgs(image string) []string {
 	return []string{"--image-path=" + image, "--leave-running", "--compression=none", "--exclude-committed-zero-pages"}
 }
 
-// Restore starts a created sandbox from an image instead of its program. When it
-// returns, all of the image has been read.
-func (r *Runsc) Restore(ctx context.Context, id, bundle, image string) error {
-	return r.run(ctx, r.command(ctx, bundle, "restore", id, restoreArgs(image)...), "restore", id, bundle)
+// Restore starts a created container from the image of its sandbox instead of its program.
+// When it returns for the last container, all of the image has been read. One that joins
+// gets its streams now, unless it has a terminal.
+func (r *Runsc) Restore(ctx context.Context, id, bundle, image string, stdio *[3]*os.File) error {
+	cmd := r.command(ctx, bundle, "restore", id, restoreArgs(image)...)
+	if stdio != nil {
+		setStdio(cmd, *stdio)
+	}
+	return r.run(ctx, cmd, "restore", id, bundle)
 }
 
 func restoreArgs(image string) []string {

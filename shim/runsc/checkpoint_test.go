@@ -60,7 +60,7 @@ func TestContractCheckpointAndRestore(t *testing.T) {
 	}
 
 	r, id, dir, sentry = boot(t, "/bin/sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done")
-	if err := r.Restore(t.Context(), id, dir, image); err != nil {
+	if err := r.Restore(t.Context(), id, dir, image, nil); err != nil {
 		t.Fatalf("%+v", err)
 	}
 	c = NewControl(r.Root, id)
@@ -83,7 +83,7 @@ func TestContractRestoreComparesTheSpec(t *testing.T) {
 	}
 	r, id, dir, _ = boot(t, "/bin/true")
 	var f *Failure
-	if err := r.Restore(t.Context(), id, dir, image); !errors.As(err, &f) || !strings.Contains(f.Message, `"Args" does not match`) {
+	if err := r.Restore(t.Context(), id, dir, image, nil); !errors.As(err, &f) || !strings.Contains(f.Message, `"Args" does not match`) {
 		t.Errorf("another program: %+v", err)
 	}
 }

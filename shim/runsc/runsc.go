@@ -206,6 +206,10 @@ func (r *Runsc) Forget(id string, joined bool) error {
 // of containerd's contains no name is.
 func JoinedID(id string) string { return id + "+" }
 
+// ClaimedID is runsc's name for the container of a program whose sandbox was booted before
+// and has the name id itself.
+func ClaimedID(id string) string { return "+" + id }
+
 func (r *Runsc) command(ctx context.Context, bundle, op, id string, args ...string) *exec.Cmd {
 	argv := append(r.args(logPath(bundle, op)), op)
 	cmd := exec.CommandContext(ctx, r.Binary, append(append(argv, args...), id)...)

@@ -11,6 +11,7 @@ import (
 	"brig/internal/undo"
 	"brig/shim/bundle"
 	"brig/shim/cgroup"
+	"brig/shim/checkpoint"
 	"brig/shim/rootfs"
 	"brig/shim/runsc"
 	"brig/shim/stdio"
@@ -43,7 +44,11 @@ func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error)
 	if err != nil {
 		return 0, fmt.Errorf("create sandbox: %w", err)
 	}
-	t.watchAll()
+	if t.isWaiting() {
+		go t.watchWaiting()
+	} else {
+		t.watchAll()
+	}
 	return t.sandbox.pid(), nil
 }
 
@@ -52,6 +57,18 @@ func (s *Shim) createRoot(ctx context.Context, r CreateRequest) (*Task, error) {
 	spec, err := r.Bundle.Spec()
 	if err != nil {
 		return nil, err
+	}
+	if spec.Annotations[sandbox.AnnotationSlot] != "" {
+		return s.createSlot(ctx, r, spec)
+	}
+	if r.Checkpoint != "" {
+		image, err := checkpoint.Open(r.Checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		if image.Slot {
+			return s.createLikeSlot(ctx, r, spec)
+		}
 	}
 	t := s.newRoot(r, spec)
 	t.sandbox.pod = bundle.IsPod(spec)
@@ -121,8 +138,10 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	b, cfg := t.sandbox, t.sandbox.config
-	if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
-		return nil, err
+	if b.slot == nil { // which has one already, or whoever gets it brings the wishes
+		if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
+			return nil, err
+		}
 	}
 	if err := t.planGPUs(); err != nil {
 		return nil, err
@@ -153,7 +172,7 @@ func (t *Task) host() bundle.Host {
 		Hostname: hostname,
 		Bundle:   t.request.Bundle, BlockNetwork: t.sandbox.block, LowestOOMScore: lowestOOMScore(),
 		AllowedAnnotations: t.sandbox.config.Runsc.AllowedAnnotations, Pod: t.isRoot() && t.sandbox.pod,
-		Own: t.isRoot() && t.inOwnNamespace(), GPUs: t.gpus.Devices,
+		Own: t.isSole() && t.inOwnNamespace(), GPUs: t.gpus.Devices,
 	}
 }
 
@@ -202,6 +221,9 @@ func (t *Task) prepare(steps *undo.Stack, normal *specs.Spec) error {
 	}
 	if !cgroup.Exists(normal.Linux.CgroupsPath) {
 		t.record.Cgroup = normal.Linux.CgroupsPath
+	}
+	if t.isSole() && !t.isRoot() {
+		return b.NoteRecord(t.record) // its holder's has all of the sandbox removed
 	}
 	return b.WriteRecord(t.record)
 }

@@ -52,6 +52,9 @@ func (t *Task) delete(ctx context.Context) error {
 	if err = t.end(ctx); err != nil {
 		return err
 	}
+	if err = t.freeSlot(ctx); err != nil {
+		return err
+	}
 	if err = t.free(ctx); err != nil {
 		return fmt.Errorf("delete sandbox: %w", err)
 	}
@@ -153,6 +156,9 @@ func (t *Task) allExecs() []*process {
 // remove frees what runsc made. A runsc that fails, hangs or is gone must not keep what is
 // dead on the node's list for ever: its work is then done by hand.
 func (t *Task) remove(ctx context.Context) error {
+	if t.isSole() && !t.isRoot() {
+		return nil // it went with its sandbox
+	}
 	err := remove(ctx, t.request.Bundle, t.record, removeTime)
 	switch {
 	case err == nil && t.isRoot():

@@ -106,7 +106,7 @@ func (t *Task) conclude(code uint32) error {
 		close(t.ended)
 	}
 	t.mu.Unlock()
-	if t.isRoot() {
+	if t.isSole() {
 		return t.sandbox.kill()
 	}
 	return nil
@@ -130,7 +130,7 @@ func (t *Task) waitProgram() {
 		t.sandbox.shim.opts.Log.Error("the exit status of a container is lost", "sandbox", t.request.ID, "err", err)
 	}
 	if !t.sandbox.isDead() {
-		_ = t.conclude(status) // fails for root containers alone
+		_ = t.conclude(status) // an error means that the sentry has ended
 	}
 }
 
@@ -138,6 +138,10 @@ func (t *Task) waitProgram() {
 // process namespace, the sandbox's kernel does not.
 func (t *Task) killRest() {
 	if t.isRoot() || t.sandbox.isDead() {
+		return
+	}
+	if t.isSole() {
+		_ = t.sandbox.kill() // an error means that it has ended
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)

@@ -19,15 +19,25 @@ import (
 )
 
 // createJoined makes a container in a sandbox that runs.
-func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, err error) {
-	t := newTask(b, r)
-	if t.spec, err = r.Bundle.Spec(); err != nil {
+func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (*Task, error) {
+	spec, err := r.Bundle.Spec()
+	if err != nil {
 		return nil, err
 	}
+	return b.joinWith(ctx, r, spec)
+}
+
+func (b *Sandbox) joinWith(ctx context.Context, r CreateRequest, spec *specs.Spec) (_ *Task, err error) {
+	t := newTask(b, r)
+	t.spec = spec
 	normal, err := t.planJoined()
 	if err != nil {
 		return nil, err
 	}
+	if err := t.planRestore(ctx, normal); err != nil {
+		return nil, err
+	}
+	t.args = normal.Process.Args
 	if err := t.checkGPUs(ctx); err != nil {
 		return nil, err
 	}
@@ -41,6 +51,9 @@ func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, e
 		return nil, err
 	}
 	steps.Push("sweep container", func(ctx context.Context) error { return Sweep(ctx, r.Bundle, t.record) })
+	if err := t.limit(); err != nil {
+		return nil, err
+	}
 	io, err := t.createInSentry(ctx)
 	if err != nil {
 		return nil, err
@@ -58,7 +71,7 @@ func (b *Sandbox) createJoined(ctx context.Context, r CreateRequest) (_ *Task, e
 // planJoined decides everything that can be decided without a side effect.
 func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	b := t.sandbox
-	if t.request.Checkpoint != "" {
+	if t.request.Checkpoint != "" && !t.isSole() {
 		return nil, fmt.Errorf("restore one container of a pod: an image holds a whole sandbox: %w", errdefs.ErrInvalidArgument)
 	}
 	if err := t.checkTerminal(); err != nil {
@@ -67,13 +80,16 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	if of := bundle.SandboxOf(t.spec); of != "" && of != b.id() {
 		return nil, fmt.Errorf("a container of sandbox %s in the shim of sandbox %s: %w", of, b.id(), errdefs.ErrInvalidArgument)
 	}
-	if err := sameWishes(b.root.spec.Annotations, t.spec.Annotations); err != nil {
+	if err := t.mayWish(); err != nil {
 		return nil, err
 	}
 	if err := b.sameNetwork(t.spec); err != nil {
 		return nil, err
 	}
 	t.id, t.runsc = runsc.JoinedID(t.request.ID), b.root.runsc
+	if t.isSole() {
+		t.id = runsc.ClaimedID(t.request.ID)
+	}
 	if err := t.planGPUs(); err != nil {
 		return nil, err
 	}
@@ -82,7 +98,29 @@ func (t *Task) planJoined() (normal *specs.Spec, err error) {
 	}
 	host := t.host()
 	host.Sandbox, host.SandboxPID = b.id(), b.pid()
-	return bundle.Normalize(t.gpus.Spec, host)
+	normal, err = bundle.Normalize(t.gpus.Spec, host)
+	if err == nil && t.isSole() {
+		normal.Process.ConsoleSize = nil // as in create
+		err = t.planOwn(normal)
+	}
+	return normal, err
+}
+
+// mayWish refuses annotations that could not be honoured any more. The wishes of a sandbox
+// that has waited are its program's.
+func (t *Task) mayWish() error {
+	b := t.sandbox
+	if !t.isSole() {
+		return sameWishes(b.root.spec.Annotations, t.spec.Annotations)
+	}
+	if t.spec.Annotations[sandbox.AnnotationGPU] != "" {
+		return fmt.Errorf("GPUs for a sandbox that was booted without: %w", errdefs.ErrFailedPrecondition)
+	}
+	block, err := b.shim.opts.Gate.Plan(t.spec.Annotations, b.config)
+	if err == nil && block != b.block {
+		err = fmt.Errorf("a sandbox has a network from its boot on, or none: %w", errdefs.ErrFailedPrecondition)
+	}
+	return err
 }
 
 // sameWishes: there is one policy in a sandbox. A container that joins may repeat what
@@ -133,7 +171,7 @@ func (t *Task) createInSentry(ctx context.Context) (*stdio.IO, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := t.runsc.Create(ctx, t.id, o); err != nil {
+		if err := t.createStreamed(ctx, io, o); err != nil {
 			io.Close()
 			return nil, err
 		}

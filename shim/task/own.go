@@ -41,10 +41,12 @@ func (t *Task) limitDisk() error {
 	case t.runsc.Overlay == "none":
 		return fmt.Errorf("a limit of what is written to a root that is not the sandbox's own: %w", errdefs.ErrNotImplemented)
 	default:
-		t.runsc.Overlay += fmt.Sprintf(",size=%dm", t.own.DiskMiB)
+		t.runsc.Overlay = limited(t.runsc.Overlay, t.own.DiskMiB)
 	}
 	return nil
 }
+
+func limited(overlay string, mib uint64) string { return fmt.Sprintf("%s,size=%dm", overlay, mib) }
 
 // threadsOfOne and threadsOfKernel are what a sandbox takes of the host for each of its
 // threads, and for its kernel and gofer: several times what was ever seen of a sandbox in

@@ -110,6 +110,8 @@ func (s *Shim) StartPod(ctx context.Context, id string) (PodStatus, error) {
 func (t *Task) sharePod(spec *specs.Spec) error {
 	pod := t.sandbox.holder
 	switch {
+	case t.sandbox.slot != nil && t.isRoot():
+		return t.request.Bundle.MakePodRoot()
 	case pod == nil:
 		return nil
 	case t.isRoot():

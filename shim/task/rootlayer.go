@@ -98,7 +98,7 @@ func (t *Task) filestore() (f *os.File, size int64, err error) {
 		return nil, 0, fmt.Errorf("open the root: %w", err)
 	}
 	defer unix.Close(root)
-	fd, err := unix.Openat2(root, filestore+t.id, &unix.OpenHow{
+	fd, err := unix.Openat2(root, filestore+t.sandbox.id(), &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	})

@@ -28,6 +28,7 @@ type Sandbox struct {
 	root   *Task
 	pod    bool        // containers may join
 	holder *PodRequest // the root container holds this pod; nil: it is a task
+	slot   *waiting    // the root container waits for a program, or has waited; nil: it is one
 	block  bool        // no network
 
 	control *runsc.Control
@@ -200,7 +201,8 @@ func (e sentryEnd) exitCode() uint32 {
 func (b *Sandbox) enter() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if state, _ := b.root.init.look(); b.dead || state != Running {
+	state, _ := b.root.init.look()
+	if restored := b.slot != nil && b.slot.task == nil; b.dead || state != Running && !restored {
 		return fmt.Errorf("join a sandbox that is not running: %w", errdefs.ErrFailedPrecondition)
 	}
 	b.joined.Add(1)

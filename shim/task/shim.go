@@ -141,7 +141,7 @@ func (s *Shim) reserve(parent context.Context, id string) (ctx context.Context, 
 		if t == nil {
 			return
 		}
-		if t.isRoot() {
+		if t.isSole() {
 			s.sandbox = t.sandbox
 		}
 		if !t.isHolder() {

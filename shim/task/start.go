@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"brig/shim/cgroup"
 	"brig/shim/gate"
 
 	"github.com/containerd/errdefs"
@@ -33,19 +34,27 @@ func (t *Task) start(ctx context.Context) error {
 		return err
 	}
 	defer over()
+	if !t.isRoot() {
+		defer cgroup.ReadyToMove()() // runsc moves itself to start the gofer
+	}
 	b := t.sandbox
 	request := gate.Request{
 		Namespace: b.shim.opts.Namespace, ID: b.id(), SentryPID: b.pid(),
-		Annotations: b.root.spec.Annotations, BlockNetwork: b.block,
+		Annotations: b.root.spec.Annotations, BlockNetwork: b.block, Waiting: b.slot != nil && t.isRoot(),
 	}
-	if t.isRoot() {
+	if b.slot != nil {
+		request.Annotations = t.spec.Annotations
+	}
+	if t.isSole() && !request.Waiting {
 		request.Intruded, request.Gone = b.intruded, b.gone
 	}
-	opened := b.phases.Begin("shim: gate")
-	if err := b.shim.opts.Gate.Check(ctx, b.config, request); err != nil {
-		return err
+	if !t.passed {
+		opened := b.phases.Begin("shim: gate")
+		if err := b.shim.opts.Gate.Check(ctx, b.config, request); err != nil {
+			return err
+		}
+		opened()
 	}
-	opened()
 	if err := t.init.stdio().Feed(t.interrupt(t.init)); err != nil {
 		return err
 	}
@@ -93,15 +102,27 @@ func (t *Task) whileAlive(parent context.Context) (context.Context, context.Canc
 // launch starts the program. A container that joins gets its streams now.
 func (t *Task) launch(ctx context.Context) error {
 	bundle := t.request.Bundle.Dir()
-	if t.request.Checkpoint != "" {
-		t.sandbox.starter.Release()
-		return t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint)
-	}
-	if t.isRoot() {
+	switch {
+	case t.request.Checkpoint == "" && t.isRoot():
 		return t.sandbox.starter.Start(ctx)
+	case t.request.Checkpoint != "":
+		if err := t.restoreRoot(ctx); err != nil || t.isRoot() {
+			return err
+		}
 	}
 	files := t.init.stdio().Files()
-	err := t.runsc.Start(ctx, t.id, bundle, &files)
+	var err error
+	switch {
+	case t.request.Checkpoint != "":
+		err = t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint, &files)
+	case t.standby != nil:
+		err = t.standby.Start(ctx)
+	default:
+		err = t.runsc.Start(ctx, t.id, bundle, &files)
+	}
+	if err == nil && t.request.Checkpoint != "" {
+		err = t.sandbox.setHostname(ctx, t.spec.Hostname) // the image has what a claim had set
+	}
 	t.init.stdio().Started() // whoever has failed has written nothing, and readers see the end
 	if err != nil {
 		return err
@@ -110,9 +131,24 @@ func (t *Task) launch(ctx context.Context) error {
 	return nil
 }
 
+// restoreRoot begins the restore of a sandbox. Nothing runs before all of its containers
+// are restored.
+func (t *Task) restoreRoot(ctx context.Context) error {
+	root := t.sandbox.root
+	t.sandbox.starter.Release()
+	err := root.runsc.Restore(ctx, root.id, root.request.Bundle.Dir(), t.request.Checkpoint, nil)
+	if err != nil || t.isRoot() {
+		return err
+	}
+	return root.init.move(Running)
+}
+
 // beginStart keeps the end of the program from being told before its start, and a
 // second start from beginning. over must be called when the start has ended.
 func (t *Task) beginStart() (over func(), err error) {
+	if t.isWaiting() {
+		return nil, fmt.Errorf("start a sandbox that waits for its program: %w", errdefs.ErrFailedPrecondition)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if state, _ := t.init.look(); state != Created || t.over || t.deleting != nil || t.freed || t.starting != nil || t.hasEnded() {

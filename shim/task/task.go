@@ -61,8 +61,10 @@ type Task struct {
 	init *process
 
 	gpus    *GPUPlan
-	own     bundle.Own // what brigd alone may ask for
-	secrets []string   // of the environment, for execs
+	own     bundle.Own     // what brigd alone may ask for
+	secrets []string       // of the environment, for execs
+	passed  bool           // the gate has had its word before the start
+	standby *runsc.Standby // that has created the container, and starts it; nil: none has
 
 	running sync.WaitGroup // execs that have begun to start and whose Exited is not told
 	ended   chan struct{}  // closed when code is the program's end, before the sentry's or instead of it
@@ -87,7 +89,13 @@ func newTask(b *Sandbox, r CreateRequest) *Task {
 func (t *Task) isRoot() bool { return t.sandbox.root == t }
 
 // isHolder tells that containerd knows no such task.
-func (t *Task) isHolder() bool { return t.isRoot() && t.sandbox.holder != nil }
+func (t *Task) isHolder() bool {
+	return t.isRoot() && (t.sandbox.holder != nil || t.sandbox.slot != nil)
+}
+
+// isSole tells that the task has a sandbox of its own all the same: with the one goes the
+// other.
+func (t *Task) isSole() bool { return t.isRoot() || t.sandbox.slot != nil }
 
 func (t *Task) emit(e Event) {
 	if !t.isHolder() {

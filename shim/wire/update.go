@@ -9,6 +9,7 @@ import (
 
 	"brig/internal/rootlayer"
 	"brig/internal/sandbox"
+	"brig/internal/slot"
 	"brig/shim/wire/pod"
 
 	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
@@ -19,13 +20,19 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Update changes a task's limits, writes a layer of its root or tells how it ended: it is
+// Update changes a task's limits, gives a waiting sandbox its program, writes a layer of a root or tells how a task ended: it is
 // the one call whose payload containerd hands on unread, and brigd asks through it for what
 // containerd has no call for. Annotations are for other runtimes; brig's count when a sandbox is made.
 func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
 	switch r.Resources.GetTypeUrl() {
 	case sandbox.AskCrashed:
 		return empty, failure(v.crashed(r.ID))
+	case slot.TypeURL:
+		claim, err := slot.Decode(r.Resources.GetValue())
+		if err != nil {
+			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+		}
+		return empty, failure(v.shim.Claim(ctx, r.ID, claim))
 	case rootlayer.TypeURL:
 		request, err := rootlayer.Decode(r.Resources.GetValue())
 		if err != nil {

@@ -27,6 +27,10 @@ import (
 	"brig/tests/image/oci"
 )
 
+// EnvPool, if set, is how many sandboxes wait on every node that says nothing of a pool: so
+// a suite can be run with sandboxes out of one.
+const EnvPool = "BRIG_TEST_POOL"
+
 // Options of a node.
 type Options struct {
 	// Netns is the path of a network namespace to run in; empty: the machine's.
@@ -84,6 +88,9 @@ func New(o Options) (*Node, error) {
 	// Like any node's, its socket can be reached by those whom its mode admits.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
+	}
+	if size := os.Getenv(EnvPool); size != "" && !strings.Contains(o.Overrides, "[pool]") {
+		o.Overrides += fmt.Sprintf("\n[pool]\nsize = %s\nmax = %s\n", size, size)
 	}
 	if o.Overrides != "" {
 		if err := os.WriteFile(filepath.Join(dir, "overrides.toml"), []byte(o.Overrides), 0o644); err != nil {

@@ -42,9 +42,18 @@ func (c *create) Execute(ctx context.Context, f *flag.FlagSet, args ...any) subc
 	case err != nil:
 		return util.Errorf("%v", err)
 	case told:
-		return new(cmd.Start).Execute(ctx, f, args...)
+		return start(ctx, socket, f, args...)
 	}
 	return subcommands.ExitSuccess
+}
+
+// start says by a byte that the program runs: the end of this process takes a while more.
+func start(ctx context.Context, socket int, f *flag.FlagSet, args ...any) subcommands.ExitStatus {
+	status := new(cmd.Start).Execute(ctx, f, args...)
+	if status == subcommands.ExitSuccess {
+		_, _ = unix.Write(socket, []byte{0}) // who does not hear it waits for the end
+	}
+	return status
 }
 
 // await waits for the word to start. There will be none when the other end of the

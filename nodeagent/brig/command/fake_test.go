@@ -127,7 +127,7 @@ func (n *fakeNode) write(id, text string) {
 func (n *fakeNode) Info(context.Context, *connect.Request[brigv1.InfoRequest]) (*connect.Response[brigv1.InfoResponse], error) {
 	return connect.NewResponse(&brigv1.InfoResponse{
 		Node: "host", Version: "1.2.3", RunscVersion: "release-x", ContainerdAddress: "/run/brig/containerd.sock",
-		ContainerdNamespace: "brig", AddressPool: "10.88.0.0/16", Running: 1,
+		ContainerdNamespace: "brig", AddressPool: "10.88.0.0/16", Running: 1, Waiting: 2,
 		Platform: "systrap", Quota: &brigv1.Quota{Sandboxes: 1, SandboxesLimit: 1000, MemoryMib: 512, Cpu: 0.5, CpuLimit: 8, Gpus: 1, GpusLimit: 2},
 		GpuDriver: "580.95.05",
 		Gpus: []*brigv1.GPU{

@@ -25,6 +25,7 @@ type nodeInfo struct {
 	Running             uint32 `json:"running"`
 	Platform            string `json:"platform"`
 	Quota               []used `json:"quota"`
+	Waiting             uint32 `json:"waiting"`
 	// GPUs in the order of their indices; GPUUnavailable is why none can be asked for.
 	GPUs           []view.GPU `json:"gpus"`
 	GPUDriver      string     `json:"gpu_driver,omitempty"`
@@ -72,7 +73,7 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(nodeInfo{
 					m.GetNode(), m.GetVersion(), m.GetRunscVersion(), m.GetContainerdAddress(),
-					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(), m.GetPlatform(), quotaOf(m.GetQuota()),
+					m.GetContainerdNamespace(), m.GetAddressPool(), m.GetRunning(), m.GetPlatform(), quotaOf(m.GetQuota()), m.GetWaiting(),
 					view.OfGPUs(m.GetGpus()), m.GetGpuDriver(), m.GetGpuUnavailable(),
 				})
 			}
@@ -89,6 +90,7 @@ func (a *app) nodeInfoCommand() *cobra.Command {
 				{"address pool", m.GetAddressPool()},
 				{"platform", m.GetPlatform()},
 				{"running", fmt.Sprint(m.GetRunning())},
+				{"waiting", fmt.Sprint(m.GetWaiting())},
 				{"yours", strings.Join(yours, ", ")},
 			}
 			return view.Table(a.Out, append(rows, gpuRows(m)...))

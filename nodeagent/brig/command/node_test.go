@@ -38,6 +38,7 @@ func TestNode(t *testing.T) {
 		"address pool  10.88.0.0/16\n" +
 		"platform      systrap\n" +
 		"running       1\n" +
+		"waiting       2\n" +
 		"yours         1 of 1000 sandboxes, 0 execs, 0 tunnels, 512 memory_mib, 0.5 of 8 cpu, 0 images, 1 of 2 gpus\n" +
 		"GPU driver    580.95.05\n" +
 		"GPU           0 GPU-a NVIDIA H200 150.0 GB: of " + first + "\n" +

@@ -43,6 +43,7 @@ type Node struct {
 
 type task struct {
 	made    engine.Sandbox
+	waits   bool // it has no program
 	started bool
 	paused  bool
 	ended   chan struct{}
@@ -64,7 +65,7 @@ func New(images ...string) *Node {
 	return n
 }
 
-// Fail has a step fail from now on: ensure, create, start, remove, attach, detach, change;
+// Fail has a step fail from now on: ensure, create, boot, claim, start, remove, attach, detach, change;
 // with a nil error it works again.
 func (n *Node) Fail(step string, err error) {
 	n.mu.Lock()
@@ -160,6 +161,40 @@ func (n *Node) Create(_ context.Context, s engine.Sandbox) error {
 	return nil
 }
 
+// Boot makes a task without a program.
+func (n *Node) Boot(_ context.Context, s engine.Slot) error {
+	if err := n.step("boot", s.ID); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	n.tasks[s.ID] = &task{waits: true, ended: make(chan struct{})}
+	return nil
+}
+
+// Waits tells that it has none yet.
+func (n *Node) Waits(_ context.Context, id string) (bool, error) {
+	if err := n.step("waits", id); err != nil {
+		return false, err
+	}
+	defer n.mu.Unlock()
+	t := n.tasks[id]
+	return t != nil && t.waits, nil
+}
+
+// Claim gives it one.
+func (n *Node) Claim(_ context.Context, s engine.Sandbox) error {
+	if err := n.step("claim", s.ID); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	t := n.tasks[s.ID]
+	if t == nil || !t.waits {
+		return fmt.Errorf("claim %s: %w", s.ID, errdefs.ErrFailedPrecondition)
+	}
+	t.made, t.waits = s, false
+	return nil
+}
+
 // Start starts it.
 func (n *Node) Start(_ context.Context, s engine.Sandbox) error {
 	if err := n.step("start", s.ID); err != nil {
@@ -171,6 +206,9 @@ func (n *Node) Start(_ context.Context, s engine.Sandbox) error {
 		return fmt.Errorf("start %s: %w", s.ID, errdefs.ErrFailedPrecondition)
 	}
 	t.started = true
+	if _, attached := n.nets[s.ID]; attached && n.rules[s.ID] == nil { // the gate's part
+		n.rules[s.ID] = &standing.Standing{Grant: &standing.Grant{Policy: netpolicy.Open(), Generation: 1}}
+	}
 	return nil
 }
 
@@ -268,6 +306,18 @@ func (n *Node) Attach(_ context.Context, id string, policy netpolicy.Policy) (ne
 	n.rules[id] = &standing.Standing{Grant: &standing.Grant{Policy: policy, Generation: 1}}
 	return n.nets[id], nil
 }
+
+// AttachClosed gives an address, and no policy.
+func (n *Node) AttachClosed(ctx context.Context, id string) (netip.Addr, error) {
+	address, err := n.Attach(ctx, id, netpolicy.Policy{})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.rules, id)
+	return address, err
+}
+
+// Namespace is where it would be.
+func (n *Node) Namespace(id string) string { return "/run/netns/" + id }
 
 // Detach takes it back.
 func (n *Node) Detach(_ context.Context, id string) error {

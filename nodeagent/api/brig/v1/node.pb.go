@@ -81,6 +81,8 @@ type InfoResponse struct {
 	Platform string `protobuf:"bytes,8,opt,name=platform,proto3" json:"platform,omitempty"`
 	// What the caller may have, and has.
 	Quota *Quota `protobuf:"bytes,9,opt,name=quota,proto3" json:"quota,omitempty"`
+	// Sandboxes that wait, booted, for a create to take them. They are not among those that run.
+	Waiting uint32 `protobuf:"varint,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// NVIDIA's, in the order of their indices.
 	Gpus []*GPU `protobuf:"bytes,11,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	// Version of NVIDIA's driver; empty: there is none.
@@ -182,6 +184,13 @@ func (x *InfoResponse) GetQuota() *Quota {
 		return x.Quota
 	}
 	return nil
+}
+
+func (x *InfoResponse) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
 }
 
 func (x *InfoResponse) GetGpus() []*GPU {
@@ -667,7 +676,7 @@ var File_brig_v1_node_proto protoreflect.FileDescriptor
 const file_brig_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"\x12brig/v1/node.proto\x12\abrig.v1\"\r\n" +
-	"\vInfoRequest\"\xac\x03\n" +
+	"\vInfoRequest\"\xc6\x03\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12#\n" +
@@ -677,7 +686,9 @@ const file_brig_v1_node_proto_rawDesc = "" +
 	"\faddress_pool\x18\x06 \x01(\tR\vaddressPool\x12\x18\n" +
 	"\arunning\x18\a \x01(\rR\arunning\x12\x1a\n" +
 	"\bplatform\x18\b \x01(\tR\bplatform\x12$\n" +
-	"\x05quota\x18\t \x01(\v2\x0e.brig.v1.QuotaR\x05quota\x12 \n" +
+	"\x05quota\x18\t \x01(\v2\x0e.brig.v1.QuotaR\x05quota\x12\x18\n" +
+	"\awaiting\x18\n" +
+	" \x01(\rR\awaiting\x12 \n" +
 	"\x04gpus\x18\v \x03(\v2\f.brig.v1.GPUR\x04gpus\x12\x1d\n" +
 	"\n" +
 	"gpu_driver\x18\f \x01(\tR\tgpuDriver\x12'\n" +

@@ -1,0 +1,63 @@
+// Package slot is what brigd and a shim tell one another about a sandbox that waits, with
+// a kernel that runs and a network that lets nothing through, for a program to be given.
+// Values only, no I/O.
+//
+// A shim makes one of a spec that has sandbox.AnnotationSlot. The program comes once, as
+// the payload of the Task API's Update, which containerd hands on unread; it is started by
+// the Task API's Start, like any other.
+package slot
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// TypeURL names the payload.
+const TypeURL = "io.containerd.brig.v1/Claim"
+
+// Claim is the program that a slot is for from now on.
+type Claim struct {
+	// Spec of its container, limits of the sandbox included.
+	Spec *specs.Spec `json:"spec"`
+	// Rootfs are the mounts of its root filesystem, at least one.
+	Rootfs []Mount `json:"rootfs"`
+	// Streams, by the names under which the shim opens them; empty: none.
+	Stdin    string `json:"stdin,omitempty"`
+	Stdout   string `json:"stdout,omitempty"`
+	Stderr   string `json:"stderr,omitempty"`
+	Terminal bool   `json:"terminal,omitempty"`
+}
+
+// Mount of a root filesystem.
+type Mount struct {
+	Type    string   `json:"type"`
+	Source  string   `json:"source"`
+	Target  string   `json:"target,omitempty"`
+	Options []string `json:"options,omitempty"`
+}
+
+// Encode returns the payload.
+func (c Claim) Encode() ([]byte, error) { return json.Marshal(c) }
+
+// Decode reads a payload, refusing a field that it does not know.
+func Decode(payload []byte) (Claim, error) {
+	var c Claim
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return Claim{}, fmt.Errorf("claim of a slot: %w", err)
+	}
+	switch {
+	case c.Spec == nil || c.Spec.Process == nil || c.Spec.Linux == nil:
+		return Claim{}, errors.New("claim of a slot: there is no program in it")
+	case len(c.Rootfs) == 0:
+		return Claim{}, errors.New("claim of a slot: rootfs is missing")
+	case c.Spec.Process.Terminal != c.Terminal:
+		return Claim{}, errors.New("claim of a slot: spec and streams disagree about a terminal")
+	}
+	return c, nil
+}

@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"brig/internal/failpoint"
+	"brig/internal/sandbox"
+	"brig/internal/slot"
+	"brig/nodeagent/record"
+)
+
+// Slot is a sandbox to be booted before anybody asks for it.
+type Slot struct {
+	ID        string
+	Netns     string // path
+	Resources record.Resources
+}
+
+// Boot makes a container and a task that wait for Claim. What it made before an error is
+// left for Remove.
+func (e *Engine) Boot(ctx context.Context, s Slot) error {
+	ctx = e.in(ctx)
+	container, err := e.client.NewContainer(ctx, s.ID,
+		containerd.WithRuntime(sandbox.Runtime, nil),
+		containerd.WithSnapshotter(snapshotter),
+		containerd.WithNewSpec(
+			oci.WithHostname(s.ID),
+			oci.WithProcessArgs(Guest("brig-idle")),
+			oci.WithCgroup(path.Join(e.cgroup, s.ID)),
+			oci.WithAnnotations(map[string]string{sandbox.AnnotationSlot: "true"}),
+			oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: s.Netns}),
+			limits(s.Resources),
+		),
+	)
+	if err != nil {
+		return fmt.Errorf("make container: %w", native(err))
+	}
+	failpoint.Hit("boot.container")
+	if _, err := container.NewTask(ctx, func(string) (cio.IO, error) { return named{}, nil }); err != nil {
+		return fmt.Errorf("boot: %w", native(err))
+	}
+	return nil
+}
+
+// Waits tells that a slot is there and was not claimed. The shim is asked.
+func (e *Engine) Waits(ctx context.Context, id string) (bool, error) {
+	r, err := e.client.TaskService().Get(e.in(ctx), &tasks.GetRequest{ContainerID: id})
+	if errdefs.IsNotFound(native(err)) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for slot %s: %w", id, native(err))
+	}
+	return r.GetProcess().GetStatus() == tasktypes.Status_CREATED, nil
+}
+
+// Claim makes s of the slot with its id, not started: snapshot, container and the program
+// in the sandbox that runs already. What it made before an error is left for Remove.
+func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
+	ctx = e.in(ctx)
+	image, err := e.find(ctx, s.Image)
+	if err != nil {
+		return err
+	}
+	mounts, err := e.prepare(ctx, s.ID, image)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("claim.snapshot")
+	spec, err := e.rewrite(ctx, s, image, mounts)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("claim.container")
+	payload, err := claimOf(s, spec, mounts).Encode()
+	if err != nil {
+		return fmt.Errorf("encode a claim: %w", err)
+	}
+	if _, err := e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
+		ContainerID: s.ID, Resources: &anypb.Any{TypeUrl: slot.TypeURL, Value: payload},
+	}); err != nil {
+		return fmt.Errorf("make task: %w", native(err))
+	}
+	failpoint.Hit("claim.task")
+	return nil
+}
+
+// rewrite gives the slot's container the spec, the image and the snapshot of s.
+func (e *Engine) rewrite(ctx context.Context, s Sandbox, image containerd.Image, mounts []mount.Mount) (*specs.Spec, error) {
+	c := containers.Container{
+		ID: s.ID, Runtime: containers.RuntimeInfo{Name: sandbox.Runtime}, Image: image.Name(),
+		Snapshotter: snapshotter, SnapshotKey: s.ID, Labels: map[string]string{originLabel: image.Target().Digest.String()},
+	}
+	spec, err := oci.GenerateSpec(ctx, e.client, &c, e.options(s, image)...)
+	if err != nil {
+		return nil, fmt.Errorf("make container: %w", native(err))
+	}
+	if c.Spec, err = typeurl.MarshalAny(spec); err != nil {
+		return nil, fmt.Errorf("encode a spec: %w", err)
+	}
+	if _, err := e.client.ContainerService().Update(ctx, c, "spec", "image", "snapshotkey", "labels"); err != nil {
+		return nil, fmt.Errorf("make container: %w", native(err))
+	}
+	return spec, nil
+}
+
+func claimOf(s Sandbox, spec *specs.Spec, mounts []mount.Mount) slot.Claim {
+	to := streamsOf(s)
+	c := slot.Claim{Spec: spec, Stdin: to.Stdin, Stdout: to.Stdout, Stderr: to.Stderr, Terminal: to.Terminal}
+	for _, m := range mounts {
+		c.Rootfs = append(c.Rootfs, slot.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	return c
+}

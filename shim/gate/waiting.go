@@ -1,0 +1,40 @@
+package gate
+
+import (
+	"context"
+	"errors"
+
+	"brig/internal/config"
+	"brig/internal/transit"
+)
+
+// wait examines a sandbox that is booted before anybody knows what it is for. It is to be
+// as closed as the plugin made it: links of ours alone, with no policy. The sandbox's claim
+// on its namespace holds from here on.
+func wait(ctx context.Context, cfg *config.Config, r Request) (err error) {
+	ns, err := openNamespace(r.SentryPID)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ns.Close()) }()
+	if err := errors.Join(ns.refuseReserved(cfg), ns.notNeighbours(cfg)); err != nil {
+		return err
+	}
+	err = locked(ctx, cfg, func(_ context.Context, node *transit.Node) error {
+		found, err := ns.links(node)
+		if err != nil {
+			return err
+		}
+		if len(found.ours) == 0 || len(found.foreign) > 0 {
+			return refuse("a sandbox that waits needs brig's own link and no other")
+		}
+		if first, err := firstPolicy(node, found.ours); err != nil || first != "" {
+			return errors.Join(err, refuse("a sandbox that waits must have no policy"))
+		}
+		return claim(cfg, r, ns.inode)
+	})
+	if err != nil {
+		return err
+	}
+	return ns.raiseLoopback()
+}
