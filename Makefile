@@ -147,6 +147,7 @@ ifeq ($(BENCH),quick)
 else
 	go run ./tests/bench -out docs/benchmarks
 	go run ./tests/bench -trace -out docs/benchmarks
+	go run ./tests/bench -trace -pool 4 -out docs/benchmarks
 endif
 
 .PHONY: conformance

@@ -15,10 +15,6 @@ import (
 	"brig/internal/census"
 )
 
-// poolBuilt says that brigd has a pool. As long as it has none, what is claimed of it is
-// in the summary as not measured.
-const poolBuilt = false
-
 // What brigd tells of its pool: how many wait in it, how many are being made, and how many
 // creates took of it, or could not.
 const (
@@ -30,11 +26,6 @@ const (
 
 // fillPatience is how long a pool may take to fill.
 const fillPatience = time.Minute
-
-// isPools tells of a variant that needs a pool.
-func isPools(variant string) bool {
-	return strings.HasPrefix(variant, pooled) || strings.HasPrefix(variant, pooledEmpty)
-}
 
 // poolOf is the configuration of a node whose pool always holds so many.
 func poolOf(size int) string { return fmt.Sprintf("[pool]\nsize = %d\nmax = %d\n", size, size) }
@@ -61,9 +52,6 @@ func (s *session) withInteractivePool(ctx context.Context, all []source) ([]sour
 }
 
 func (s *session) addPool(ctx context.Context, all []source, of func(*testNode) making) ([]source, error) {
-	if !poolBuilt {
-		return all, nil
-	}
 	n, err := s.poolNode(ctx, s.o.pool)
 	if err != nil {
 		return nil, err
@@ -79,9 +67,6 @@ func (n *testNode) refilled(size int) func(context.Context) error {
 // withEmptyPool adds the source that finds the pool empty: somebody has just taken the
 // only one, and the next is being made.
 func (s *session) withEmptyPool(ctx context.Context, all []source) ([]source, error) {
-	if !poolBuilt {
-		return all, nil
-	}
 	n, err := s.poolNode(ctx, 1)
 	if err != nil {
 		return nil, err
@@ -102,9 +87,6 @@ func poolCost(what string) string { return "what waits in the pool, each: " + wh
 
 // measurePoolCost is what a full pool costs that nobody takes anything of.
 func measurePoolCost(ctx context.Context, s *session, o options) ([]series, error) {
-	if !poolBuilt {
-		return nil, nil
-	}
 	n, err := s.poolNode(ctx, o.pool)
 	if err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func testTraces(t *testing.T, n *fixture, c *collector) {
   image
   network
   container
-    client.NewContainer
+    client.LoadContainer
     container.NewTask
     shim: mount
     shim: runsc create

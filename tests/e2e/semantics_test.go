@@ -404,8 +404,8 @@ func everyField(t *testing.T, n *fixture) {
 	fields := r.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		// These are tried where a terminal, an input and a checkpoint are.
-		elsewhere := map[string]bool{"stdin": true, "tty": true, "size": true, "from_checkpoint": true}
+		// These are tried where a terminal, an input, a checkpoint and GPUs are.
+		elsewhere := map[string]bool{"stdin": true, "tty": true, "size": true, "from_checkpoint": true, "gpu": true}
 		if !r.ProtoReflect().Has(f) && !elsewhere[string(f.Name())] {
 			t.Errorf("field %s is tried nowhere: add it here and to a row", f.Name())
 		}
