@@ -32,7 +32,7 @@ func flock(ctx context.Context, path string, flags int, fn func(context.Context)
 	select {
 	case <-ctx.Done():
 		go func() {
-			<-taken
+			_ = <-taken // or it never was
 			f.Close()
 		}()
 		return fmt.Errorf("wait for the network lock: %w", context.Cause(ctx))

@@ -59,7 +59,7 @@ func (m *Manager) awaitUndone(ctx context.Context, owner uint32, r record.Reques
 	for _, h := range m.halfMade {
 		was := h.rec.Request
 		same := r.RequestID != "" && r.RequestID == was.RequestID || r.Name != "" && r.Name == was.Name
-		if !(same && h.rec.Owner == owner) && (r.GPU == nil || len(h.rec.GPUs) == 0) {
+		if (!same || h.rec.Owner != owner) && (r.GPU == nil || len(h.rec.GPUs) == 0) {
 			continue
 		}
 		select {
