@@ -27,14 +27,17 @@ func flock(ctx context.Context, path string, flags int, fn func(context.Context)
 	}
 	// flock knows no deadline: who gives up leaves a thread in the queue, which gives the
 	// lock back when its turn comes.
-	taken := make(chan error, 1)
-	go func() { taken <- lock(f, unix.LOCK_EX) }()
+	taken := make(chan error)
+	go func() {
+		err := lock(f, unix.LOCK_EX)
+		select {
+		case taken <- err:
+		case <-ctx.Done():
+			f.Close()
+		}
+	}()
 	select {
 	case <-ctx.Done():
-		go func() {
-			_ = <-taken // or it never was
-			f.Close()
-		}()
 		return fmt.Errorf("wait for the network lock: %w", context.Cause(ctx))
 	case err := <-taken:
 		defer f.Close()
