@@ -402,6 +402,9 @@ func TestBrigdKilledInRecovery(t *testing.T) {
 			}
 			created(t, a, nil, "deep")
 			a.clean(t, nil, "deep")
+			if err := doAwaitEnd(ask(t), a, s, ""); err != nil { // its program may outlast all of this
+				t.Error(err)
+			}
 			endedBy(brigv1.Reason_REASON_EXITED, 7)(t, a, s, "")
 		})
 	}
