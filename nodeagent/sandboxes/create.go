@@ -60,6 +60,9 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	if err := m.awaitUndone(ctx, owner, r); err != nil {
 		return record.Record{}, err
 	}
+	if err := m.finishUndoing(ctx, owner, r); err != nil {
+		return record.Record{}, err
+	}
 	defer m.busy()()
 	slot, why := m.takeSlot(&r, policy)
 	for {
@@ -160,6 +163,9 @@ func (m *Manager) repeat(ctx context.Context, earlier *record.Record, rec record
 		return record.Record{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("request_id %s was used for another request, which made %s: choose another one", rec.Request.RequestID, earlier.ID))
 	}
 	k := m.keeper(earlier.ID)
+	if stillborn(earlier) {
+		return record.Record{}, stillUndoing(earlier.ID, nil)
+	}
 	if earlier.State != sandbox.Creating || k == nil {
 		return m.store.Get(earlier.ID)
 	}

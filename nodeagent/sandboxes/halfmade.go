@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"brig/internal/failpoint"
+	"brig/internal/sandbox"
 	"brig/nodeagent/record"
 )
 
@@ -69,4 +70,36 @@ func (m *Manager) awaitUndone(ctx context.Context, owner uint32, r record.Reques
 		}
 	}
 	return nil
+}
+
+// stillborn tells of a create that failed and could not be undone at once: nobody was told
+// that it was made, and its record is there until nothing else of it is.
+func stillborn(r *record.Record) bool {
+	return r.Exit != nil && r.Exit.Reason == sandbox.ReasonStartFailed
+}
+
+// finishUndoing undoes what is left of an earlier try of the request, so that this one does
+// not find it in its place.
+func (m *Manager) finishUndoing(ctx context.Context, owner uint32, r record.Request) error {
+	if r.RequestID == "" {
+		return nil
+	}
+	earlier, err := m.store.Requested(record.Record{Owner: owner, Request: r})
+	if err != nil || earlier == nil || !stillborn(earlier) || m.keeper(earlier.ID) != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	err = m.cleanUp(ctx, earlier.ID)
+	if err == nil {
+		err = m.forgetStillborn(earlier.ID)
+	}
+	if err != nil {
+		return stillUndoing(earlier.ID, err)
+	}
+	return nil
+}
+
+func stillUndoing(id sandbox.ID, why error) error {
+	return errors.Join(errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("what an earlier try has left, %s, is not undone yet: ask again", id)), why)
 }

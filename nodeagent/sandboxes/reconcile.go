@@ -190,7 +190,7 @@ func (m *Manager) forgetStillborn(id sandbox.ID) error {
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	if err != nil || rec.Exit == nil || rec.Exit.Reason != sandbox.ReasonStartFailed {
+	if err != nil || !stillborn(&rec) {
 		return err
 	}
 	return m.forget(id)

@@ -516,6 +516,31 @@ func TestHalfMadeIsUndoneAtStart(t *testing.T) {
 	create(t, b, record.Request{RequestID: "r", Name: "web"})
 }
 
+// A create that failed and could not be undone is nothing that a repeat is answered with.
+func TestStillbornIsNobodysAnswer(t *testing.T) {
+	n := newNode(t)
+	b := n.start(t)
+	fault := errors.New("a shim that does not end")
+	n.Fail("start", errors.New("no"))
+	n.Fail("remove", fault)
+	r := record.Request{Image: image, RequestID: "r", Name: "web"}
+	if _, err := b.Create(t.Context(), 1000, r); err == nil {
+		t.Fatal("a create that failed is told of as made")
+	}
+	n.Fail("start", nil)
+	if rec, err := b.Create(t.Context(), 1000, r); !errdefs.IsUnavailable(err) || !errors.Is(err, fault) {
+		t.Errorf("repeated while it is not undone: %+v, %v; want an ErrUnavailable", rec.Exit, err)
+	}
+	n.Fail("remove", nil)
+	rec, err := b.Create(t.Context(), 1000, r)
+	if err != nil || rec.State != sandbox.Running {
+		t.Errorf("repeated when it can be undone: %+v, %v", rec, err)
+	}
+	if all, err := b.store.All(); err != nil || len(all) != 1 {
+		t.Errorf("%d records, %v; want the one that runs", len(all), err)
+	}
+}
+
 // What is being made can be ended, also when its caller wants it whatever happens.
 func TestAHangingPullCanBeEnded(t *testing.T) {
 	for name, end := range map[string]func(b *brigd, rec record.Record) error{
