@@ -82,6 +82,10 @@ func openShim(pid int, namespace, id string) (_ *shim, err error) {
 		s.close()
 		return nil, nil
 	}
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		s.close()
+		return nil, nil // it is ending: its memory is gone, and with it what it held
+	}
 	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("look at shim %d of %s: %w", pid, id, err)
