@@ -38,8 +38,9 @@ func groups(numbers ...int) (mask uint32) {
 }
 
 // Watch calls changed soon after the host's network or anybody's rules have changed, until
-// ctx ends or the transit namespace is another one. It may call it for nothing. The node
-// must have a network.
+// ctx ends or the transit namespace is another one. It may call it for nothing, and does so
+// once it listens: what had changed since the caller looked last, nobody would tell it. The
+// node must have a network.
 func Watch(ctx context.Context, cfg *config.Config, changed func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -64,6 +65,7 @@ func Watch(ctx context.Context, cfg *config.Config, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("watch the network: %w", err)
 	}
+	tick(ticks)
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
@@ -106,9 +108,14 @@ func listen(c *netlink.Conn, ticks chan<- struct{}) error {
 		if _, err := c.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return err
 		}
-		select {
-		case ticks <- struct{}{}:
-		default:
-		}
+		tick(ticks)
+	}
+}
+
+// tick never waits: one that nobody has heard yet stands for all.
+func tick(ticks chan<- struct{}) {
+	select {
+	case ticks <- struct{}{}:
+	default:
 	}
 }

@@ -19,9 +19,10 @@ func TestWatch(t *testing.T) {
 		go func() { // whose thread is elsewhere
 			ended <- netns.Do(netns.Path("brigtest-host"), func() error { return Watch(ctx, cfg, func() { changed <- struct{}{} }) })
 		}()
-		time.Sleep(300 * time.Millisecond) // it listens; what it did not hear the next one shows
-		for len(changed) > 0 {
-			<-changed
+		select {
+		case <-changed: // it listens; what it did not hear the next look shows
+		case <-time.After(10 * time.Second):
+			t.Fatal("nobody is told to look once it listens")
 		}
 		for _, change := range [][]string{
 			{"ip", "addr", "add", "203.0.113.99/24", "dev", "wan"},
