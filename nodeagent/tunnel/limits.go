@@ -91,6 +91,13 @@ func (s *Share) give(by sources, all *int, source netip.Addr) {
 	s.pool.open--
 }
 
+// count reads one of the counts that take and give change.
+func (s *Share) count(of *int) int {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return *of
+}
+
 // counted is what of a source is limited. Of IPv6 everybody has a whole /64.
 func counted(source netip.Addr) netip.Addr {
 	if source.Is4() {

@@ -111,9 +111,8 @@ func (t *Tunnel) Close(drain time.Duration) {
 // Counters are the connections that are open, and the bytes that came in and went out
 // since Open. TLS is not counted.
 func (t *Tunnel) Counters() (connections int, in, out uint64) {
-	t.mu.Lock()
-	connections = len(t.open)
-	t.mu.Unlock()
+	// Those that were let in: what is known includes who is about to be refused.
+	connections = t.cfg.Share.count(&t.taken)
 	in, out = t.traffic.bytes()
 	return connections, in, out
 }

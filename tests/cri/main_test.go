@@ -15,6 +15,7 @@ import (
 
 	"brig/internal/require"
 	"brig/tests/census"
+	ctr "brig/tests/node"
 )
 
 // Handlers of the node, as RunPodSandbox names them.
@@ -34,7 +35,7 @@ const (
 func TestMain(m *testing.M) {
 	os.Exit(census.Around(func() int {
 		code := m.Run()
-		if err := errors.Join(shared.close(), removeCNICache()); err != nil {
+		if err := errors.Join(shared.close(), removeCNICache(), ctr.RemoveCtrFolders()); err != nil {
 			fmt.Fprintln(os.Stderr, "end of the shared node:", err)
 			code = max(code, 1)
 		}
