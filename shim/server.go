@@ -41,27 +41,34 @@ func endServer(namespace, id string) error {
 		if err != nil || !bytes.Contains(cmdline, args) { // an error: it has ended
 			continue
 		}
-		dir := filepath.Dir(path)
-		socket := socketOf(dir)
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		errs = append(errs, err, end(pid), removeDead(socket))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		socket := socketOf(pid)
+		errs = append(errs, end(pid), removeDead(socket))
 	}
 	return errors.Join(errs...)
 }
 
-// socketOf a process, by its folder in /proc, is the address that it serves; empty if it has
-// none. The bundle tells, too, but may be gone.
-func socketOf(dir string) string {
-	link, _ := os.Readlink(filepath.Join(dir, "fd", strconv.Itoa(servedFD)))
-	inode, ok := strings.CutPrefix(link, "socket:[")
-	if !ok {
+// socketOf a process is the address that it serves; empty if it has none. The bundle tells,
+// too, but may be gone. The process's own descriptor is asked: the kernel's list of sockets
+// leaves out some while others come and go.
+func socketOf(pid int) string {
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
 		return ""
 	}
-	sockets, _ := os.ReadFile(filepath.Join(dir, "net", "unix"))
-	for line := range strings.Lines(string(sockets)) {
-		if f := strings.Fields(line); len(f) == 8 && f[6] == strings.TrimSuffix(inode, "]") && filepath.IsAbs(f[7]) {
-			return "unix://" + f[7]
-		}
+	defer unix.Close(process)
+	fd, err := unix.PidfdGetfd(process, servedFD, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	name, _ := unix.Getsockname(fd)
+	if served, ok := name.(*unix.SockaddrUnix); ok && filepath.IsAbs(served.Name) {
+		return "unix://" + served.Name
 	}
 	return ""
 }
