@@ -128,11 +128,11 @@ func (m manager) release(ctx context.Context, namespace, id string) error {
 // pod: this verb is also for one of them that could not be made.
 func removeSocket(b bundle.Bundle) error {
 	address, err := containerd.ReadAddress(filepath.Join(string(b), addressFile))
-	if err == nil && !containerd.CanConnect(address) {
-		err = containerd.RemoveSocket(address)
-	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, containerd.ErrNoAddress) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return removeDead(address)
 }

@@ -64,7 +64,8 @@ func (e *Engine) endTask(ctx context.Context, id string) error {
 	return nil
 }
 
-// Names returns the names of all containers and writable layers in brigd's namespace: the ids of sandboxes, and what else is there.
+// Names returns the names of all containers and writable layers in brigd's namespace: the
+// ids of sandboxes, and what else is there.
 func (e *Engine) Names(ctx context.Context) (map[string]bool, error) {
 	ctx = e.in(ctx)
 	names := map[string]bool{}

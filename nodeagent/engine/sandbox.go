@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"brig/internal/failpoint"
 	"brig/internal/journal"
@@ -70,18 +71,25 @@ func (e *Engine) prepare(ctx context.Context, id string, image containerd.Image)
 	return mounts, nil
 }
 
-// newContainer makes the metadata. The client's own NewContainer takes a lease
-// for as long, which nothing here needs.
-func (e *Engine) newContainer(ctx context.Context, s Sandbox, image containerd.Image) (containerd.Container, error) {
+// containerOf is the container of s, not stored yet, and its spec.
+func (e *Engine) containerOf(ctx context.Context, s Sandbox, image containerd.Image) (containers.Container, *specs.Spec, error) {
 	c := containers.Container{
 		ID: s.ID, Runtime: containers.RuntimeInfo{Name: sandbox.Runtime}, Image: image.Name(),
 		Snapshotter: snapshotter, SnapshotKey: s.ID, Labels: map[string]string{originLabel: image.Target().Digest.String()},
 	}
 	spec, err := oci.GenerateSpec(ctx, e.client, &c, e.options(s, image)...)
 	if err != nil {
-		return nil, err
+		return c, nil, err
 	}
-	if c.Spec, err = typeurl.MarshalAny(spec); err != nil {
+	c.Spec, err = typeurl.MarshalAny(spec)
+	return c, spec, err
+}
+
+// newContainer makes the metadata. The client's own NewContainer takes a lease
+// for as long, which nothing here needs.
+func (e *Engine) newContainer(ctx context.Context, s Sandbox, image containerd.Image) (containerd.Container, error) {
+	c, _, err := e.containerOf(ctx, s, image)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := e.client.ContainerService().Create(ctx, c); err != nil {

@@ -8,12 +8,10 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -101,16 +99,9 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 
 // rewrite gives the slot's container the spec, the image and the snapshot of s.
 func (e *Engine) rewrite(ctx context.Context, s Sandbox, image containerd.Image, mounts []mount.Mount) (*specs.Spec, error) {
-	c := containers.Container{
-		ID: s.ID, Runtime: containers.RuntimeInfo{Name: sandbox.Runtime}, Image: image.Name(),
-		Snapshotter: snapshotter, SnapshotKey: s.ID, Labels: map[string]string{originLabel: image.Target().Digest.String()},
-	}
-	spec, err := oci.GenerateSpec(ctx, e.client, &c, e.options(s, image)...)
+	c, spec, err := e.containerOf(ctx, s, image)
 	if err != nil {
 		return nil, fmt.Errorf("make container: %w", native(err))
-	}
-	if c.Spec, err = typeurl.MarshalAny(spec); err != nil {
-		return nil, fmt.Errorf("encode a spec: %w", err)
 	}
 	if _, err := e.client.ContainerService().Update(ctx, c, "spec", "image", "snapshotkey", "labels"); err != nil {
 		return nil, fmt.Errorf("make container: %w", native(err))

@@ -61,19 +61,11 @@ func measureInteractive(ctx context.Context, s *session, o options) (all []serie
 
 // interactiveSources make sandboxes in which a first command has been run.
 func (s *session) interactiveSources(ctx context.Context) ([]source, error) {
-	n, err := s.node(ctx)
+	all, err := s.everyWay(ctx, (*testNode).createAndExec, (*testNode).agentCreateAndExec)
 	if err != nil {
 		return nil, err
 	}
-	runtimes, err := n.runtimes()
-	if err != nil {
-		return nil, err
-	}
-	var all []source
-	for _, r := range runtimes {
-		all = append(all, source{name: r.name, ours: r.ours, make: n.createAndExec(r)})
-	}
-	return s.withInteractivePool(ctx, append(all, source{name: throughAPI, ours: true, make: n.agentCreateAndExec}))
+	return s.withInteractivePool(ctx, all)
 }
 
 // createAndExec makes an idle sandbox and runs a program in it.

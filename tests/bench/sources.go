@@ -67,6 +67,15 @@ func (s *session) sources(ctx context.Context) ([]source, error) {
 
 // common are the sources of what can also be made by many at once.
 func (s *session) common(ctx context.Context) ([]source, error) {
+	all, err := s.everyWay(ctx, (*testNode).createToOutput, (*testNode).agentCreateToOutput)
+	if err != nil {
+		return nil, err
+	}
+	return s.withPool(ctx, all)
+}
+
+// everyWay makes sandboxes by every runtime, and through brigd.
+func (s *session) everyWay(ctx context.Context, by func(*testNode, shimRuntime) making, api func(*testNode, context.Context) (time.Duration, func() error, error)) ([]source, error) {
 	n, err := s.node(ctx)
 	if err != nil {
 		return nil, err
@@ -77,10 +86,10 @@ func (s *session) common(ctx context.Context) ([]source, error) {
 	}
 	var all []source
 	for _, r := range runtimes {
-		all = append(all, source{name: r.name, ours: r.ours, make: n.createToOutput(r)})
+		all = append(all, source{name: r.name, ours: r.ours, make: by(n, r)})
 	}
-	all = append(all, source{name: throughAPI, ours: true, make: n.agentCreateToOutput})
-	return s.withPool(ctx, all)
+	through := func(ctx context.Context) (time.Duration, func() error, error) { return api(n, ctx) }
+	return append(all, source{name: throughAPI, ours: true, make: through}), nil
 }
 
 // withUpstream is a peer whose containers get upstream's network, in a host's namespace
