@@ -13,12 +13,9 @@ import (
 // podOf is the pod that the container with this bundle belongs to; empty: none, or it
 // is the pod's own. A sandbox that is made by the Sandbox API has no spec.
 func podOf(b bundle.Bundle) (string, error) {
-	spec, err := b.Spec()
+	pod, err := b.SandboxOf()
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
-	if err != nil {
-		return "", err
-	}
-	return bundle.SandboxOf(spec), nil
+	return pod, err
 }

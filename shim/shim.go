@@ -92,6 +92,7 @@ func serve(ic *plugin.InitContext, gate task.Gate, gpus task.GPUs, told <-chan o
 		Namespace: namespace, Gate: gate, GPUs: gpus, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
+	prepare(tasks)
 	go endWhenTold(ic.Context, told, down.Shutdown)
 	go endUnused(ic.Context, tasks.Unused, bundleIsGone, down.Shutdown)
 	// The socket goes before the answer: containerd, which has one, forgets the sandbox, and

@@ -19,11 +19,25 @@ func IsPod(spec *specs.Spec) bool {
 }
 
 // SandboxOf returns the sandbox that the container says it joins; empty: it does not.
-func SandboxOf(spec *specs.Spec) string {
-	if spec.Annotations[containerType] != typeContainer {
+func SandboxOf(spec *specs.Spec) string { return sandboxOf(spec.Annotations) }
+
+// SandboxOf is the same of the spec in a bundle, of which nothing else is looked at: for
+// all of it there is a second reader.
+func (b Bundle) SandboxOf() (string, error) {
+	var spec struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if err := readJSON(filepath.Join(string(b), "config.json"), &spec, false); err != nil {
+		return "", fmt.Errorf("read OCI spec: %w", err)
+	}
+	return sandboxOf(spec.Annotations), nil
+}
+
+func sandboxOf(annotations map[string]string) string {
+	if annotations[containerType] != typeContainer {
 		return ""
 	}
-	return spec.Annotations[sandboxID]
+	return annotations[sandboxID]
 }
 
 // Pod is a sandbox without a program of its own, made for containers to join.

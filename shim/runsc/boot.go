@@ -25,29 +25,20 @@ type Starter struct {
 
 const startFD = 3
 
-// Boot is Create for the sandbox's root container. Where runsc is not of brig's build
-// it does not stay, and Start executes it again.
-func (r *Runsc) Boot(ctx context.Context, id string, o CreateOptions) (_ *Starter, err error) {
+// Boot is Create for the sandbox's root container, by a runsc that was loaded early if there
+// is one. Where runsc is not of brig's build it does not stay, and Start executes it again.
+func (r *Runsc) Boot(ctx context.Context, early *Early, id string, o CreateOptions) (_ *Starter, err error) {
 	if err := r.check("create"); err != nil {
+		early.Release()
 		return nil, err
 	}
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, fmt.Errorf("runsc create: %w", err)
-	}
-	s := &Starter{runsc: r, id: id, bundle: o.Bundle, socket: ours, gone: make(chan struct{})}
-	cmd := r.command(context.WithoutCancel(ctx), o.Bundle, "create", id, o.args()...)
-	setStdio(cmd, o.Stdio)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("BRIG_START_FD=%d", startFD))
-	cmd.ExtraFiles = []*os.File{theirs}
 	_ = os.Remove(logPath(o.Bundle, "create"))
-	err = r.launch(cmd)
-	theirs.Close()
+	cmd, ours, err := r.launch(r.command(context.WithoutCancel(ctx), o.Bundle, "create", id, o.args()...), early, o.Stdio)
 	if err != nil {
-		ours.Close()
 		_ = os.Remove(r.Root)
 		return nil, fmt.Errorf("runsc create: %w", err)
 	}
+	s := &Starter{runsc: r, id: id, bundle: o.Bundle, socket: ours, gone: make(chan struct{})}
 	s.process = cmd.Process
 	stop := s.killAfter(ctx)
 	defer stop()

@@ -17,7 +17,7 @@ import (
 func bootStarter(t *testing.T, argv ...string) (s *Starter, dir string, sentry *os.Process) {
 	t.Helper()
 	r, id, dir := prepare(t, func(*specs.Spec) {}, argv...)
-	s, err := r.Boot(t.Context(), id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")})
+	s, err := r.Boot(t.Context(), nil, id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")})
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
@@ -130,7 +130,7 @@ func TestBootIsGivenUp(t *testing.T) {
 	r, id, dir := prepare(t, func(*specs.Spec) {}, "/bin/true")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.Boot(ctx, id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")}); err == nil || !strings.Contains(err.Error(), "canceled") {
+	if _, err := r.Boot(ctx, nil, id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")}); err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Error(err)
 	}
 }
@@ -144,7 +144,7 @@ func TestBootByAnotherBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Binary = other
-	s, err := r.Boot(t.Context(), id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")})
+	s, err := r.Boot(t.Context(), nil, id, CreateOptions{Bundle: dir, PIDFile: filepath.Join(dir, "pid")})
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}

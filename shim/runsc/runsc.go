@@ -56,17 +56,11 @@ type Runsc struct {
 	DriverCapabilities []string `json:"driver_capabilities,omitempty"`
 }
 
-// For returns the runsc of a sandbox as the node is configured. The configured path
-// is often a link to a version: what it leads to now is the sandbox's for life, since
-// a sentry and the runsc that talks to it must be of one build.
+// For returns the runsc of a sandbox as the node is configured.
 func For(cfg *config.Config, namespace, id string) Runsc {
 	root := cfg.RunscRoot(namespace)
-	binary, err := filepath.EvalSymlinks(cfg.Runsc.Path)
-	if err != nil {
-		binary = cfg.Runsc.Path // and the first command says what is wrong with it
-	}
 	return Runsc{
-		Binary: binary, Root: filepath.Join(root, id), SharedRoot: filepath.Dir(root),
+		Binary: Path(cfg), Root: filepath.Join(root, id), SharedRoot: filepath.Dir(root),
 		Platform: cfg.Runsc.Platform, Network: NetworkSandbox, Overlay: "none", DebugLog: cfg.Runsc.DebugLog,
 	}
 }
@@ -120,24 +114,6 @@ func (r *Runsc) Create(ctx context.Context, id string, o CreateOptions) error {
 	cmd := r.command(ctx, o.Bundle, "create", id, o.args()...)
 	setStdio(cmd, o.Stdio)
 	return r.run(ctx, cmd, "create", id, o.Bundle)
-}
-
-// launch starts a command that boots a sentry. That dups stdio to descriptors 253 to
-// 255, and Linux stalls for an RCU grace period when a process with threads grows its
-// descriptor table. Handed down at the exec, when there is one thread, descriptor 255
-// grows the table for free.
-func (r *Runsc) launch(cmd *exec.Cmd) error {
-	devNull, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer devNull.Close()
-	cmd.ExtraFiles = append(cmd.ExtraFiles, make([]*os.File, 253-len(cmd.ExtraFiles))...)
-	cmd.ExtraFiles[252] = devNull
-	if err := os.MkdirAll(r.Root, 0o711); err != nil {
-		return err
-	}
-	return cmd.Start()
 }
 
 // Start starts the program of container id. One that joins gets its streams now,

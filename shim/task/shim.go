@@ -42,6 +42,8 @@ type Shim struct {
 	sandbox  *Sandbox
 	tasks    map[string]*Task
 	creating map[string]creation
+
+	early early
 }
 
 // creation is a create under way.
