@@ -17,7 +17,12 @@ import (
 // if it is there and in the host, so that nothing said to their former owner reaches
 // the next one.
 func flushConntrack(transit string, addresses ...netip.Addr) error {
-	here := func() error { return each(addresses, flushHere) }
+	here := func() error {
+		if untracked() {
+			return nil
+		}
+		return each(addresses, flushHere)
+	}
 	errs := []error{here()}
 	if err := netns.Do(transit, here); !errors.Is(err, unix.ENOENT) {
 		errs = append(errs, err)
@@ -35,6 +40,27 @@ func flushPool(transit string, pools ...netip.Prefix) error {
 		return fmt.Errorf("forget the connections of %v: %w", pools, err)
 	}
 	return nil
+}
+
+// The kernel's numbers, of linux/netfilter/nfnetlink_conntrack.h.
+const (
+	msgStats      = 5 // IPCTNL_MSG_CT_GET_STATS
+	globalEntries = 1 // CTA_STATS_GLOBAL_ENTRIES
+)
+
+// untracked tells that the namespace tracks no connection at all. The kernel counts them; to
+// list them takes 10 ms on a machine of 24 GiB, whose table has 262144 rows, if it has one or
+// none. In doubt there are some.
+func untracked() bool {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|msgStats, unix.NLM_F_ACK) // the answer says that more follows
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
+	answers, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofNfgenmsg {
+		return false
+	}
+	attributes, err := nl.ParseRouteAttrAsMap(answers[0][nl.SizeofNfgenmsg:])
+	count := attributes[globalEntries].Value
+	return err == nil && len(count) == 4 && binary.BigEndian.Uint32(count) == 0
 }
 
 func each[T any](all []T, fn func(T) error) error {
@@ -68,7 +94,7 @@ type place struct {
 	reply    uint32 // what of the replies
 }
 
-// The kernel's numbers, of linux/netfilter/nfnetlink_conntrack.h.
+// The kernel's numbers, of the same header.
 const (
 	ctaFilter, ctaFilterOrig, ctaFilterReply = 25, 1, 2
 	filterSource, filterDestination          = 1, 2

@@ -102,6 +102,23 @@ func TestFlushConntrack(t *testing.T) {
 	}
 }
 
+// TestUntracked: one connection of whoever is enough.
+func TestUntracked(t *testing.T) {
+	inNamespace(t, func() {
+		if !untracked() {
+			t.Error("there is a connection in an empty namespace")
+		}
+	})
+	for _, of := range []string{"203.0.113.9", "2001:db8::9"} {
+		inNamespace(t, func() {
+			track(t, 1, of, of, of, of)
+			if untracked() {
+				t.Errorf("the connection of %s is not there", of)
+			}
+		})
+	}
+}
+
 // BenchmarkFlush with many connections of others.
 func BenchmarkFlush(b *testing.B) {
 	require.Net(b)
