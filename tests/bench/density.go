@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// settle is how long a sandbox has been idle when it is looked at.
+// settle is how long what is there is left alone before it is looked at.
 const settle = time.Second
 
 // perGiB of memory is 1024 of a sandbox's MiB.
@@ -64,7 +64,7 @@ func measureDensity(ctx context.Context, n *testNode, o options, rng *rand.Rand,
 	}
 	found := make([][]series, len(sources))
 	err = interleave(ctx, rng, len(sources), o.rounds, "idle sandboxes", progress, func(i, _ int) {
-		all, err := crowd(ctx, sources[i], o.crowds)
+		all, err := crowd(ctx, sources[i], o.crowds, o.idle)
 		if err != nil {
 			all = append(all, series{measure: densityName("memory", o.crowds[len(o.crowds)-1]), variant: sources[i].name, ours: sources[i].ours, failures: []error{err}})
 		}
@@ -96,8 +96,9 @@ func densityName(what string, of int) string {
 	return fmt.Sprintf("an idle sandbox of %d: %s", of, what)
 }
 
-// crowd lets a crowd grow to each size, looks at it, and removes it.
-func crowd(ctx context.Context, x idleSource, sizes []int) (all []series, err error) {
+// crowd lets a crowd grow to each size, looks at it when its last has idled for a while, and
+// removes it.
+func crowd(ctx context.Context, x idleSource, sizes []int, idle time.Duration) (all []series, err error) {
 	c := &crowded{source: x}
 	defer func() { err = errors.Join(err, c.remove()) }()
 	time.Sleep(settle)
@@ -109,7 +110,7 @@ func crowd(ctx context.Context, x idleSource, sizes []int) (all []series, err er
 		if err := c.grow(ctx, size); err != nil {
 			return all, err
 		}
-		time.Sleep(settle)
+		time.Sleep(idle)
 		now, err := meminfo("MemAvailable")
 		if err != nil {
 			return all, err

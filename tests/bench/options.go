@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // options of a run.
 type options struct {
@@ -16,7 +19,10 @@ type options struct {
 	// crowds are how many idle sandboxes are looked at together, sizes how many there
 	// are where it is measured how costs grow.
 	crowds, sizes []int
-	restarts      int // at each size
+	// idle is how long they have been so: a start leaves garbage, which a shim gives back when
+	// it is over.
+	idle     time.Duration
+	restarts int // at each size
 	// burst is how many sandboxes are made at once, and one after the other every
 	// staggerEvery.
 	burst int
@@ -51,15 +57,15 @@ func (m mode) String() string { return [...]string{"full", "quick", "smoke"}[m] 
 func (m mode) options() options {
 	return [...]options{
 		full: {
-			mode: m, crowds: []int{1, 10, 50, 100}, sizes: []int{1, 10, 100}, restarts: 10, burst: 50, lives: 20, pool: 10, records: []int{1, 100, 1000, 10_000},
+			mode: m, crowds: []int{1, 10, 50, 100}, sizes: []int{1, 10, 100}, idle: 12 * time.Second, restarts: 10, burst: 50, lives: 20, pool: 10, records: []int{1, 100, 1000, 10_000},
 			few: 10, many: 200, full: 10_000, ranges: 100_000, batch: 200, bytes: 256 << 20,
 		},
 		quick: {
-			mode: m, crowds: []int{1, 10}, sizes: []int{1, 10}, restarts: 3, burst: 10, lives: 8, pool: 4, records: []int{1, 100},
+			mode: m, crowds: []int{1, 10}, sizes: []int{1, 10}, idle: settle, restarts: 3, burst: 10, lives: 8, pool: 4, records: []int{1, 100},
 			few: 10, many: 20, full: 200, ranges: 2000, batch: 100, bytes: 64 << 20,
 		},
 		smoke: {
-			mode: m, crowds: []int{2}, sizes: []int{1, 2}, restarts: 1, burst: 2, lives: 2, pool: 1, records: []int{1, 3},
+			mode: m, crowds: []int{2}, sizes: []int{1, 2}, idle: settle, restarts: 1, burst: 2, lives: 2, pool: 1, records: []int{1, 3},
 			few: 1, many: 2, full: 3, ranges: 50, batch: 10, bytes: 1 << 20,
 		},
 	}[m]
