@@ -19,6 +19,10 @@ type Spec struct {
 	Max int64
 	// Block makes the Writer wait for Readers instead of dropping the oldest bytes.
 	Block bool
+	// Late has the Writer make the file with the first byte, or take an empty one that a
+	// reader made (Await): most programs write to one stream at most, and a file is much of
+	// what running one costs. With Block alone: a disk that takes no file is tried again.
+	Late bool
 }
 
 // URI writes s as ParseURI reads it.
@@ -27,28 +31,35 @@ func (s Spec) URI() string {
 	if s.Block {
 		q += "&overflow=block"
 	}
+	if s.Late {
+		q += "&late=true"
+	}
 	return (&url.URL{Scheme: Scheme, Path: s.Path, RawQuery: q}).String()
 }
 
 // ParseURI accepts exactly journal:///abs/path?max=BYTES, with &overflow=block if the
-// Writer is to wait.
+// Writer is to wait, and then &late=true if the file comes with the first byte.
 func ParseURI(uri string) (Spec, error) {
 	path, q, err := parse(uri)
 	if err != nil {
 		return Spec{}, err
 	}
-	s := Spec{Path: path, Block: q.Get("overflow") == "block"}
-	known := 1
-	if s.Block {
-		known = 2
-	}
-	if len(q) != known || len(q["max"]) != 1 || len(q["overflow"]) != known-1 {
-		return Spec{}, fmt.Errorf("journal URI %q: want journal:///path?max=BYTES or journal:///path?max=BYTES&overflow=block", uri)
+	s := Spec{Path: path, Block: q.Get("overflow") == "block", Late: q.Get("late") == "true"}
+	blocks, late := one(s.Block), one(s.Late)
+	if len(q) != 1+blocks+late || len(q["max"]) != 1 || len(q["overflow"]) != blocks || len(q["late"]) != late {
+		return Spec{}, fmt.Errorf("journal URI %q: want journal:///path?max=BYTES, and after it &overflow=block, and after that &late=true, or not", uri)
 	}
 	if s.Max, err = strconv.ParseInt(q.Get("max"), 10, 64); err != nil {
 		return Spec{}, fmt.Errorf("journal URI %q: max: %w", uri, err)
 	}
 	return s, s.check()
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // InputURI names the Input at path, which is absolute and clean.
@@ -83,6 +94,9 @@ func parse(uri string) (path string, q url.Values, err error) {
 func (s Spec) check() error {
 	if least := s.least(); s.Max < least {
 		return fmt.Errorf("journal %q: max is %d, want at least %d", s.Path, s.Max, least)
+	}
+	if s.Late && !s.Block {
+		return fmt.Errorf("journal %q: only one that blocks can come late", s.Path)
 	}
 	return checkPath(s.Path)
 }

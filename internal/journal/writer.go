@@ -16,7 +16,7 @@ const retry = 250 * time.Millisecond
 
 // Writer appends to a journal.
 type Writer struct {
-	file  *os.File
+	file  *os.File // nil: not made yet; once made it stays
 	spec  Spec
 	size  int64 // of the stream so far
 	start int64 // of the kept bytes, as known; a multiple of Chunk
@@ -26,6 +26,7 @@ type Writer struct {
 	lifted  chan struct{} // tells Write of a lift
 	closed  chan struct{}
 	closing sync.Once
+	making  sync.Mutex // held while file is set, and while closed is closed
 	user    user
 }
 
@@ -36,11 +37,16 @@ func Create(s Spec) (*Writer, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	w := &Writer{spec: s, lifted: make(chan struct{}, 1), closed: make(chan struct{})}
+	if s.Late {
+		return w, nil
+	}
 	fd, err := create(s.Path, unix.O_WRONLY)
 	if err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
-	return &Writer{file: os.NewFile(fd, s.Path), spec: s, lifted: make(chan struct{}, 1), closed: make(chan struct{})}, nil
+	w.file = os.NewFile(fd, s.Path)
+	return w, nil
 }
 
 func create(path string, flag int) (fd uintptr, err error) {
@@ -58,6 +64,9 @@ func create(path string, flag int) (fd uintptr, err error) {
 // if Close comes first, with what of p is in the journal; another error only without Block,
 // when all of p is written and no hole could be made.
 func (w *Writer) Write(p []byte) (n int, err error) {
+	if err := w.come(); err != nil {
+		return 0, err
+	}
 	for n < len(p) {
 		room, err := w.room(int64(len(p) - n))
 		if err != nil {
@@ -121,9 +130,15 @@ func (w *Writer) Lift(n int64) {
 }
 
 // Close ends writing, also from another goroutine while Write is under way. It does
-// not remove the file.
+// not remove the file, and none is made after it.
 func (w *Writer) Close() error {
+	w.making.Lock()
 	w.closing.Do(func() { close(w.closed) })
+	file := w.file
+	w.making.Unlock()
 	w.user.close()
-	return w.file.Close()
+	if file == nil {
+		return nil
+	}
+	return file.Close()
 }

@@ -5,8 +5,13 @@ import (
 	"fmt"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"brig/internal/execution"
+	"brig/nodeagent/clock"
 )
 
 // Program is what to run beside a sandbox's own.
@@ -21,6 +26,39 @@ type Program struct {
 	Columns, Rows uint16
 	// The streams, by the names under which the shim opens them; empty: none.
 	Stdin, Stdout, Stderr string
+}
+
+// RunExec starts p, once, in one call that has no effect after execution.Window. One that
+// does not come to run is not known afterwards. An ErrNotImplemented: the sandbox's shim is
+// an earlier brig's, or was reached too late, or p is wrong. AddExec tells, and StartExec is
+// what to go on with.
+func (e *Engine) RunExec(ctx context.Context, p Program) error {
+	ctx = e.in(ctx)
+	process, err := e.process(ctx, p)
+	if err != nil {
+		return err
+	}
+	process.Capabilities, process.Rlimits = nil, nil // those of the sandbox's own, which the shim knows
+	now, err := clock.Now()
+	if err != nil {
+		return err
+	}
+	payload, err := execution.Run{
+		ID: p.ID, Until: now + execution.Window, Process: process, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Terminal: p.TTY,
+	}.Encode()
+	if err != nil {
+		return fmt.Errorf("encode a program: %w", err)
+	}
+	_, err = e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
+		ContainerID: p.Sandbox, Resources: &anypb.Any{TypeUrl: execution.TypeURL, Value: payload},
+	})
+	switch err = native(err); {
+	case err == nil:
+		return nil
+	case errdefs.IsInvalidArgument(err), errdefs.IsOutOfRange(err):
+		return errdefs.ErrNotImplemented.WithMessage(err.Error())
+	}
+	return programFault(p.Argv, err)
 }
 
 // AddExec makes p known to the sandbox's shim. It can be waited for from then on.

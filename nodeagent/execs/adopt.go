@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"brig/internal/execution"
 	"brig/nodeagent/clock"
 	"brig/nodeagent/quota"
 )
@@ -23,6 +24,9 @@ const (
 // Adopt takes over what an earlier brigd left of a sandbox that runs. It comes before any
 // other call for it.
 func (m *Manager) Adopt(sb Sandbox) {
+	if err := os.RemoveAll(m.spentDir(sb.ID)); err != nil {
+		m.Log.Error("remove the folders of former execs", "sandbox", sb.ID, "err", err)
+	}
 	for _, id := range m.recorded(sb.ID) {
 		x := m.newExec(sb, id)
 		x.place()
@@ -63,8 +67,11 @@ func (m *Manager) adopt(x *Exec) {
 // resume finds out whether the program was started, and watches it if so.
 func (x *Exec) resume() {
 	for x.m.ctx.Err() == nil {
+		certain := x.m.lateEnough()
 		added, err := x.m.Runtime.ExecAdded(x.m.ctx, string(x.sb.ID), x.inRuntime())
 		switch {
+		case errdefs.IsNotFound(err) && !x.gone() && !certain:
+			clock.Pause(x.m.ctx, startLook) // the earlier brigd's call may be on its way
 		case errdefs.IsNotFound(err) && !x.gone(), err == nil && added && x.unstarted():
 			x.neverRan()
 			return
@@ -78,6 +85,12 @@ func (x *Exec) resume() {
 			clock.Pause(x.m.ctx, startLook)
 		}
 	}
+}
+
+// lateEnough tells that no call of an earlier brigd has an effect any more.
+func (m *Manager) lateEnough() bool {
+	now, err := clock.Now()
+	return err == nil && now > m.began+execution.Window
 }
 
 // gone tells that the sandbox's program has ended: what it took along is not known any

@@ -33,6 +33,7 @@ import (
 
 	"brig/internal/sandbox"
 	"brig/nodeagent/activity"
+	"brig/nodeagent/clock"
 	"brig/nodeagent/engine"
 	"brig/nodeagent/quota"
 	"brig/nodeagent/record"
@@ -44,6 +45,9 @@ const MaxKept = 1000
 
 // Runtime runs programs. An id is unique in a sandbox.
 type Runtime interface {
+	// RunExec starts a program, once. One that does not come to run is not known. An
+	// ErrNotImplemented: it cannot in that sandbox, but in two steps.
+	RunExec(ctx context.Context, p engine.Program) error
 	// AddExec makes a program known, StartExec starts it, once.
 	AddExec(ctx context.Context, p engine.Program) error
 	StartExec(ctx context.Context, p engine.Program) error
@@ -93,8 +97,9 @@ type Parts struct {
 type Manager struct {
 	Parts
 	// ctx is the daemon's: programs outlive the calls that started them.
-	ctx context.Context
-	wg  sync.WaitGroup
+	ctx   context.Context
+	wg    sync.WaitGroup
+	began time.Duration // on the clock
 
 	mu    sync.Mutex // guards what follows
 	boxes map[sandbox.ID]*box
@@ -106,6 +111,8 @@ type box struct {
 
 	live map[string]*Exec // those that run, or that a call holds; guarded by Manager.mu
 	kept int              // on disk, or about to be; guarded by Manager.mu
+
+	spent spent
 }
 
 // New returns a Manager whose goroutines end with ctx; programs go on.
@@ -113,7 +120,11 @@ func New(ctx context.Context, p Parts) *Manager {
 	if p.Figures == nil {
 		p.Figures = unseen{}
 	}
-	return &Manager{Parts: p, ctx: ctx, boxes: map[sandbox.ID]*box{}}
+	began, err := clock.Now()
+	if err != nil {
+		p.Log.Error("read the clock", "err", err) // whoever needs it reads it again, and fails
+	}
+	return &Manager{Parts: p, ctx: ctx, began: began, boxes: map[sandbox.ID]*box{}}
 }
 
 // Close waits for the goroutines after ctx has ended.
@@ -137,6 +148,13 @@ func (m *Manager) box(id sandbox.ID) *box {
 	return b
 }
 
+// known is the box of a sandbox that was not forgotten; nil: it was.
+func (m *Manager) known(id sandbox.ID) *box {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.boxes[id]
+}
+
 // forgetWait bounds how long a removal waits for the last words of execs.
 const forgetWait = 5 * time.Second
 
@@ -151,6 +169,9 @@ func (m *Manager) Forget(id sandbox.ID) {
 		live = slices.Collect(maps.Values(b.live))
 	}
 	m.mu.Unlock()
+	if b != nil {
+		b.spent.close()
+	}
 	ctx, cancel := context.WithTimeout(m.ctx, forgetWait)
 	defer cancel()
 	for _, x := range live {

@@ -112,16 +112,29 @@ func (f folder) write(name string, v any) error {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
 	// Without package os, which would have the file polled first: this is on the path of
-	// every exec.
-	fd, err := unix.Open(f.path(name), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	// every exec. A former exec's file is not emptied first, for which some file systems
+	// go to the disk.
+	fd, err := unix.Open(f.path(name), unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return disk("write an exec's "+name, err)
 	}
+	return disk("write an exec's "+name, errors.Join(overwrite(fd, data), unix.Close(fd)))
+}
+
+// overwrite whatever is in a file.
+func overwrite(fd int, data []byte) error {
 	n, err := unix.Write(fd, data)
 	if err == nil && n < len(data) {
 		err = unix.ENOSPC
 	}
-	return disk("write an exec's "+name, errors.Join(err, unix.Close(fd)))
+	if err != nil {
+		return errors.Join(err, unix.Ftruncate(fd, 0))
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Size == int64(len(data)) {
+		return err
+	}
+	return unix.Ftruncate(fd, int64(len(data)))
 }
 
 // read is strict, as everything that brigd reads back.

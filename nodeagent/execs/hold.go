@@ -46,6 +46,9 @@ func (x *Exec) vanish() {
 	x.closeInput()
 	x.uncount()
 	x.drop()
+	if x.spend() {
+		return
+	}
 	if err := x.folder.remove(); err != nil {
 		x.m.Log.Error("remove an exec", "sandbox", x.sb.ID, "exec", x.id, "err", err)
 	}

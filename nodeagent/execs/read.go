@@ -2,6 +2,8 @@ package execs
 
 import (
 	"context"
+	"errors"
+	"os"
 
 	"brig/internal/journal"
 	"brig/nodeagent/output"
@@ -21,6 +23,9 @@ func (x *Exec) Read(ctx context.Context, from Offsets, follow bool, send func(ou
 	var ended <-chan struct{}
 	if follow {
 		ended = x.ended
+		if err := x.awaitJournals(streams); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -32,6 +37,20 @@ func (x *Exec) Read(ctx context.Context, from Offsets, follow bool, send func(ou
 		}
 		return err
 	})
+}
+
+// awaitJournals makes those that nothing was written to yet, to be followed. What has ended
+// writes nothing more.
+func (x *Exec) awaitJournals(streams []output.Stream) error {
+	for _, s := range streams {
+		if isClosed(x.ended) {
+			return nil
+		}
+		if err := journal.Await(s.Journal); err != nil && !errors.Is(err, os.ErrNotExist) { // removed with its sandbox
+			return disk("make the journal of an exec", err)
+		}
+	}
+	return nil
 }
 
 func (x *Exec) journal(name string) journal.Spec {

@@ -34,7 +34,7 @@ func (m *Manager) Run(ctx context.Context, sb Sandbox, s Spec, stdin []byte, roo
 	if s.Stdin = len(stdin) > 0; s.Stdin {
 		s.Input = Digest(stdin)
 	}
-	s.Block = true // the first bytes are wanted
+	s.Block, s.Late = true, true // the first bytes are wanted, and after awaitBrief at the soonest
 	x, err := m.Start(ctx, sb, s)
 	if err != nil {
 		return Result{}, err

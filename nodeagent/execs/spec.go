@@ -32,6 +32,9 @@ type Spec struct {
 	Input string `json:"input,omitempty"`
 	// Block the program when output is not read, instead of dropping the oldest.
 	Block bool `json:"block,omitempty"`
+	// Late: whoever starts it reads nothing for a while, in which most have ended, so a
+	// journal comes with its first byte. With Block alone.
+	Late bool `json:"-"`
 }
 
 // The first character keeps apart what is a folder's name and what is not.

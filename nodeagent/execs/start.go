@@ -135,7 +135,7 @@ func (x *Exec) claim(s Spec) error {
 		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf(
 			"sandbox %s has %d execs on record: run others without an exec_id, or in another sandbox", x.sb.ID, MaxKept))
 	}
-	err := x.folder.claim()
+	err := x.claimFolder(s)
 	if err != nil {
 		x.uncount()
 		return err
@@ -181,21 +181,34 @@ func (x *Exec) run(ctx context.Context, s Spec) error {
 	if err != nil {
 		return err
 	}
-	adding, done := tracing.Start(ctx, "add")
-	err = x.m.Runtime.AddExec(adding, p)
-	if done(err); err != nil {
-		return x.noSandbox(err)
-	}
-	failpoint.Hit("exec.added")
-	// Its end is asked for before it can come, so that the answer is not one call late.
-	x.m.wg.Go(x.watch)
 	starting, done := tracing.Start(ctx, "start")
-	err = x.m.Runtime.StartExec(starting, p)
+	err = x.m.Runtime.RunExec(starting, p)
+	if errdefs.IsNotImplemented(err) {
+		p.Stdout, p.Stderr = x.outputs(s.TTY, false)
+		err = x.runInTwo(starting, p)
+	}
 	if done(err); err != nil {
-		return errors.Join(x.noSandbox(err), x.m.Runtime.ForgetExec(ctx, p.Sandbox, p.ID))
+		return errors.Join(x.noSandbox(err), x.undo(ctx))
 	}
 	failpoint.Hit("exec.started")
+	x.m.wg.Go(x.watch)
 	return nil
+}
+
+// undo a start that failed. It may run, if it is the answer that was lost.
+func (x *Exec) undo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	return x.forget(ctx)
+}
+
+// runInTwo is for a shim that does not take one call for both: that of an earlier brig, or
+// one that the call has reached too late.
+func (x *Exec) runInTwo(ctx context.Context, p engine.Program) error {
+	if err := x.m.Runtime.AddExec(ctx, p); err != nil {
+		return err
+	}
+	return x.m.Runtime.StartExec(ctx, p)
 }
 
 // program names the streams; the shim makes the journals of output.
@@ -203,11 +216,8 @@ func (x *Exec) program(s Spec) (engine.Program, error) {
 	p := engine.Program{
 		Sandbox: string(x.sb.ID), ID: x.inRuntime(), Argv: s.Argv, Env: s.Env, Workdir: s.Workdir,
 		TTY: s.TTY, Columns: s.Size.Columns, Rows: s.Size.Rows,
-		Stdout: x.journal(stdoutFile).URI(),
 	}
-	if !s.TTY {
-		p.Stderr = x.journal(stderrFile).URI()
-	}
+	p.Stdout, p.Stderr = x.outputs(s.TTY, s.Late)
 	if s.Stdin {
 		path := x.folder.path(stdinFile)
 		if err := journal.CreateInput(path); err != nil {
@@ -220,6 +230,16 @@ func (x *Exec) program(s Spec) (engine.Program, error) {
 		x.input, p.Stdin = input, journal.InputURI(path)
 	}
 	return p, nil
+}
+
+// outputs are the names of the streams.
+func (x *Exec) outputs(tty, late bool) (stdout, stderr string) {
+	out, err := x.journal(stdoutFile), x.journal(stderrFile)
+	out.Late, err.Late = late, late
+	if tty {
+		return out.URI(), ""
+	}
+	return out.URI(), err.URI()
 }
 
 // noSandbox says so if a program did not start because its sandbox has ended.

@@ -196,6 +196,15 @@ func TestContractExec(t *testing.T) {
 	if status, err := c.WaitPID(t.Context(), id, pid); err != nil || status.Signal() != unix.SIGKILL {
 		t.Errorf("status after a signal: %#x, %v", status, err)
 	}
+	args.Argv = []string{"/bin/sh", "-c", "sleep 0.1; exit 5"}
+	pid, line, err := c.ExecLine(t.Context(), args, stdio)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer line.Close()
+	if status, err := line.WaitPID(t.Context(), id, pid); err != nil || status.ExitStatus() != 5 {
+		t.Errorf("waited for on the line that started it: %#x, %v", status, err)
+	}
 	if err := c.Signal(t.Context(), id, 0, unix.SIGKILL, All); err != nil {
 		t.Error(err)
 	}

@@ -2,6 +2,7 @@ package runsc
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,9 +14,26 @@ import (
 // Exec starts a process in a running container with stdin, stdout and stderr, and
 // returns its pid inside the sandbox. The files may be closed afterwards.
 func (c *Control) Exec(ctx context.Context, args ExecArgs, stdio [3]*os.File) (pid int32, err error) {
-	args.GuestFDs = []int{0, 1, 2}
-	err = c.call(ctx, "containerManager.ExecuteAsync", &args, &pid, stdio[:]...)
+	pid, line, err := c.ExecLine(ctx, args, stdio)
+	if err == nil {
+		line.Close()
+	}
 	return pid, err
+}
+
+// ExecLine is Exec for a caller who waits for the process next, on the same line. It is the
+// caller's to close.
+func (c *Control) ExecLine(ctx context.Context, args ExecArgs, stdio [3]*os.File) (pid int32, line *Line, err error) {
+	const method = "containerManager.ExecuteAsync"
+	args.GuestFDs = []int{0, 1, 2}
+	if line, err = c.line(ctx); err != nil {
+		return 0, nil, fmt.Errorf("call %s: %w", method, err)
+	}
+	if err = line.call(ctx, method, &args, &pid, stdio[:]...); err != nil {
+		line.Close()
+		return 0, nil, err
+	}
+	return pid, line, nil
 }
 
 // Wait blocks until the first process of a started container ends. The root
@@ -34,9 +52,18 @@ type waitPIDArgs struct {
 // WaitPID blocks until a process started by Exec ends.
 func (c *Control) WaitPID(ctx context.Context, id string, pid int32) (unix.WaitStatus, error) {
 	var status uint32
-	err := c.call(ctx, "containerManager.WaitPID", &waitPIDArgs{PID: pid, CID: id}, &status)
+	err := c.call(ctx, waitPID, &waitPIDArgs{PID: pid, CID: id}, &status)
 	return unix.WaitStatus(status), err
 }
+
+// WaitPID is Control's, on this line.
+func (l *Line) WaitPID(ctx context.Context, id string, pid int32) (unix.WaitStatus, error) {
+	var status uint32
+	err := l.call(ctx, waitPID, &waitPIDArgs{PID: pid, CID: id}, &status)
+	return unix.WaitStatus(status), err
+}
+
+const waitPID = "containerManager.WaitPID"
 
 // Target of a signal within a container.
 type Target int

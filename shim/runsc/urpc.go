@@ -22,7 +22,7 @@ const dialTimeout = 10 * time.Second
 
 // Control is the sentry's control socket. Every call has a connection of its own,
 // closed at once: an idle one would hold up the sentry's exit, and a wait must not
-// block other calls.
+// block other calls. What a call has started is waited for on its connection (Line).
 //
 // The protocol is gVisor's urpc: JSON, files by SCM_RIGHTS with the first byte. It
 // is spoken here rather than with gVisor's own client because that one reads an
@@ -59,15 +59,34 @@ type response struct {
 
 // call sends arg and files, and decodes the answer into result unless that is nil.
 func (c *Control) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
-	conn, err := c.dial(ctx)
+	l, err := c.line(ctx)
 	if err != nil {
 		return fmt.Errorf("call %s: %w", method, err)
 	}
-	defer conn.Close()
+	defer l.Close()
+	return l.call(ctx, method, arg, result, files...)
+}
+
+// Line is a connection for calls that come one after the other. Between two of them no
+// time is to pass.
+type Line struct{ conn *net.UnixConn }
+
+func (c *Control) line(ctx context.Context) (*Line, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Line{conn}, nil
+}
+
+// Close ends it.
+func (l *Line) Close() { _ = l.conn.Close() }
+
+func (l *Line) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
 	// A deadline in the past ends whatever blocks.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	answer, err := exchange(conn, request{Method: method, Arg: arg}, files)
+	answer, err := exchange(l.conn, request{Method: method, Arg: arg}, files)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -34,6 +34,8 @@ import (
 //	binary-v2:///path?key=value               likewise, with a stricter sign of being ready
 //	journal:///path?max=BYTES                 brigd's; the oldest bytes are dropped
 //	journal:///path?max=BYTES&overflow=block  brigd's; a full one makes the program wait
+//	journal:///path?max=BYTES&overflow=block&late=true
+//	                                          likewise; the file comes with the first byte
 //
 // and for stdin
 //

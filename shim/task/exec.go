@@ -99,11 +99,12 @@ func (t *Task) exec(ctx context.Context, p *process) error {
 	// A caller that goes away leaves no process behind that nobody knows.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execTime)
 	defer cancel()
-	pid, err := t.sandbox.control.Exec(ctx, p.args, io.Files())
+	pid, line, err := t.sandbox.control.ExecLine(ctx, p.args, io.Files())
 	if err != nil {
 		io.Close()
 		return err
 	}
+	p.line = line
 	io.Started()
 	log := t.sandbox.shim.opts.Log.With("sandbox", t.request.ID, "exec", p.execID)
 	p.started(pid, io)
@@ -143,8 +144,13 @@ func (t *Task) watchExec(p *process) {
 }
 
 func (t *Task) waitExec(p *process) uint32 {
+	line := p.line
 	code, err := t.askForEnd(func() (unix.WaitStatus, error) {
-		return t.sandbox.control.WaitPID(context.Background(), t.id, p.sandboxPID())
+		if line == nil {
+			return t.sandbox.control.WaitPID(context.Background(), t.id, p.sandboxPID())
+		}
+		defer func() { line.Close(); line = nil }()
+		return line.WaitPID(context.Background(), t.id, p.sandboxPID())
 	})
 	if err != nil {
 		t.sandbox.shim.opts.Log.Error("the exit status of an exec is lost", "sandbox", t.request.ID, "exec", p.execID, "err", err)

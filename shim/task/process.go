@@ -39,6 +39,7 @@ type process struct {
 	execID  string // empty: the program
 	streams stdio.Config
 	args    runsc.ExecArgs // of an exec
+	line    *runsc.Line    // that has started an exec, for who waits for its end
 	exited  chan struct{}  // closed when Exited was told, or a start has failed
 
 	mu      sync.Mutex

@@ -8,12 +8,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"brig/internal/execution"
 	"brig/shim/task"
 
 	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // TestHostileIDs: what would be a path of somebody else's is refused before it is used.
@@ -23,8 +26,16 @@ func TestHostileIDs(t *testing.T) {
 	for _, id := range []string{"", ".", "..", "../x", "/", "a/b", "a\x00", "-rf", "a+", "*", strings.Repeat("a", 77), strings.Repeat("a", 1<<20)} {
 		_, errCreate := tasks.Create(ctx, &taskapi.CreateTaskRequest{ID: id, Bundle: "/b"})
 		_, errExec := tasks.Exec(ctx, &taskapi.ExecProcessRequest{ID: "a", ExecID: id})
+		payload, err := execution.Run{ID: id, Until: time.Hour, Process: &specs.Process{}}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, errRun := tasks.Update(ctx, &taskapi.UpdateTaskRequest{ID: "a", Resources: &anypb.Any{TypeUrl: execution.TypeURL, Value: payload}})
+		if id == "" {
+			errRun = errExec // refused before: there is no program
+		}
 		_, errPod := pods.CreateSandbox(ctx, &sandboxapi.CreateSandboxRequest{SandboxID: id, BundlePath: "/b"})
-		for _, err := range []error{errCreate, errExec, errPod} {
+		for _, err := range []error{errCreate, errExec, errRun, errPod} {
 			if err = errgrpc.ToNative(err); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), " id ") || len(err.Error()) > 500 {
 				t.Errorf("id %.20q: %v", id, err)
 			}

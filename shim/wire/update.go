@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
+	"brig/internal/execution"
 	"brig/internal/rootlayer"
 	"brig/internal/sandbox"
 	"brig/internal/slot"
@@ -16,12 +18,13 @@ import (
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Update changes a task's limits, gives a waiting sandbox its program, writes a layer of a root or tells how a task ended: it is
-// the one call whose payload containerd hands on unread, and brigd asks through it for what
+// Update changes a task's limits, gives a waiting sandbox its program, runs programs beside it, writes a layer of a
+// root or tells how a task ended: it is the one call whose payload containerd hands on unread, and brigd asks through it for what
 // containerd has no call for. Annotations are for other runtimes; brig's count when a sandbox is made.
 func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
 	switch r.Resources.GetTypeUrl() {
@@ -39,6 +42,8 @@ func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*empty
 			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
 		}
 		return empty, failure(v.shim.RootLayer(ctx, r.ID, request))
+	case execution.TypeURL:
+		return empty, failure(v.run(ctx, r.ID, r.Resources.GetValue()))
 	}
 	wanted, err := limits(r.Resources)
 	if err == nil {
@@ -54,6 +59,33 @@ func (v Tasks) crashed(id string) error {
 		err = fmt.Errorf("task %s did not crash: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	return err
+}
+
+func (v Tasks) run(ctx context.Context, id string, payload []byte) error {
+	r, err := execution.Decode(payload)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if err := checkName("exec", r.ID); err != nil {
+		return err
+	}
+	now, err := clock()
+	if err != nil {
+		return err
+	}
+	if now > r.Until {
+		return fmt.Errorf("run exec %s: it was asked for too long ago: %w", r.ID, errdefs.ErrOutOfRange)
+	}
+	return v.shim.RunExec(ctx, id, r.ID, r.Process, streams(ctx, r.ID, r))
+}
+
+// clock is the machine's, which stands still for nobody.
+func clock() (time.Duration, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	return time.Duration(now.Nano()), nil
 }
 
 // limits refuses a type or a field that this version does not know: it would be dropped.

@@ -48,6 +48,21 @@ func (p *program) over() bool {
 	}
 }
 
+// RunExec is both; what does not start is forgotten.
+func (n *Node) RunExec(ctx context.Context, p engine.Program) error {
+	if err := n.step("runexec", p.Sandbox); err != nil {
+		return err
+	}
+	n.mu.Unlock()
+	if err := n.AddExec(ctx, p); err != nil {
+		return err
+	}
+	if err := n.StartExec(ctx, p); err != nil {
+		return errors.Join(err, n.ForgetExec(ctx, p.Sandbox, p.ID))
+	}
+	return nil
+}
+
 // AddExec makes a program known.
 func (n *Node) AddExec(_ context.Context, p engine.Program) error {
 	if err := n.step("addexec", p.Sandbox); err != nil {
