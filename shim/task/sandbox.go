@@ -29,6 +29,7 @@ type Sandbox struct {
 	pod    bool        // containers may join
 	holder *PodRequest // the root container holds this pod; nil: it is a task
 	slot   *waiting    // the root container waits for a program, or has waited; nil: it is one
+	held   *held       // it waits with a checkpoint loaded, or has waited; nil: it does not
 	block  bool        // no network
 
 	control *runsc.Control

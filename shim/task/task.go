@@ -98,7 +98,7 @@ func (t *Task) isHolder() bool {
 func (t *Task) isSole() bool { return t.isRoot() || t.sandbox.slot != nil }
 
 func (t *Task) emit(e Event) {
-	if !t.isHolder() {
+	if !t.isHolder() && !t.sandbox.held.unborn() {
 		t.sandbox.shim.opts.Emit(e)
 	}
 }
