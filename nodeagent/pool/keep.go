@@ -93,9 +93,13 @@ func (p *Pool) takeOver(ctx context.Context) error {
 			leaving = append(leaving, s)
 		}
 	}
+	now := p.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting, p.leaving, p.open = waiting, leaving, true
+	for _, s := range waiting { // which was asked for then
+		p.demand.note(now-calm, s.Shape)
+	}
 	return nil
 }
 
