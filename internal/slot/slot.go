@@ -4,7 +4,8 @@
 //
 // A shim makes one of a spec that has sandbox.AnnotationSlot. The program comes once, as
 // the payload of the Task API's Update, which containerd hands on unread; it is started by
-// the Task API's Start, like any other.
+// the Task API's Start, like any other. With a checkpoint to go on from it makes one that is
+// held instead, which needs no program: it learns what is Held.
 package slot
 
 import (
