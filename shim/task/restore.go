@@ -34,7 +34,7 @@ func (t *Task) planRestore(ctx context.Context, normal *specs.Spec) error {
 	if err := image.Restorable(build, t.runsc.DriverCapabilities); err != nil {
 		return err
 	}
-	normal.Process.Args = image.Args
+	normal.Process.Args, t.named = image.Args, image.Slot && !image.Unnamed
 	return nil
 }
 

@@ -39,6 +39,7 @@ type Sandbox struct {
 	ooms    int           // kills in the group before the sandbox was made
 	told    atomic.Int64  // kills that an event has told of
 	felled  atomic.Bool   // this shim has killed the sentry
+	named   atomic.Bool   // this shim has set its hostname anew
 	shares  shares        // of the group's time
 
 	phases *phases.Recorder // nil unless brigd wants to know

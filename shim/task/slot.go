@@ -283,6 +283,7 @@ func (b *Sandbox) name(ctx context.Context, spec *specs.Spec) error {
 }
 
 func (b *Sandbox) setHostname(ctx context.Context, name string) error {
+	b.named.Store(true)
 	admin := []string{"CAP_SYS_ADMIN"}
 	args, err := runsc.NewExecArgs(b.id(), &specs.Process{
 		Args: []string{b.root.spec.Process.Args[0], "hostname", name}, Cwd: "/",

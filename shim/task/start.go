@@ -117,7 +117,7 @@ func (t *Task) launch(ctx context.Context) error {
 	default:
 		err = t.runsc.Start(ctx, t.id, t.request.Bundle.Dir(), &files)
 	}
-	if err == nil && t.request.Checkpoint != "" {
+	if err == nil && t.named {
 		err = t.sandbox.setHostname(ctx, t.spec.Hostname) // the image has what a claim had set
 	}
 	t.init.stdio().Started() // whoever has failed has written nothing, and readers see the end
