@@ -11,7 +11,7 @@ import (
 type Pool struct {
 	// Size is how many wait at least; 0: none.
 	Size uint32 `toml:"size"`
-	// Max is how many wait at most, when creates come fast; at least Size.
+	// Max is how many wait at most, of whatever kind, when creates come fast; at least Size.
 	Max uint32 `toml:"max"`
 	// MaxAge of one that waits; then another takes its place. 0: any.
 	MaxAge Duration `toml:"max_age"`

@@ -31,7 +31,7 @@ const (
 	AnnotationPIDs    = "brig/pids"     // processes and threads of each user in the sandbox
 	AnnotationDiskMiB = "brig/disk-mib" // of the writable layer
 	AnnotationSecrets = "brig/secrets"  // "true": brigd has left some (internal/secrets)
-	AnnotationSlot    = "brig/slot"     // "true": no program yet (internal/slot)
+	AnnotationSlot    = "brig/slot"     // "true": no program yet, or held before it goes on (internal/slot)
 	AnnotationTrace   = "brig/trace"    // "true": the shim tells what it did (internal/phases)
 )
 

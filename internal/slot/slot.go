@@ -4,7 +4,8 @@
 //
 // A shim makes one of a spec that has sandbox.AnnotationSlot. The program comes once, as
 // the payload of the Task API's Update, which containerd hands on unread; it is started by
-// the Task API's Start, like any other.
+// the Task API's Start, like any other. With a checkpoint to go on from it makes one that is
+// held instead, which needs no program: it learns what is Held.
 package slot
 
 import (
@@ -18,6 +19,29 @@ import (
 
 // TypeURL names the payload.
 const TypeURL = "io.containerd.brig.v1/Claim"
+
+// HeldURL names the payload of a sandbox that is held: it goes on from a checkpoint, all of
+// which it has loaded.
+const HeldURL = "io.containerd.brig.v1/Held"
+
+// Held is what a held sandbox learns before its start.
+type Held struct {
+	// Annotations of its container from now on.
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Encode returns the payload.
+func (h Held) Encode() ([]byte, error) { return json.Marshal(h) }
+
+// DecodeHeld reads a payload, refusing a field that it does not know.
+func DecodeHeld(payload []byte) (h Held, err error) {
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&h); err != nil {
+		return Held{}, fmt.Errorf("claim of a sandbox that is held: %w", err)
+	}
+	return h, nil
+}
 
 // Claim is the program that a slot is for from now on.
 type Claim struct {

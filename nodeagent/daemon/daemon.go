@@ -163,6 +163,7 @@ func (d *daemon) openManager(ctx context.Context) error {
 	if err := d.manager.Recover(); err != nil {
 		return err
 	}
+	d.waiting.Restorer = d.manager.Restorer()
 	d.waiting.Run(living)
 	d.manager.Reconcile(reconcileEvery)
 	d.manager.Meter()

@@ -8,11 +8,13 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"brig/internal/failpoint"
@@ -74,13 +76,19 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return err
 	}
+	if s.Held {
+		return e.claimHeld(ctx, s, image)
+	}
 	mounts, err := e.prepare(ctx, s.ID, image)
 	if err != nil {
 		return err
 	}
 	failpoint.Hit("claim.snapshot")
-	spec, err := e.rewrite(ctx, s, image, mounts)
+	c, spec, err := e.containerOf(ctx, s, image)
 	if err != nil {
+		return fmt.Errorf("make container: %w", native(err))
+	}
+	if err := e.rewrite(ctx, c); err != nil {
 		return err
 	}
 	failpoint.Hit("claim.container")
@@ -88,25 +96,48 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return fmt.Errorf("encode a claim: %w", err)
 	}
-	if _, err := e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
-		ContainerID: s.ID, Resources: &anypb.Any{TypeUrl: slot.TypeURL, Value: payload},
-	}); err != nil {
-		return fmt.Errorf("make task: %w", native(err))
+	if err := e.tell(ctx, s.ID, slot.TypeURL, payload); err != nil {
+		return err
 	}
 	failpoint.Hit("claim.task")
 	return nil
 }
 
-// rewrite gives the slot's container the spec, the image and the snapshot of s.
-func (e *Engine) rewrite(ctx context.Context, s Sandbox, image containerd.Image, mounts []mount.Mount) (*specs.Spec, error) {
+// claimHeld has a sandbox that has waited with its checkpoint loaded be s: it has all that s
+// needs but for its policy.
+func (e *Engine) claimHeld(ctx context.Context, s Sandbox, image containerd.Image) error {
 	c, spec, err := e.containerOf(ctx, s, image)
 	if err != nil {
-		return nil, fmt.Errorf("make container: %w", native(err))
+		return fmt.Errorf("make container: %w", native(err))
 	}
-	if _, err := e.client.ContainerService().Update(ctx, c, "spec", "image", "snapshotkey", "labels"); err != nil {
-		return nil, fmt.Errorf("make container: %w", native(err))
+	payload, err := slot.Held{Annotations: spec.Annotations}.Encode()
+	if err != nil {
+		return fmt.Errorf("encode a claim: %w", err)
 	}
-	return spec, nil
+	var both errgroup.Group // without its context: one is undone more easily when the other has ended, too
+	both.Go(func() error { return e.rewrite(ctx, c) })
+	both.Go(func() error { return e.tell(ctx, s.ID, slot.HeldURL, payload) })
+	return both.Wait()
+}
+
+// tell the shim of a sandbox that waits what it is for.
+func (e *Engine) tell(ctx context.Context, id, url string, payload []byte) error {
+	_, err := e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
+		ContainerID: id, Resources: &anypb.Any{TypeUrl: url, Value: payload},
+	})
+	if err != nil {
+		return fmt.Errorf("make task: %w", native(err))
+	}
+	return nil
+}
+
+// rewrite gives the slot's container its spec, image and snapshot.
+func (e *Engine) rewrite(ctx context.Context, c containers.Container) error {
+	_, err := e.client.ContainerService().Update(ctx, c, "spec", "image", "snapshotkey", "labels")
+	if err != nil {
+		return fmt.Errorf("make container: %w", native(err))
+	}
+	return nil
 }
 
 func claimOf(s Sandbox, spec *specs.Spec, mounts []mount.Mount) slot.Claim {

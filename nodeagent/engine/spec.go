@@ -51,6 +51,8 @@ type Sandbox struct {
 	Columns     uint16 // of the terminal at its start; 0: the runtime's
 	Rows        uint16
 	Traced      bool // the shim is to tell what it does
+	Waits       bool // it is made to wait with Restore loaded, for a Claim
+	Held        bool // it has waited with a checkpoint loaded
 	// GPUs are UUIDs, sorted; of their driver the sandbox gets GPUCapabilities, sorted.
 	GPUs, GPUCapabilities []string
 }
@@ -163,6 +165,9 @@ func annotations(s Sandbox) map[string]string {
 	}
 	if s.Secrets {
 		out[sandbox.AnnotationSecrets] = "true"
+	}
+	if s.Waits {
+		out[sandbox.AnnotationSlot] = "true"
 	}
 	if len(s.GPUs) > 0 {
 		out[sandbox.AnnotationGPU] = cdiNames(s.GPUs)

@@ -9,10 +9,10 @@ type Cold string
 const (
 	ColdNot        Cold = ""
 	ColdOff        Cold = "off"        // there is no pool
-	ColdEmpty      Cold = "empty"      // none of its shape waits
+	ColdEmpty      Cold = "empty"      // none of its shape, or with its checkpoint, waits
 	ColdNetwork    Cold = "network"    // it is to have no network
 	ColdGPU        Cold = "gpu"        // it has GPUs
-	ColdCheckpoint Cold = "checkpoint" // it goes on from one
+	ColdCheckpoint Cold = "checkpoint" // it goes on from one, and wants what one that is held has not
 	ColdSpent      Cold = "spent"      // it took one that could not be used
 )
 

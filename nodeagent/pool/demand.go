@@ -35,6 +35,11 @@ func (d *demand) note(now time.Duration, shape record.Shape) {
 	}
 }
 
+// forget what was asked for of shapes that there are to be none of.
+func (d *demand) forget(gone func(record.Shape) bool) {
+	d.asked = slices.DeleteFunc(d.asked, func(a asked) bool { return gone(a.shape) })
+}
+
 // target is how many slots are to wait: as many as were asked for in the last rush, within
 // what is configured; and of those that are there already none less before it is calm.
 func (d *demand) target(c config.Pool, now time.Duration, waiting int) int {
@@ -71,6 +76,7 @@ func (d *demand) shapes(n int, usual record.Shape, there map[record.Shape]int) m
 			return cmp.Or(
 				cmp.Compare(votes[a]*(given[b]+1), votes[b]*(given[a]+1)),
 				cmp.Compare(waits(a), waits(b)), cmp.Compare(a.MemoryMiB, b.MemoryMiB), cmp.Compare(a.CPUs, b.CPUs),
+				cmp.Compare(a.Held.Image, b.Held.Image), cmp.Compare(a.Held.Request, b.Held.Request),
 			)
 		})
 		given[best]++

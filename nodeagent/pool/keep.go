@@ -80,7 +80,7 @@ func (p *Pool) takeOver(ctx context.Context) error {
 	}
 	var waiting, leaving []record.Slot
 	for _, s := range all {
-		ok := s.Waiting && s.Maker == maker && s.Made.Boot == p.Boot
+		ok := s.Waiting && s.Maker == maker && s.Made.Boot == p.Boot && p.restorable(s.Shape)
 		if ok {
 			ok, err = p.Runtime.Waits(ctx, string(s.ID))
 		}
@@ -93,10 +93,19 @@ func (p *Pool) takeOver(ctx context.Context) error {
 			leaving = append(leaving, s)
 		}
 	}
+	now := p.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting, p.leaving, p.open = waiting, leaving, true
+	for _, s := range waiting { // which was asked for then
+		p.demand.note(now-calm, s.Shape)
+	}
 	return nil
+}
+
+// restorable tells that a slot's checkpoint is there, if it has one.
+func (p *Pool) restorable(s record.Shape) bool {
+	return s.Held == (record.Held{}) || p.Restorer != nil && p.Restorer.Restorable(s.Held)
 }
 
 // plan moves what is not to wait any more to what leaves, and tells which shape is missing.
@@ -150,32 +159,58 @@ func (p *Pool) fill(ctx context.Context, shape record.Shape) time.Duration {
 	if ctx.Err() != nil {
 		return look
 	}
-	p.count(&p.making, 1)
 	// One that is begun is made: it would have to be removed otherwise. But nobody's end
 	// waits long for it.
 	making, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTime)
 	hurry := context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })
+	m := p.begin(shape, cancel)
 	s, err := p.boot(making, shape)
 	hurry()
 	cancel()
-	p.count(&p.making, -1)
-	if err == nil {
+	switch gone := p.finish(m, s, err); {
+	case gone:
+		return 0
+	case err == nil:
 		if p.away.next > 0 {
 			p.Log.Info("the pool is filled again")
 		}
 		p.away = wait{}
-		p.mu.Lock()
-		p.waiting = append(p.waiting, s)
-		p.mu.Unlock()
 		return 0
+	case shape.Held != (record.Held{}):
+		// Others are not its fault, and it is made anew when it is asked for.
+		p.Log.Warn("a checkpoint cannot be held; creates restore it", "checkpoint", shape.Held.Checkpoint, "owner", shape.Held.Owner, "err", err)
+		return look
 	}
-	p.mu.Lock()
-	p.leaving = append(p.leaving, s)
-	p.mu.Unlock()
 	if p.away.next == 0 {
 		p.Log.Warn("the pool cannot be filled; creates boot their own", "err", err)
 	}
 	return p.away.longer()
+}
+
+// begin notes what is being made.
+func (p *Pool) begin(shape record.Shape, cancel context.CancelFunc) *made {
+	m := &made{shape: shape, cancel: cancel, over: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.making, p.made = 1, m
+	return m
+}
+
+// finish notes what came of it, and tells whether it was forgotten meanwhile.
+func (p *Pool) finish(m *made, s record.Slot, err error) (gone bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer close(m.over)
+	p.making, p.made = 0, nil
+	if err == nil && !m.gone {
+		p.waiting = append(p.waiting, s)
+		return false
+	}
+	p.leaving = append(p.leaving, s)
+	if err != nil && m.shape.Held != (record.Held{}) {
+		p.demand.forget(func(shape record.Shape) bool { return shape == m.shape })
+	}
+	return m.gone
 }
 
 // yield to creates that are under way, for a while: where there are always some, slots
@@ -213,7 +248,7 @@ func (p *Pool) boot(ctx context.Context, shape record.Shape) (s record.Slot, err
 		return s, err
 	}
 	failpoint.Hit("pool.attached")
-	if err := p.Runtime.Boot(ctx, engine.Slot{ID: string(s.ID), Netns: netns, Resources: shape.Resources()}); err != nil {
+	if err := p.fillIn(ctx, s, netns); err != nil {
 		return s, err
 	}
 	failpoint.Hit("pool.booted")
@@ -223,6 +258,17 @@ func (p *Pool) boot(ctx context.Context, shape record.Shape) (s record.Slot, err
 	}
 	failpoint.Hit("pool.waiting")
 	return s, nil
+}
+
+// fillIn makes what is connected: a sandbox that is booted, or that has loaded its checkpoint.
+func (p *Pool) fillIn(ctx context.Context, s record.Slot, netns string) error {
+	switch {
+	case s.Shape.Held == (record.Held{}):
+		return p.Runtime.Boot(ctx, engine.Slot{ID: string(s.ID), Netns: netns, Resources: s.Shape.Resources()})
+	case p.Restorer == nil:
+		return errors.New("nobody restores checkpoints")
+	}
+	return p.Restorer.Restore(ctx, s, netns)
 }
 
 // removeLeaving removes what is not to wait any more. What resists is tried again.
@@ -276,6 +322,11 @@ func (p *Pool) remove(ctx context.Context, s record.Slot) error {
 		return fmt.Errorf("remove slot %s: %w", id, err)
 	}
 	failpoint.Hit("pool.removed")
+	if s.Shape.Held != (record.Held{}) && p.Restorer != nil {
+		if err := p.Restorer.Clear(id); err != nil {
+			return fmt.Errorf("remove slot %s: %w", id, err)
+		}
+	}
 	if err := p.Network.Detach(ctx, string(id)); err != nil {
 		return fmt.Errorf("remove slot %s: %w", id, err)
 	}
@@ -294,10 +345,4 @@ func (p *Pool) Drain(ctx context.Context) error {
 	}
 	_, err = p.removeAll(ctx, all)
 	return err
-}
-
-func (p *Pool) count(what *int, n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	*what += n
 }

@@ -31,6 +31,16 @@ type Runtime interface {
 	Remove(ctx context.Context, id string) error
 }
 
+// Restorer makes the slots that go on from a checkpoint.
+type Restorer interface {
+	// Restore makes one, connected already, that has loaded its checkpoint and waits.
+	Restore(ctx context.Context, s record.Slot, netns string) error
+	// Restorable tells that the checkpoint is still there.
+	Restorable(record.Held) bool
+	// Clear removes what only such a slot has, once its runtime's part is gone.
+	Clear(id sandbox.ID) error
+}
+
 // Network gives them a place that nothing leaves and nothing reaches.
 type Network interface {
 	// Prepare makes a network namespace, AttachClosed connects it.
@@ -52,6 +62,8 @@ type Parts struct {
 	Runtime Runtime
 	Network Network
 	Store   Store
+	// Restorer is set before Run; nil: no slot goes on from a checkpoint.
+	Restorer Restorer
 	// Default shape: that of a create which asks for nothing.
 	Default record.Shape
 	// Maker names what makes slots now. One that something else made is not used.
@@ -74,11 +86,20 @@ type Pool struct {
 	waiting  []record.Slot
 	leaving  []record.Slot // to be removed
 	making   int
+	made     *made // the one that is being made
 	removing int
 	busy     int           // creates under way
 	idle     chan struct{} // closed when busy is 0; nil: it is
 	demand   demand
 	away     wait // of a maker that fails
+}
+
+// made is a slot that is being made.
+type made struct {
+	shape  record.Shape
+	cancel context.CancelFunc
+	gone   bool          // there is to be none of its shape any more
+	over   chan struct{} // closed when it is made, or not
 }
 
 // Figures of a pool.
@@ -126,6 +147,29 @@ func (p *Pool) Return(s record.Slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting = append(p.waiting, s)
+}
+
+// Forget has no slot be of the shapes that gone is true of, until one is asked for again.
+// When it returns none is being made.
+func (p *Pool) Forget(ctx context.Context, gone func(record.Shape) bool) error {
+	defer p.nudge()
+	p.mu.Lock()
+	p.demand.forget(gone)
+	p.dismiss(func(s record.Slot) bool { return gone(s.Shape) })
+	making := p.made
+	if making == nil || !gone(making.shape) {
+		p.mu.Unlock()
+		return nil
+	}
+	making.gone = true
+	making.cancel()
+	p.mu.Unlock()
+	select {
+	case <-making.over:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Died takes note of the end of a sandbox, which may be a slot.

@@ -15,6 +15,7 @@ import (
 
 	"brig/internal/config"
 	"brig/internal/sandbox"
+	"brig/nodeagent/engine"
 	"brig/nodeagent/record"
 	"brig/nodeagent/sandboxes/fake"
 )
@@ -241,4 +242,138 @@ func TestTakeOver(t *testing.T) {
 		w.Run(w.t.Context())
 		w.waits(0) // none are to wait any more
 	})
+}
+
+// restorer makes what has a checkpoint loaded, on the fake node.
+type restorer struct {
+	*world
+	fails   error
+	begun   chan struct{} // gets one at the beginning of each
+	hangs   bool          // until it is given up
+	removed bool          // the checkpoint
+	cleared []sandbox.ID
+}
+
+func (r *restorer) Restore(ctx context.Context, s record.Slot, _ string) error {
+	select {
+	case r.begun <- struct{}{}:
+	default:
+	}
+	if r.hangs {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	if r.fails != nil {
+		return r.fails
+	}
+	return r.node.Create(ctx, engine.Sandbox{ID: string(s.ID), Waits: true})
+}
+
+func (r *restorer) Restorable(record.Held) bool { return !r.removed }
+
+func (r *restorer) Clear(id sandbox.ID) error { r.cleared = append(r.cleared, id); return nil }
+
+var warm = record.Shape{Held: record.Held{Owner: 1000, Checkpoint: "warm", Image: "i", Request: "r"}}
+
+func isWarm(s record.Shape) bool { return s.Held.Checkpoint == "warm" }
+
+func TestHolds(t *testing.T) {
+	run(t, config.Pool{Size: 1, Max: 2}, func(w *world) {
+		r := &restorer{world: w}
+		w.Restorer = r
+		w.waits(1)
+		for range 2 {
+			if _, ok := w.Take(warm); ok {
+				t.Fatal("nobody has asked for it before")
+			}
+		}
+		w.waits(2)
+		s, ok := w.Take(warm)
+		if !ok || s.Shape != warm {
+			t.Fatalf("%+v was taken", s)
+		}
+		_ = w.book.DeleteSlot(s.ID)
+		w.gone(s)
+		w.waits(2)
+		other := warm
+		other.Held.Image = "another"
+		if _, ok := w.Take(other); ok {
+			t.Error("another one of that name fits")
+		}
+		if err := w.Forget(w.t.Context(), isWarm); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(calm)
+		w.waits(1)
+		if len(r.cleared) == 0 || slices.Contains(r.cleared, s.ID) {
+			t.Errorf("cleared: %v", r.cleared)
+		}
+		if _, ok := w.Take(warm); ok {
+			t.Error("one of a checkpoint that was removed waits")
+		}
+	})
+}
+
+// One that is being made when its checkpoint is removed is given up, and waited for.
+func TestForgetsWhatIsMade(t *testing.T) {
+	run(t, config.Pool{Size: 1, Max: 1}, func(w *world) {
+		r := &restorer{world: w, begun: make(chan struct{}, 1), hangs: true}
+		w.Restorer = r
+		w.waits(1)
+		w.Take(warm)
+		w.Take(warm)
+		<-r.begun
+		if err := w.Forget(w.t.Context(), isWarm); err != nil {
+			t.Fatal(err)
+		}
+		if f := w.Figures(); f.Making != 0 {
+			t.Errorf("it is still being made: %+v", f)
+		}
+		w.waits(1)
+		if strings.Contains(w.log.String(), "cannot be held") {
+			t.Errorf("told as a failure: %s", w.log)
+		}
+	})
+}
+
+// A checkpoint that cannot be loaded is tried once for each that asks, and keeps nobody else
+// from being served.
+func TestHoldingFails(t *testing.T) {
+	run(t, config.Pool{Size: 1, Max: 1}, func(w *world) {
+		w.Restorer = &restorer{world: w, fails: errors.New("it is damaged")}
+		w.waits(1)
+		w.Take(warm)
+		w.Take(warm)
+		w.waits(1)
+		time.Sleep(time.Hour)
+		if n := strings.Count(w.log.String(), "it is damaged"); n != 1 {
+			t.Errorf("told %d times: %s", n, w.log)
+		}
+		w.gone(w.take())
+		w.waits(1)
+	})
+}
+
+// What is held of a checkpoint that is gone is not taken over.
+func TestTakesOverWhatIsRestorable(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		run(t, config.Pool{Size: 1, Max: 1}, func(w *world) {
+			r := &restorer{world: w}
+			w.Restorer = r
+			w.waits(1)
+			w.Take(warm)
+			w.Take(warm)
+			w.waits(1)
+			held := w.nth(0)
+			w.Close()
+			r.removed = removed
+			w.Pool = w.another(config.Pool{Size: 1, Max: 1})
+			w.Restorer = r
+			w.Run(w.t.Context())
+			w.waits(1)
+			if held.Shape != warm || (w.nth(0) == held) == removed {
+				t.Errorf("removed %v: %v was there, %v waits", removed, held, w.nth(0))
+			}
+		})
+	}
 }

@@ -21,12 +21,23 @@ type Slot struct {
 }
 
 // Shape is what a sandbox's kernel is told at its boot and never again: what programs find
-// in /proc of processors and memory.
+// in /proc of processors and memory, and what it goes on from.
 type Shape struct {
 	// CPUs that it counts; 0: the node's.
 	CPUs uint32 `json:"cpus,omitempty"`
 	// MemoryMiB that it has in all; 0: the node's.
 	MemoryMiB uint64 `json:"memory_mib,omitempty"`
+	// Held is the checkpoint that it has loaded; the zero value: none.
+	Held Held `json:"held,omitzero"`
+}
+
+// Held is a checkpoint that is loaded, with all that a restore of it fixes.
+type Held struct {
+	Owner      uint32 `json:"owner,omitempty"` // of the checkpoint
+	Checkpoint string `json:"checkpoint,omitempty"`
+	// Image tells it from another one of that name, Request what else was fixed: digests.
+	Image   string `json:"image,omitempty"`
+	Request string `json:"request,omitempty"`
 }
 
 // fewestCPUs is what runsc's kernel counts at least: programs leave out locks on one.

@@ -131,7 +131,15 @@ func (m *Manager) RemoveCheckpoint(uid uint32, name string) error {
 	if err != nil {
 		return err
 	}
+	// Before, because one that is being made holds it; and after, because somebody may have
+	// asked for one meanwhile.
+	if err := m.dropHeld(owner, name); err != nil {
+		return err
+	}
 	if err := m.checkpoints.Remove(owner, name); err != nil {
+		return err
+	}
+	if err := m.dropHeld(owner, name); err != nil {
 		return err
 	}
 	m.kept.drop(checkpointKey(owner, name))

@@ -45,7 +45,7 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 	if err != nil {
 		return record.Record{}, err
 	}
-	defer from.release()
+	defer func() { from.release() }()
 	policy, err := record.CompilePolicy(r.Network, m.limits.Ceiling)
 	if err != nil {
 		return record.Record{}, err
@@ -64,8 +64,13 @@ func (m *Manager) Create(ctx context.Context, owner uint32, r record.Request) (_
 		return record.Record{}, err
 	}
 	defer m.busy()()
-	slot, why := m.takeSlot(&r, policy)
+	slot, why := m.takeSlot(&r, policy, from)
 	for {
+		if slot.ID == "" {
+			if err := m.open(ctx, &from); err != nil {
+				return record.Record{}, err
+			}
+		}
 		rec, err := m.make(ctx, record.Record{
 			ID: slot.ID, Address: slot.Address, Owner: owner, Request: r, State: sandbox.Creating, CreatedAt: time.Now().UTC(),
 			JournalBytes: m.cfg.Sandboxes.JournalBytes, SecretsSum: sum,
@@ -213,7 +218,7 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	if spec.Mounts, err = m.mount(&rec); err != nil {
 		return rec, err
 	}
-	spec.Traced = tracing.Traced(ctx)
+	spec.Traced, spec.Held = tracing.Traced(ctx), k.slot && rec.Request.Checkpoint != ""
 	creating, address, err := m.build(ctx, k, &rec, spec, policy)
 	if err != nil {
 		return rec, k.spoiled(err)
@@ -222,6 +227,9 @@ func (m *Manager) create(ctx context.Context, k *keeper, rec record.Record, poli
 	begin := time.Now()
 	starting, done := m.phase(ctx, metrics.PhaseStart)
 	if err := done(m.runtime.Start(starting, spec)); err != nil {
+		if spec.Held {
+			return rec, err // something of it may have run
+		}
 		return rec, k.spoiled(err)
 	}
 	if spec.Traced {

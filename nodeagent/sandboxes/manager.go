@@ -136,6 +136,8 @@ type Manager struct {
 	links   map[string]*keeper  // the same, by link
 	unclean map[sandbox.ID]bool // ended, with a teardown that failed
 	gone    metrics.Tunnels     // bytes of sandboxes that have ended
+	// holdables are the requests that slots are made for, with a checkpoint loaded.
+	holdables map[record.Held]record.Request
 }
 
 // Parts are what a Manager works with.
@@ -205,6 +207,8 @@ func New(ctx context.Context, p Parts) (*Manager, error) {
 		keepers: map[sandbox.ID]*keeper{},
 		links:   map[string]*keeper{},
 		unclean: map[sandbox.ID]bool{},
+
+		holdables: map[record.Held]record.Request{},
 	}, nil
 }
 

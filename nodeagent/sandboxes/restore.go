@@ -14,8 +14,9 @@ import (
 
 // origin is what a new sandbox goes on from; the zero value starts a program.
 type origin struct {
-	digest string // of the image
-	path   string // of the checkpoint's image
+	checkpoint *checkpoints.Manifest // nil: there is none, or what was made of it is on record
+	digest     string                // of the image
+	path       string                // of the checkpoint's image; empty: it is loaded already
 	// release lets the checkpoint be removed again.
 	release func()
 }
@@ -55,12 +56,22 @@ func (m *Manager) restoring(ctx context.Context, uid uint32, r record.Request) (
 	if err := r.CheckRestored(); err != nil {
 		return r, none, err
 	}
-	path, release, err := m.checkpoints.Hold(ctx, c)
+	none.checkpoint, none.digest = &c, c.ImageDigest
+	return r, none, nil
+}
+
+// open reads the checkpoint through, if there is one, and keeps it from being removed.
+func (m *Manager) open(ctx context.Context, o *origin) error {
+	if o.checkpoint == nil || o.path != "" {
+		return nil
+	}
+	path, release, err := m.checkpoints.Hold(ctx, *o.checkpoint)
 	if err != nil {
-		return r, none, err
+		return err
 	}
 	failpoint.Hit("restore.held")
-	return r, origin{digest: c.ImageDigest, path: path, release: release}, nil
+	o.path, o.release = path, release
+	return nil
 }
 
 // checkRestoredLimits refuses limits that the kernel which was kept enforces, as it was

@@ -23,21 +23,30 @@ func fits(r *record.Request, policy netpolicy.Policy) metrics.Cold {
 		return metrics.ColdNetwork // the kernel of a slot has a link, one without a network has none
 	case r.GPU != nil:
 		return metrics.ColdGPU // its kernel is told of devices at its boot
-	case r.Checkpoint != "":
-		return metrics.ColdCheckpoint // the image is of a whole kernel
 	}
 	return metrics.ColdNot
 }
 
 // takeSlot takes a slot for a request, or says why there is none.
-func (m *Manager) takeSlot(r *record.Request, policy netpolicy.Policy) (record.Slot, metrics.Cold) {
+func (m *Manager) takeSlot(r *record.Request, policy netpolicy.Policy, from origin) (record.Slot, metrics.Cold) {
 	if m.pool == nil {
 		return record.Slot{}, metrics.ColdOff
 	}
 	if why := fits(r, policy); why != metrics.ColdNot {
 		return record.Slot{}, why
 	}
-	slot, ok := m.pool.Take(Shape(r.Resources))
+	shape := Shape(r.Resources)
+	if r.Checkpoint != "" {
+		held, ok, err := m.holdable(r, from)
+		if err != nil {
+			m.log.Warn("what is held of a checkpoint is not used", "checkpoint", r.Checkpoint, "err", err)
+		}
+		if !ok {
+			return record.Slot{}, metrics.ColdCheckpoint
+		}
+		shape.Held = held
+	}
+	slot, ok := m.pool.Take(shape)
 	if !ok {
 		return record.Slot{}, metrics.ColdEmpty
 	}

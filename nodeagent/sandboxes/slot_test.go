@@ -24,7 +24,12 @@ import (
 // startPooled is a brigd on whose node one sandbox waits.
 func (n *node) startPooled(t *testing.T) (*brigd, *pool.Pool) {
 	t.Helper()
-	n.cfg.Pool = config.Pool{Size: 1, Max: 1}
+	return n.startPool(t, config.Pool{Size: 1, Max: 1})
+}
+
+func (n *node) startPool(t *testing.T, c config.Pool) (*brigd, *pool.Pool) {
+	t.Helper()
+	n.cfg.Pool = c
 	var p *pool.Pool
 	n.pool = func(s *store.Store) *pool.Pool {
 		p = pool.New(pool.Parts{
@@ -34,6 +39,7 @@ func (n *node) startPooled(t *testing.T) (*brigd, *pool.Pool) {
 		return p
 	}
 	b := n.start(t)
+	p.Restorer = b.Restorer()
 	p.Run(t.Context())
 	t.Cleanup(p.Close)
 	return b, p
@@ -41,7 +47,13 @@ func (n *node) startPooled(t *testing.T) (*brigd, *pool.Pool) {
 
 func waits(t *testing.T, p *pool.Pool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); p.Figures() != (pool.Figures{Waiting: 1}); time.Sleep(time.Millisecond) {
+	waitFor(t, p, 1)
+}
+
+// waitFor waits until so many wait.
+func waitFor(t *testing.T, p *pool.Pool, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); p.Figures() != (pool.Figures{Waiting: want}); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", p.Figures())
 		}

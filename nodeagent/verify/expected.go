@@ -28,15 +28,12 @@ func (p *Parts) expected(r *record.Record) (want []Line) {
 			want = append(want, Line{Kind: k, Owner: id})
 		}
 	}
-	add("folder")
 	if r.State != sandbox.Running {
+		add("folder")
 		return want
 	}
+	add(p.filed()...)
 	add(p.booted()...)
-	add("snapshot")
-	if p.ownContainerd() {
-		add("mount")
-	}
 	if slices.ContainsFunc(r.Request.Mounts, func(m record.Mount) bool { return m.Source != "" }) {
 		add("binds")
 	}
@@ -50,6 +47,15 @@ func (p *Parts) expected(r *record.Record) (want []Line) {
 		}
 	}
 	return want
+}
+
+// filed is what a sandbox with a program holds of files.
+func (p *Parts) filed() []string {
+	kinds := []string{"folder", "snapshot"}
+	if p.ownContainerd() {
+		kinds = append(kinds, "mount")
+	}
+	return kinds
 }
 
 // booted is what every sandbox with a kernel holds.

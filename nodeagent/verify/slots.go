@@ -21,9 +21,14 @@ func (j *judged) judgeSlots(before, after []record.Slot) (rest []record.Slot) {
 	return rest
 }
 
-// expectedSlot is what one that waits holds: a sandbox without a program, nor what it takes.
+// expectedSlot is what one that waits holds: a sandbox without a program, nor what it takes;
+// with a checkpoint loaded, all of it.
 func (p *Parts) expectedSlot(s *record.Slot) (want []Line) {
-	for _, kind := range p.booted() {
+	kinds := p.booted()
+	if s.Shape.Held != (record.Held{}) {
+		kinds = append(kinds, p.filed()...)
+	}
+	for _, kind := range kinds {
 		want = append(want, Line{Kind: kind, Owner: string(s.ID)})
 	}
 	return append(want, attached(string(s.ID), s.Address)...)

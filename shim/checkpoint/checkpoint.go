@@ -39,6 +39,9 @@ type Manifest struct {
 	Args  []string `json:"args"`  // of the program
 	// Slot: the program had joined a sandbox that waited for it.
 	Slot bool `json:"slot,omitempty"`
+	// Unnamed: it has the hostname that it was booted with, in place of which gVisor gives it
+	// the one of a restore.
+	Unnamed bool `json:"unnamed,omitempty"`
 	// DriverCapabilities are what the sandbox had of NVIDIA's driver; nil: nothing.
 	DriverCapabilities []string         `json:"driver_capabilities,omitempty"`
 	Files              map[string]int64 `json:"files"` // sizes; Commit fills them in

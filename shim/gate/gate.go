@@ -42,8 +42,9 @@ type Request struct {
 	SentryPID     int               // of the sentry, whose program waits
 	Annotations   map[string]string // of the container
 	BlockNetwork  bool              // what Plan said
-	// Waiting: nothing untrusted is in the sandbox yet. Its links have to be ours and
-	// none may have a policy; nothing is bound, and the annotations do not count.
+	// Waiting: nothing untrusted runs in the sandbox yet. Its links have to be ours and
+	// none may have a policy; nothing is bound, and the annotations do not count. With
+	// Intruded it is watched all the same: its kernel has read what is untrusted.
 	Waiting bool
 
 	// Intruded is told, at most once, why a sandbox that passed has to end: a link

@@ -16,7 +16,18 @@ func wait(ctx context.Context, cfg *config.Config, r Request) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ns.Close()) }()
+	// Links that come while the gate looks are told of, too.
+	watch, err := ns.watch(cfg, r)
+	if err != nil {
+		return errors.Join(err, ns.Close())
+	}
+	defer func() {
+		if err != nil || r.Intruded == nil {
+			watch.end()
+			return
+		}
+		go watch.run(context.WithoutCancel(ctx))
+	}()
 	if err := errors.Join(ns.refuseReserved(cfg), ns.notNeighbours(cfg)); err != nil {
 		return err
 	}

@@ -12,14 +12,29 @@ import (
 // runsc's state does not tell, the gofer's remains are the kernel's to keep until the
 // shim ends.
 func ReapGofer(root, sandbox, container string) {
+	pid, err := goferPID(root, sandbox, container)
+	if err != nil {
+		return
+	}
+	if gofer, err := os.FindProcess(pid); err == nil {
+		go func() { _, _ = gofer.Wait() }() // fails at once for what is no child
+	}
+}
+
+// goferPID is what runsc's state says.
+func goferPID(root, sandbox, container string) (int, error) {
 	data, err := os.ReadFile(filepath.Join(root, fmt.Sprintf("%s_sandbox:%s.state", container, sandbox)))
+	if err != nil {
+		return 0, err
+	}
 	var state struct {
 		GoferPID int `json:"goferPid"`
 	}
-	if err != nil || json.Unmarshal(data, &state) != nil || state.GoferPID <= 0 {
-		return
+	if err := json.Unmarshal(data, &state); err != nil {
+		return 0, err
 	}
-	if gofer, err := os.FindProcess(state.GoferPID); err == nil {
-		go func() { _, _ = gofer.Wait() }() // fails at once for what is no child
+	if state.GoferPID <= 0 {
+		return 0, fmt.Errorf("runsc's state of %s tells of no gofer", container)
 	}
+	return state.GoferPID, nil
 }

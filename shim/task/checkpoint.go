@@ -80,7 +80,7 @@ func (t *Task) save(ctx context.Context, path string) error {
 	err = t.runsc.Checkpoint(ctx, t.id, t.request.Bundle.Dir(), image.Dir())
 	if err == nil {
 		err = image.Commit(checkpoint.Manifest{
-			Runsc: build, Args: t.args, Slot: t.sandbox.slot != nil, DriverCapabilities: t.runsc.DriverCapabilities,
+			Runsc: build, Args: t.args, Slot: t.sandbox.slot != nil, Unnamed: !t.sandbox.named.Load(), DriverCapabilities: t.runsc.DriverCapabilities,
 		})
 	}
 	if err != nil {

@@ -58,7 +58,13 @@ func numbers(t *testing.T, path string, n int) (all []int) {
 // image checkpoints a counting program, which ends, and tells how far it was at least.
 func image(t *testing.T) (path string, at int) {
 	t.Helper()
+	return imageOf(t, func(*fixture) {})
+}
+
+func imageOf(t *testing.T, change func(*fixture)) (path string, at int) {
+	t.Helper()
 	f, out := counting(t)
+	change(f)
 	f.must(f.create())
 	f.must(f.start())
 	all := numbers(t, out, 20)

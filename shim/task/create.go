@@ -44,9 +44,10 @@ func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error)
 	if err != nil {
 		return 0, fmt.Errorf("create sandbox: %w", err)
 	}
-	if t.isWaiting() {
+	switch {
+	case t.isWaiting():
 		go t.watchWaiting()
-	} else {
+	case t.sandbox.held == nil: // which is watched since it loads
 		t.watchAll()
 	}
 	return t.sandbox.pid(), nil
@@ -58,7 +59,10 @@ func (s *Shim) createRoot(ctx context.Context, r CreateRequest) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if spec.Annotations[sandbox.AnnotationSlot] != "" {
+	switch slot := spec.Annotations[sandbox.AnnotationSlot] != ""; {
+	case slot && r.Checkpoint != "":
+		return s.createHeld(ctx, r, spec)
+	case slot:
 		return s.createSlot(ctx, r, spec)
 	}
 	if r.Checkpoint != "" {
@@ -138,7 +142,7 @@ func (t *Task) planSandbox() (normal *specs.Spec, err error) {
 		return nil, err
 	}
 	b, cfg := t.sandbox, t.sandbox.config
-	if b.slot == nil { // which has one already, or whoever gets it brings the wishes
+	if b.slot == nil && b.held == nil { // which has one already, or whoever gets it brings the wishes
 		if b.block, err = b.shim.opts.Gate.Plan(t.spec.Annotations, cfg); err != nil {
 			return nil, err
 		}

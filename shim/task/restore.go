@@ -34,8 +34,32 @@ func (t *Task) planRestore(ctx context.Context, normal *specs.Spec) error {
 	if err := image.Restorable(build, t.runsc.DriverCapabilities); err != nil {
 		return err
 	}
-	normal.Process.Args = image.Args
+	normal.Process.Args, t.named = image.Args, image.Slot && !image.Unnamed
 	return nil
+}
+
+// goOn has a sandbox go on from its checkpoint: from the image, or where it is held.
+func (t *Task) goOn(ctx context.Context) error {
+	if t.sandbox.held != nil {
+		return t.sandbox.held.goOn(ctx)
+	}
+	return t.restore(ctx)
+}
+
+// restore has runsc do it. Nothing runs before all of the sandbox's containers are
+// restored. One that joins gets its streams now.
+func (t *Task) restore(ctx context.Context) error {
+	root := t.sandbox.root
+	t.sandbox.starter.Release()
+	err := root.runsc.Restore(ctx, root.id, root.request.Bundle.Dir(), t.request.Checkpoint, nil)
+	if err != nil || t.isRoot() {
+		return err
+	}
+	if err := root.init.move(Running); err != nil {
+		return err
+	}
+	files := t.init.stdio().Files()
+	return t.runsc.Restore(ctx, t.id, t.request.Bundle.Dir(), t.request.Checkpoint, &files)
 }
 
 // filestore is how runsc names the file that keeps a sandbox's writes to its root.

@@ -29,6 +29,7 @@ type Sandbox struct {
 	pod    bool        // containers may join
 	holder *PodRequest // the root container holds this pod; nil: it is a task
 	slot   *waiting    // the root container waits for a program, or has waited; nil: it is one
+	held   *held       // it waits with a checkpoint loaded, or has waited; nil: it does not
 	block  bool        // no network
 
 	control *runsc.Control
@@ -38,6 +39,7 @@ type Sandbox struct {
 	ooms    int           // kills in the group before the sandbox was made
 	told    atomic.Int64  // kills that an event has told of
 	felled  atomic.Bool   // this shim has killed the sentry
+	named   atomic.Bool   // this shim has set its hostname anew
 	shares  shares        // of the group's time
 
 	phases *phases.Recorder // nil unless brigd wants to know

@@ -45,11 +45,11 @@ const holderUser = 1<<32 - 2
 // createSlot boots the sandbox and lets its holder start, under a network that lets nothing
 // through. It returns the task without a program.
 func (s *Shim) createSlot(ctx context.Context, r CreateRequest, spec *specs.Spec) (_ *Task, err error) {
-	if spec.Annotations[sandbox.AnnotationSlot] != "true" || s.opts.Namespace != r.Config.Containerd.Namespace {
-		return nil, fmt.Errorf("annotation %s is for brigd alone, and true: %w", sandbox.AnnotationSlot, errdefs.ErrPermissionDenied)
+	if err := s.mayWait(r, spec); err != nil {
+		return nil, err
 	}
-	if r.Checkpoint != "" || len(r.Rootfs) > 0 || spec.Linux == nil {
-		return nil, fmt.Errorf("a slot has neither a root filesystem nor a checkpoint yet: %w", errdefs.ErrInvalidArgument)
+	if len(r.Rootfs) > 0 || spec.Linux == nil {
+		return nil, fmt.Errorf("a slot has no root filesystem yet: %w", errdefs.ErrInvalidArgument)
 	}
 	root, err := s.bootSlot(ctx, r, spec, false)
 	if err != nil {
@@ -69,6 +69,14 @@ func (s *Shim) createSlot(ctx context.Context, r CreateRequest, spec *specs.Spec
 	}
 	root.standBy(r.Bundle)
 	return t, nil
+}
+
+// mayWait refuses a sandbox that waits to all but brigd.
+func (s *Shim) mayWait(r CreateRequest, spec *specs.Spec) error {
+	if spec.Annotations[sandbox.AnnotationSlot] != "true" || s.opts.Namespace != r.Config.Containerd.Namespace {
+		return fmt.Errorf("annotation %s is for brigd alone, and true: %w", sandbox.AnnotationSlot, errdefs.ErrPermissionDenied)
+	}
+	return nil
 }
 
 // standBy has a runsc loaded for the program that will come, as most of them need it. Where
@@ -109,18 +117,14 @@ func (t *Task) createStreamed(ctx context.Context, io *stdio.IO, o runsc.CreateO
 // createLikeSlot makes a sandbox of the shape that its image has: of one that had waited.
 // The program is there at once, and nothing runs before its start.
 func (s *Shim) createLikeSlot(ctx context.Context, r CreateRequest, spec *specs.Spec) (*Task, error) {
-	if spec.Linux == nil {
-		return nil, fmt.Errorf("OCI spec without linux section: %w", errdefs.ErrInvalidArgument)
-	}
 	block, err := s.opts.Gate.Plan(spec.Annotations, r.Config)
 	if err != nil {
 		return nil, err
 	}
-	root, err := s.bootSlot(ctx, r, spec, block)
+	root, err := s.bootLikeSlot(ctx, r, spec, block)
 	if err != nil {
 		return nil, err
 	}
-	root.sandbox.slot.claimed = true
 	if spec.Annotations[sandbox.AnnotationTrace] != "" {
 		root.sandbox.phases = &phases.Recorder{}
 	}
@@ -129,6 +133,19 @@ func (s *Shim) createLikeSlot(ctx context.Context, r CreateRequest, spec *specs.
 		return nil, errors.Join(err, root.stop(ctx), root.delete(context.WithoutCancel(ctx)))
 	}
 	return program, nil
+}
+
+// bootLikeSlot makes the holder of one.
+func (s *Shim) bootLikeSlot(ctx context.Context, r CreateRequest, spec *specs.Spec, block bool) (*Task, error) {
+	if spec.Linux == nil {
+		return nil, fmt.Errorf("OCI spec without linux section: %w", errdefs.ErrInvalidArgument)
+	}
+	root, err := s.bootSlot(ctx, r, spec, block)
+	if err != nil {
+		return nil, err
+	}
+	root.sandbox.slot.claimed = true
+	return root, nil
 }
 
 // bootSlot makes a sandbox with its holder, which is not started, with a network or none.
@@ -266,6 +283,7 @@ func (b *Sandbox) name(ctx context.Context, spec *specs.Spec) error {
 }
 
 func (b *Sandbox) setHostname(ctx context.Context, name string) error {
+	b.named.Store(true)
 	admin := []string{"CAP_SYS_ADMIN"}
 	args, err := runsc.NewExecArgs(b.id(), &specs.Process{
 		Args: []string{b.root.spec.Process.Args[0], "hostname", name}, Cwd: "/",

@@ -179,28 +179,39 @@ func TestSlotIsRestored(t *testing.T) {
 	f.wait("")
 	f.must(f.remove())
 
-	out := journal.Spec{Path: filepath.Join(t.TempDir(), "again"), Max: journal.Chunk}
-	f.request.Checkpoint, f.request.Streams.Stdout = image, out.URI()
-	f.spec.Annotations, f.spec.Hostname = nil, "second"
+	f.spec.Hostname, f.request.Checkpoint = "second", image
 	f.spec.Process.Args, f.spec.Process.Env = []string{"/bin/sh", "-c", script}, []string{"PATH=/bin"}
-	f.spec.Root, f.spec.Mounts = &specs.Root{Path: busyboxRoot(t)}, []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}}
-	f.must(os.RemoveAll(filepath.Join(string(f.request.Bundle), "brig")))
-	f.must(f.request.Bundle.RemoveSlot())
-	f.must(f.create())
-	f.must(f.start())
-	eventually(t, func() error {
-		b, err := os.ReadFile(out.Path)
-		if err == nil && !strings.Contains(string(b), "second\n") {
-			err = errdefs.ErrNotFound
+	f.spec.Mounts = []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}}
+	for _, held := range []bool{false, true} {
+		f.spec.Root = &specs.Root{Path: busyboxRoot(t)}
+		out := journal.Spec{Path: filepath.Join(t.TempDir(), "again"), Max: journal.Chunk}
+		f.request.Streams.Stdout = out.URI()
+		f.spec.Annotations = nil
+		if held {
+			f.spec.Annotations = map[string]string{sandbox.AnnotationSlot: "true"}
 		}
-		return err
-	})
-	f.must(f.Kill(t.Context(), f.request.ID, "", unix.SIGKILL, false))
-	if code := f.wait(""); code != killed {
-		t.Errorf("status %d", code)
-	}
-	f.must(f.remove())
-	if data, _ := json.Marshal(f.tasks); string(data) != "{}" {
-		t.Errorf("left: %s", data)
+		f.must(os.RemoveAll(filepath.Join(string(f.request.Bundle), "brig")))
+		f.must(f.request.Bundle.RemoveSlot())
+		f.must(f.create())
+		if held {
+			silent(t, out.Path, "held")
+			f.must(f.ClaimHeld(t.Context(), f.request.ID, slot.Held{}))
+		}
+		f.must(f.start())
+		eventually(t, func() error {
+			b, err := os.ReadFile(out.Path)
+			if err == nil && !strings.Contains(string(b), "second\n") {
+				err = errdefs.ErrNotFound
+			}
+			return err
+		})
+		f.must(f.Kill(t.Context(), f.request.ID, "", unix.SIGKILL, false))
+		if code := f.wait(""); code != killed {
+			t.Errorf("status %d", code)
+		}
+		f.must(f.remove())
+		if data, _ := json.Marshal(f.tasks); string(data) != "{}" {
+			t.Errorf("left: %s", data)
+		}
 	}
 }

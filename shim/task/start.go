@@ -101,26 +101,23 @@ func (t *Task) whileAlive(parent context.Context) (context.Context, context.Canc
 
 // launch starts the program. A container that joins gets its streams now.
 func (t *Task) launch(ctx context.Context) error {
-	bundle := t.request.Bundle.Dir()
 	switch {
 	case t.request.Checkpoint == "" && t.isRoot():
 		return t.sandbox.starter.Start(ctx)
-	case t.request.Checkpoint != "":
-		if err := t.restoreRoot(ctx); err != nil || t.isRoot() {
-			return err
-		}
+	case t.request.Checkpoint != "" && t.isRoot():
+		return t.goOn(ctx)
 	}
 	files := t.init.stdio().Files()
 	var err error
 	switch {
 	case t.request.Checkpoint != "":
-		err = t.runsc.Restore(ctx, t.id, bundle, t.request.Checkpoint, &files)
+		err = t.goOn(ctx)
 	case t.standby != nil:
 		err = t.standby.Start(ctx)
 	default:
-		err = t.runsc.Start(ctx, t.id, bundle, &files)
+		err = t.runsc.Start(ctx, t.id, t.request.Bundle.Dir(), &files)
 	}
-	if err == nil && t.request.Checkpoint != "" {
+	if err == nil && t.named {
 		err = t.sandbox.setHostname(ctx, t.spec.Hostname) // the image has what a claim had set
 	}
 	t.init.stdio().Started() // whoever has failed has written nothing, and readers see the end
@@ -131,23 +128,14 @@ func (t *Task) launch(ctx context.Context) error {
 	return nil
 }
 
-// restoreRoot begins the restore of a sandbox. Nothing runs before all of its containers
-// are restored.
-func (t *Task) restoreRoot(ctx context.Context) error {
-	root := t.sandbox.root
-	t.sandbox.starter.Release()
-	err := root.runsc.Restore(ctx, root.id, root.request.Bundle.Dir(), t.request.Checkpoint, nil)
-	if err != nil || t.isRoot() {
-		return err
-	}
-	return root.init.move(Running)
-}
-
 // beginStart keeps the end of the program from being told before its start, and a
 // second start from beginning. over must be called when the start has ended.
 func (t *Task) beginStart() (over func(), err error) {
 	if t.isWaiting() {
 		return nil, fmt.Errorf("start a sandbox that waits for its program: %w", errdefs.ErrFailedPrecondition)
+	}
+	if !t.sandbox.held.mayStart() {
+		return nil, fmt.Errorf("start a sandbox that is held: %w", errdefs.ErrFailedPrecondition)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -135,7 +135,7 @@ func (s *Shim) Processes(ctx context.Context, id string) (pid int, execIDs []str
 	ctx, cancel := context.WithTimeout(ctx, glance)
 	defer cancel()
 	known := t.known()
-	if len(known) == 0 {
+	if len(known) == 0 || !t.sandbox.held.answers() {
 		return t.sandbox.pid(), []string{""}, nil
 	}
 	// Before the start there is nobody to list, and a sentry that does not answer has

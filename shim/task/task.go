@@ -64,6 +64,7 @@ type Task struct {
 	own     bundle.Own     // what brigd alone may ask for
 	secrets []string       // of the environment, for execs
 	passed  bool           // the gate has had its word before the start
+	named   bool           // its checkpoint has a hostname that only a program inside can change
 	standby *runsc.Standby // that has created the container, and starts it; nil: none has
 
 	running sync.WaitGroup // execs that have begun to start and whose Exited is not told
@@ -98,7 +99,7 @@ func (t *Task) isHolder() bool {
 func (t *Task) isSole() bool { return t.isRoot() || t.sandbox.slot != nil }
 
 func (t *Task) emit(e Event) {
-	if !t.isHolder() {
+	if !t.isHolder() && !t.sandbox.held.unborn() {
 		t.sandbox.shim.opts.Emit(e)
 	}
 }

@@ -23,8 +23,9 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Update changes a task's limits, gives a waiting sandbox its program, runs programs beside it, writes a layer of a
-// root or tells how a task ended: it is the one call whose payload containerd hands on unread, and brigd asks through it for what
+// Update changes a task's limits, gives a waiting sandbox its program, tells a held one whose
+// it is, runs programs beside it, writes a layer of a root or tells how a task ended: it is the
+// one call whose payload containerd hands on unread, and brigd asks through it for what
 // containerd has no call for. Annotations are for other runtimes; brig's count when a sandbox is made.
 func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
 	switch r.Resources.GetTypeUrl() {
@@ -36,6 +37,12 @@ func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*empty
 			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
 		}
 		return empty, failure(v.shim.Claim(ctx, r.ID, claim))
+	case slot.HeldURL:
+		held, err := slot.DecodeHeld(r.Resources.GetValue())
+		if err != nil {
+			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+		}
+		return empty, failure(v.shim.ClaimHeld(ctx, r.ID, held))
 	case rootlayer.TypeURL:
 		request, err := rootlayer.Decode(r.Resources.GetValue())
 		if err != nil {

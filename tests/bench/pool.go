@@ -91,6 +91,11 @@ func measurePoolCost(ctx context.Context, s *session, o options) ([]series, erro
 	if err != nil {
 		return nil, err
 	}
+	return n.waitingCost(pooled)
+}
+
+// waitingCost is what a node's sandboxes cost, all of which wait.
+func (n *testNode) waitingCost(variant string) ([]series, error) {
 	time.Sleep(settle)
 	all, err := census.Processes()
 	if err != nil {
@@ -100,8 +105,8 @@ func measurePoolCost(ctx context.Context, s *session, o options) ([]series, erro
 	if err != nil {
 		return nil, err
 	}
-	memory := series{measure: poolCost("memory"), variant: pooled, unit: "MiB", ours: true}
-	processes := series{measure: poolCost("processes"), variant: pooled, ours: true}
+	memory := series{measure: poolCost("memory"), variant: variant, unit: "MiB", ours: true}
+	processes := series{measure: poolCost("processes"), variant: variant, ours: true}
 	for _, p := range all {
 		if p.Class() != "containerd-shim-brig-v1" || !strings.Contains(strings.Join(p.Args, " "), n.dir) {
 			continue

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"time"
 
 	"connectrpc.com/connect"
@@ -25,43 +23,117 @@ while True:
 // checkpointName of the one that all are restored from.
 const checkpointName = "bench"
 
-// restoreWays are how a checkpoint can be restored through brigd: the default alone, until
-// a request may choose.
-var restoreWays = []struct {
-	name    string
-	request *brigv1.CreateRequest
-}{
-	{brigdRestored, &brigv1.CreateRequest{FromCheckpoint: checkpointName}},
-}
+// holder starts it, and restoring goes on from the checkpoint of it.
+var (
+	holder    = &brigv1.CreateRequest{Image: pythonName, Argv: []string{"python3", "-c", holding}}
+	restoring = &brigv1.CreateRequest{FromCheckpoint: checkpointName}
+)
 
-// measureRestore is the first output of a Python program, started and restored from a
-// checkpoint of it, and how long taking that checkpoint takes.
-func measureRestore(ctx context.Context, n *testNode, o options, rng *rand.Rand, progress io.Writer) (_ []series, err error) {
-	if _, err := n.provide(ctx, pythonName, agentNamespace); err != nil {
-		return nil, err
-	}
-	cold := &brigv1.CreateRequest{Image: pythonName, Argv: []string{"python3", "-c", holding}}
-	created, err := n.sandboxes.Create(ctx, connect.NewRequest(cold))
+// measureRestore is the first output of a Python program, started, restored from a
+// checkpoint of it, and taken of a pool in which that checkpoint waits, loaded; what one that
+// waits costs; and how long taking a checkpoint takes.
+func measureRestore(ctx context.Context, s *session, o options) (all []series, err error) {
+	n, err := s.node(ctx)
 	if err != nil {
 		return nil, err
 	}
-	id := created.Msg.GetSandbox().GetId()
-	defer func() { err = errors.Join(err, n.removeSandbox(context.WithoutCancel(ctx), id)) }()
-	if err := n.firstOutput(ctx, id); err != nil {
+	id, err := n.keepHolder(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := n.checkpoint(ctx, id, checkpointName); err != nil {
+	defer func() {
+		ctx := context.WithoutCancel(ctx)
+		err = errors.Join(err, n.removeSandbox(ctx, id), n.removeCheckpoint(ctx, checkpointName))
+	}()
+	held, err := s.startOnce(ctx, nodeSpec{name: "held", overrides: poolOf(1)})
+	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, n.removeCheckpoint(context.WithoutCancel(ctx), checkpointName)) }()
-	m := measure{name: restored, variants: []variant{{name: brigd, once: n.requesting(cold).once}}}
-	for _, w := range restoreWays {
-		m.variants = append(m.variants, variant{name: w.name, ours: true, once: n.requesting(w.request).once})
+	if err := held.awaitPool(ctx, 1); err != nil {
+		return nil, err
 	}
-	all, err := m.run(ctx, rng, o.rounds, progress)
+	first, err := held.keepHolder(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, held.removeCheckpoint(context.WithoutCancel(ctx), checkpointName)) }()
+	if err := held.removeSandbox(ctx, first); err != nil {
+		return nil, err
+	}
+	waiting := source{name: brigdHeld, make: held.requesting(restoring), refill: held.refilled(1)}
+	if err := held.awaitHeld(ctx, waiting); err != nil {
+		return nil, err
+	}
+	before, err := held.figure(ctx, poolTaken)
+	if err != nil {
+		return nil, err
+	}
+	m := measure{name: restored, variants: []variant{
+		{name: brigd, once: n.requesting(holder).once},
+		{name: brigdRestored, ours: true, once: n.requesting(restoring).once},
+		{name: brigdHeld, ours: true, once: waiting.once},
+	}}
+	if all, err = m.run(ctx, s.rng, o.rounds, s.progress); err != nil {
+		return all, err
+	}
+	after, err := held.figure(ctx, poolTaken)
 	if err != nil {
 		return all, err
 	}
+	if want := before + float64(1+o.rounds); after != want {
+		return all, fmt.Errorf("%v of %d restores took of the pool: the figure is not what its name says", after-before, 1+o.rounds)
+	}
+	cost, err := held.waitingCost(brigdHeld)
+	if err != nil {
+		return all, err
+	}
+	taken, err := n.measureTaking(ctx, s, id, (o.rounds+2)/3)
+	return append(append(all, cost...), taken...), err
+}
+
+// keepHolder makes a sandbox of the program, and the checkpoint of it.
+func (n *testNode) keepHolder(ctx context.Context) (id string, err error) {
+	if _, err := n.provide(ctx, pythonName, agentNamespace); err != nil {
+		return "", err
+	}
+	created, err := n.sandboxes.Create(ctx, connect.NewRequest(holder))
+	if err != nil {
+		return "", err
+	}
+	id = created.Msg.GetSandbox().GetId()
+	if err = n.firstOutput(ctx, id); err == nil {
+		_, err = n.checkpoint(ctx, id, checkpointName)
+	}
+	if err != nil {
+		err = errors.Join(err, n.removeSandbox(context.WithoutCancel(ctx), id))
+	}
+	return id, err
+}
+
+// awaitHeld restores until what is restored was waiting: the pool learns what is asked for.
+func (n *testNode) awaitHeld(ctx context.Context, x source) error {
+	for deadline := time.Now().Add(fillPatience); time.Now().Before(deadline); {
+		before, err := n.figure(ctx, poolTaken)
+		if err != nil {
+			return err
+		}
+		if _, err := x.once(ctx); err != nil {
+			return err
+		}
+		after, err := n.figure(ctx, poolTaken)
+		if err != nil {
+			return err
+		}
+		if after > before {
+			return nil
+		}
+		time.Sleep(settle / 4) // until what is not asked for has made room
+	}
+	return errors.New("no checkpoint waits in the pool")
+}
+
+// measureTaking is how long a checkpoint of a sandbox takes.
+func (n *testNode) measureTaking(ctx context.Context, s *session, id string, rounds int) ([]series, error) {
 	count := 0
 	taking := measure{name: "checkpoint of Python holding 64 MiB", variants: []variant{{name: brigd, ours: true, once: func(ctx context.Context) (time.Duration, error) {
 		count++
@@ -72,8 +144,7 @@ func measureRestore(ctx context.Context, n *testNode, o options, rng *rand.Rand,
 		}
 		return took, n.removeCheckpoint(ctx, name)
 	}}}}
-	more, err := taking.run(ctx, rng, (o.rounds+2)/3, progress)
-	return append(all, more...), err
+	return taking.run(ctx, s.rng, rounds, s.progress)
 }
 
 // requesting makes sandboxes of a request.

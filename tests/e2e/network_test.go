@@ -53,11 +53,17 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, "")
+}
+
+// newWorldWith has more in the node's configuration.
+func newWorldWith(t *testing.T, overrides string) *world {
+	t.Helper()
 	require.Net(t)
 	require.Runsc(t)
 	in := internet.New(t)
 	n := node.Launch(t, node.Options{Netns: in.Host, Overrides: fmt.Sprintf(
-		"[network]\ndns = [%q]\nnode_addresses = [%q]\n", internet.NameServer, internet.Mapped)})
+		"[network]\ndns = [%q]\nnode_addresses = [%q]\n", internet.NameServer, internet.Mapped) + overrides})
 	f := &fixture{Node: n}
 	if err := f.serve(internet.Listen(t, in.Host, "127.0.0.1:0")); err != nil {
 		t.Fatal(err)

@@ -142,7 +142,7 @@ func testPoolState(t *testing.T, n *fixture, slot func(*testing.T, func())) {
 			t.Errorf("a snapshot has %q", out)
 		}
 		n.Brig(t, "checkpoint", id, "of-a-slot")
-		t.Cleanup(func() { n.Try(t, "checkpoint", "rm", "of-a-slot") })
+		t.Cleanup(func() { n.Try(t, "checkpoints", "rm", "of-a-slot") })
 		again := n.Create(t, "--name", "second", "--from-checkpoint", "of-a-slot")
 		out := n.Brig(t, "exec", again, "--", "sh", "-c", "hostname; cat /kept; a=$(cat /n); sleep 1; test $(cat /n) -gt $a && echo goes on")
 		if out != "second\nkept\ngoes on\n" {
@@ -151,21 +151,28 @@ func testPoolState(t *testing.T, n *fixture, slot func(*testing.T, func())) {
 	})
 }
 
+// nobodys are the sandboxes that have a network namespace and no record: they wait.
+func nobodys(t *testing.T, n *fixture) (ids []string) {
+	t.Helper()
+	for _, line := range strings.Split(n.Brig(t, "node", "verify", "--census"), "\n") {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "netns "); ok {
+			if of, _, _ := strings.Cut(rest, " "); n.Try(t, "inspect", of).Code != 0 {
+				ids = append(ids, of)
+			}
+		}
+	}
+	return ids
+}
+
 // testPoolTampered puts a link into the namespace of what waits: whoever takes it must not
 // be led past its policy.
 func testPoolTampered(t *testing.T, n *fixture) {
 	waiting(t, n, 1)
-	id := ""
-	for _, line := range strings.Split(n.Brig(t, "node", "verify", "--census"), "\n") {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "netns "); ok {
-			if of, _, _ := strings.Cut(rest, " "); n.Try(t, "inspect", of).Code != 0 {
-				id = of
-			}
-		}
-	}
-	if id == "" {
+	waits := nobodys(t, n)
+	if len(waits) == 0 {
 		t.Fatal("nothing that waits has a network namespace")
 	}
+	id := waits[0]
 	cmd := exec.CommandContext(t.Context(), "ip", "-n", id, "link", "add", "sneaky", "type", "veth", "peer", "name", "sneaky2")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -157,7 +157,7 @@ func (n *Node) Create(_ context.Context, s engine.Sandbox) error {
 	if n.tasks[s.ID] != nil {
 		return errdefs.ErrAlreadyExists
 	}
-	n.tasks[s.ID] = &task{made: s, ended: make(chan struct{})}
+	n.tasks[s.ID] = &task{made: s, waits: s.Waits, ended: make(chan struct{})}
 	return nil
 }
 
