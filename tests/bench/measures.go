@@ -93,7 +93,7 @@ func table(o options) []entry {
 			{says: "an exec's stdout", ours: brigd, peer: rawPipe, must: atLeast(0.7)},
 		}},
 		{name: restored, full: 30, quick: 3, run: measureRestore, claims: []claim{
-			{says: "restore → first output, against the cold start", ours: brigdHeld, peer: brigd, must: atMost(0.35)},
+			{says: "restore → first output, against the cold start", ours: brigdHeld, peer: brigd, must: atMost(0.4)},
 			{says: "restore → first output, none waits, against the cold start", ours: brigdRestored, peer: brigd},
 		}},
 		{name: lifeRate, full: 6, quick: 2, run: measureRate, claims: []claim{
