@@ -33,6 +33,9 @@ type waiting struct {
 	program chan *Task // gets the task that is in its place since; room for it
 	// standby is for the program's container; nil: there is none, or not any more.
 	standby *runsc.Standby
+	// released is closed when that one and its gofer, which is in the sandbox's group, have
+	// ended; nil: there was none.
+	released chan struct{}
 
 	claimed bool          // under Shim.mu
 	over    chan struct{} // closed when the claim has ended
@@ -84,8 +87,10 @@ func (t *Task) standBy(b bundle.Bundle) {
 		t.sandbox.shim.opts.Log.Warn("no runsc stands by", "sandbox", t.id, "err", err)
 		return
 	}
-	t.sandbox.slot.standby = standby
+	released := make(chan struct{})
+	t.sandbox.slot.standby, t.sandbox.slot.released = standby, released
 	go func() {
+		defer close(released)
 		<-t.sandbox.gone
 		standby.Release()
 	}()
@@ -353,6 +358,13 @@ func (t *Task) freeSlot(ctx context.Context) error {
 	root := t.sandbox.root
 	if err := root.stop(ctx); err != nil {
 		return err
+	}
+	if released := t.sandbox.slot.released; released != nil {
+		select {
+		case <-released:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the end of the runsc that stood by: %w", context.Cause(ctx))
+		}
 	}
 	if err := root.delete(ctx); err != nil && !errdefs.IsNotFound(err) {
 		return err

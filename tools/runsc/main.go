@@ -29,6 +29,7 @@ func main() {
 	// Every command is short and does one thing after another; so does a gofer, whose
 	// sandbox opens files by itself (directfs).
 	runtime.GOMAXPROCS(1)
+	serveLater()
 	standBy()
 	cli.Run(nil, map[util.SubCommand]string{
 		new(cmd.Checkpoint):   user,
