@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"sync"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
@@ -70,6 +71,8 @@ func (e *Engine) Waits(ctx context.Context, id string) (bool, error) {
 // in the sandbox that runs already. What it made before an error is left for Remove.
 func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	ctx = e.in(ctx)
+	opened := e.openGate(ctx, s)
+	defer opened()
 	image, err := e.find(ctx, s.Image)
 	if err != nil {
 		return err
@@ -88,13 +91,45 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return fmt.Errorf("encode a claim: %w", err)
 	}
-	if _, err := e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
-		ContainerID: s.ID, Resources: &anypb.Any{TypeUrl: slot.TypeURL, Value: payload},
-	}); err != nil {
-		return fmt.Errorf("make task: %w", native(err))
+	if err := opened(); err != nil {
+		return fmt.Errorf("make task: %w", err)
+	}
+	if err := e.tell(ctx, s.ID, slot.TypeURL, payload); err != nil {
+		return fmt.Errorf("make task: %w", err)
 	}
 	failpoint.Hit("claim.task")
 	return nil
+}
+
+// openGate lets the policy be bound while the rest is prepared. asked returns when the
+// shim knows of it: a claim comes after.
+func (e *Engine) openGate(ctx context.Context, s Sandbox) (asked func() error) {
+	wishes := annotations(s)
+	if s.Traced {
+		wishes[sandbox.AnnotationTrace] = "true"
+	}
+	return sync.OnceValue(async(func() error {
+		payload, err := slot.Gate{Annotations: wishes}.Encode()
+		if err != nil {
+			return err
+		}
+		return e.tell(ctx, s.ID, slot.GateTypeURL, payload)
+	}))
+}
+
+// async begins do; the result waits for it.
+func async(do func() error) func() error {
+	ended := make(chan error, 1)
+	go func() { ended <- do() }()
+	return func() error { return <-ended }
+}
+
+// tell hands a shim what containerd does not read.
+func (e *Engine) tell(ctx context.Context, id, typeURL string, payload []byte) error {
+	_, err := e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
+		ContainerID: id, Resources: &anypb.Any{TypeUrl: typeURL, Value: payload},
+	})
+	return native(err)
 }
 
 // rewrite gives the slot's container the spec, the image and the snapshot of s.
