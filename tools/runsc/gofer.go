@@ -63,6 +63,9 @@ func receive(socket int) (*order, []int, error) {
 		return nil, nil, err
 	}
 	text, rights := make([]byte, 1<<17), make([]byte, unix.CmsgSpace(maxFDs*4))
+	if err := dropBounding(); err != nil {
+		return nil, nil, err
+	}
 	var n, told, flags int
 	for {
 		var err error

@@ -202,6 +202,8 @@ func (s *spare) fits(cmd *exec.Cmd, nss []specs.LinuxNamespace) error {
 		return errors.New("it has other namespaces")
 	case descriptor(cmd, "pin-ring-fd") != 0 && !s.ring:
 		return errors.New("it has no ring")
+	case slices.ContainsFunc(cmd.Args, func(arg string) bool { return strings.HasPrefix(arg, "--host-uds") }):
+		return errors.New("it has given up capabilities that this one keeps")
 	case descriptor(cmd, "dev-io-fd") != 0:
 		return errors.New("it has no devices")
 	}
