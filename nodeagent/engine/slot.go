@@ -72,7 +72,7 @@ func (e *Engine) Waits(ctx context.Context, id string) (bool, error) {
 func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	ctx = e.in(ctx)
 	opened := e.openGate(ctx, s)
-	defer opened()
+	defer func() { _ = opened() }() // whoever undoes this finds it over
 	image, err := e.find(ctx, s.Image)
 	if err != nil {
 		return err

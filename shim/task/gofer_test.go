@@ -2,6 +2,7 @@ package task
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ func (f *fixture) printed(j journal.Spec, want string) {
 	f.t.Helper()
 	eventually(f.t, func() error {
 		if got, err := os.ReadFile(j.Path); err != nil || string(got) != want {
-			return fmt.Errorf("output %q, %v; want %q", got, err, want)
+			return errors.Join(fmt.Errorf("output %q; want %q", got, want), err)
 		}
 		return nil
 	})
