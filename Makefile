@@ -48,11 +48,14 @@ failpoints: build ## a brigd for tests/crash, in bin/failpoints/
 .PHONY: deps
 deps: bin/deps/.runsc bin/deps/.containerd bin/deps/.nvcdi ## runsc, containerd, ctr, runc, cnitool, brig-nvcdi from pinned source, in bin/deps/
 
-RUNSC_BUILD := CGO_ENABLED=0 go build -trimpath -tags prefilter -ldflags "$(RUNSC_LDFLAGS)"
+# gVisor with one edit (tools/runsc/edit).
+RUNSC_EDITED := -modfile=../../.cache/runsc/go.mod
+RUNSC_BUILD  := CGO_ENABLED=0 go build $(RUNSC_EDITED) -trimpath -tags prefilter -ldflags "$(RUNSC_LDFLAGS)"
 
-bin/deps/.runsc: tools/runsc/go.mod tools/runsc/go.sum $(wildcard tools/runsc/*.go tools/runsc/gvisor_sentry/*.go tools/runsc/prefilter/generate/*)
-	@mkdir -p bin/deps/gvisor-bin
-	cd tools/runsc && CGO_ENABLED=0 go run ./prefilter/generate prefilter
+bin/deps/.runsc: tools/runsc/go.mod tools/runsc/go.sum $(wildcard tools/runsc/*.go tools/runsc/gvisor_sentry/*.go tools/runsc/prefilter/generate/* tools/runsc/edit/*)
+	@mkdir -p bin/deps/gvisor-bin .cache/runsc
+	cd tools/runsc && go mod download gvisor.dev/gvisor && go run ./edit ../../.cache/runsc
+	cd tools/runsc && CGO_ENABLED=0 go run $(RUNSC_EDITED) ./prefilter/generate prefilter
 	cd tools/runsc && $(RUNSC_BUILD) -o ../../bin/deps/runsc .
 	cd tools/runsc && $(RUNSC_BUILD) -o ../../bin/deps/gvisor-bin/gvisor_sentry ./gvisor_sentry
 	@touch $@
@@ -96,7 +99,7 @@ UNITS   = $$(go list ./... | grep -vE '^brig/tests/(bench|compat|crash|cri|defec
 
 .PHONY: lint
 lint: ## format, vet and the linter, all at zero
-	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	@test -z "$$(gofmt -l */)" || { gofmt -d */; exit 1; } # not what is copied to .cache
 	go vet ./...
 	cd tools/nvcdi && go vet . && go vet -tags mock .
 	go tool -modfile=tools/lint/go.mod golangci-lint run
@@ -169,7 +172,7 @@ gpu-kit: packages build deps ## the same for a machine without Go or network: di
 
 .PHONY: fmt
 fmt: ## format everything
-	gofmt -w .
+	gofmt -w */
 
 .PHONY: generate
 generate: .cache/proto/buf ## the protocol's Go code, its OpenAPI file and every golden file

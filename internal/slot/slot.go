@@ -64,6 +64,28 @@ type Mount struct {
 	Options []string `json:"options,omitempty"`
 }
 
+// GateTypeURL names the payload of what may come before a claim, once.
+const GateTypeURL = "io.containerd.brig.v1/Gate"
+
+// Gate is what the gate of a sandbox needs to know of the program that will come: with it
+// the policy is bound while the program is still being prepared. The claim has the same.
+type Gate struct {
+	Annotations map[string]string `json:"annotations"`
+}
+
+// Encode returns the payload.
+func (g Gate) Encode() ([]byte, error) { return json.Marshal(g) }
+
+// DecodeGate reads a payload, refusing a field that it does not know.
+func DecodeGate(payload []byte) (g Gate, err error) {
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&g); err != nil {
+		return Gate{}, fmt.Errorf("gate of a slot: %w", err)
+	}
+	return g, nil
+}
+
 // Encode returns the payload.
 func (c Claim) Encode() ([]byte, error) { return json.Marshal(c) }
 

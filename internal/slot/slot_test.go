@@ -33,3 +33,17 @@ func TestClaim(t *testing.T) {
 		}
 	}
 }
+
+func TestGate(t *testing.T) {
+	want := Gate{Annotations: map[string]string{"brig/a": "b"}}
+	payload, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeGate(payload); !reflect.DeepEqual(got, want) || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := DecodeGate([]byte(`{"wishes":{}}`)); err == nil || !strings.Contains(err.Error(), "unknown field") {
+		t.Errorf("%v", err)
+	}
+}

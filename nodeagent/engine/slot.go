@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"sync"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
@@ -79,6 +80,8 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	if s.Held {
 		return e.claimHeld(ctx, s, image)
 	}
+	opened := e.openGate(ctx, s)
+	defer func() { _ = opened() }() // whoever undoes this finds it over
 	mounts, err := e.prepare(ctx, s.ID, image)
 	if err != nil {
 		return err
@@ -96,11 +99,37 @@ func (e *Engine) Claim(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return fmt.Errorf("encode a claim: %w", err)
 	}
+	if err := opened(); err != nil {
+		return err
+	}
 	if err := e.tell(ctx, s.ID, slot.TypeURL, payload); err != nil {
 		return err
 	}
 	failpoint.Hit("claim.task")
 	return nil
+}
+
+// openGate lets the policy be bound while the rest is prepared. asked returns when the
+// shim knows of it: a claim comes after.
+func (e *Engine) openGate(ctx context.Context, s Sandbox) (asked func() error) {
+	wishes := annotations(s)
+	if s.Traced {
+		wishes[sandbox.AnnotationTrace] = "true"
+	}
+	return sync.OnceValue(async(func() error {
+		payload, err := slot.Gate{Annotations: wishes}.Encode()
+		if err != nil {
+			return err
+		}
+		return e.tell(ctx, s.ID, slot.GateTypeURL, payload)
+	}))
+}
+
+// async begins do; the result waits for it.
+func async(do func() error) func() error {
+	ended := make(chan error, 1)
+	go func() { ended <- do() }()
+	return func() error { return <-ended }
 }
 
 // claimHeld has a sandbox that has waited with its checkpoint loaded be s: it has all that s

@@ -72,6 +72,21 @@ func (s *Standby) Create(ctx context.Context, stdio [3]*os.File) (done bool, err
 	return true, s.failure
 }
 
+// Start starts the program, unless ctx ends before. runsc has gone ahead as far as it may
+// without this word; where it has failed in that, there is no second try.
+func (s *Standby) Start(ctx context.Context) error {
+	select {
+	case <-s.gone:
+		if s.failure != nil {
+			s.socket.Close()
+			s.failure.Op = "start"
+			return s.failure
+		}
+	default:
+	}
+	return s.Starter.Start(ctx)
+}
+
 // tell sends the word and the streams. Where there is none it is /dev/null.
 func (s *Standby) tell(stdio [3]*os.File) error {
 	nothing, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

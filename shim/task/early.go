@@ -1,40 +1,99 @@
 package task
 
 import (
-	"sync"
+	"context"
+	"fmt"
+	"maps"
+	"strings"
 
-	"brig/internal/config"
-	"brig/shim/bundle"
-	"brig/shim/runsc"
+	"brig/internal/phases"
+	"brig/internal/sandbox"
+	"brig/internal/slot"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// early is the runsc that is loaded while containerd makes up its request: the sandbox
-// that a shim is made for is asked for at once.
+// early is the gate's last word, asked for before there is a program: it needs the wishes
+// alone. The claim that follows must have the same, and waits for it.
 type early struct {
-	mu    sync.Mutex // held while it is loaded, so that a create waits for that
-	over  bool       // the sandbox is made, or was
-	runsc *runsc.Early
+	annotations map[string]string
+	over        chan struct{} // closed when it is there
+	err         error         // valid then
 }
 
-// Ready has a runsc loaded for the sandbox of bundle b, which is about to be asked for. The
-// create finds out what of cfg, or of another configuration, cannot be used.
-func (s *Shim) Ready(cfg *config.Config, b bundle.Bundle) {
-	s.early.mu.Lock()
-	defer s.early.mu.Unlock()
-	if s.early.over {
-		return
+// OpenGate asks for the gate's word for the claim of slot id that is about to come, once.
+// What it has bound goes with the sandbox, as after a claim that fails.
+func (s *Shim) OpenGate(ctx context.Context, id string, g slot.Gate) error {
+	t, err := s.get(id)
+	if err != nil {
+		return err
 	}
-	var err error
-	if s.early.runsc, err = runsc.Load(runsc.Path(cfg), b.Dir(), b.Slot().Dir()); err != nil {
-		s.opts.Log.Warn("no runsc is loaded early", "err", err)
+	e := &early{annotations: g.Annotations, over: make(chan struct{})}
+	b := t.sandbox
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := b.slot
+	if w == nil || w.claimed || w.early != nil || t.hasEnded() || b.isDead() {
+		return fmt.Errorf("open the gate for %s, which does not wait for a program: %w", id, errdefs.ErrFailedPrecondition)
+	}
+	w.early = e
+	b.trace(g.Annotations)
+	// The caller hears of it with the claim.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	go func() {
+		defer cancel()
+		defer close(e.over)
+		e.err = b.pass(ctx, g.Annotations)
+	}()
+	return nil
+}
+
+// passes has the gate's last word for the program of spec, which was perhaps asked for.
+func (b *Sandbox) passes(ctx context.Context, spec *specs.Spec) error {
+	b.shim.mu.Lock()
+	e := b.slot.early
+	b.shim.mu.Unlock()
+	if e == nil {
+		return b.pass(ctx, spec.Annotations)
+	}
+	if !maps.Equal(wishes(e.annotations), wishes(spec.Annotations)) {
+		return fmt.Errorf("the gate was asked for other wishes than the program's: %w", errdefs.ErrFailedPrecondition)
+	}
+	select {
+	case <-e.over:
+		return e.err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the gate: %w", context.Cause(ctx))
 	}
 }
 
-// takeEarly returns what Ready has loaded, once.
-func (s *Shim) takeEarly() *runsc.Early {
-	s.early.mu.Lock()
-	defer s.early.mu.Unlock()
-	e := s.early.runsc
-	s.early.runsc, s.early.over = nil, true
-	return e
+// closeGate waits until nothing is bound any more for a sandbox that is being removed.
+func (b *Sandbox) closeGate(ctx context.Context) error {
+	b.shim.mu.Lock()
+	e := b.slot.early
+	b.shim.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	select {
+	case <-e.over:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the gate: %w", context.Cause(ctx))
+	}
+}
+
+// wishes are the annotations that are brig's.
+func wishes(annotations map[string]string) map[string]string {
+	own := maps.Clone(annotations)
+	maps.DeleteFunc(own, func(key, _ string) bool { return !strings.HasPrefix(key, sandbox.AnnotationPrefix) })
+	return own
+}
+
+// trace records what is done from here on, if that is asked for.
+func (b *Sandbox) trace(annotations map[string]string) {
+	if annotations[sandbox.AnnotationTrace] != "" && b.phases == nil {
+		b.phases = &phases.Recorder{}
+	}
 }

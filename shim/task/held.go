@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"brig/internal/phases"
 	"brig/internal/sandbox"
 	"brig/internal/slot"
 	"brig/shim/cgroup"
@@ -163,12 +162,10 @@ func (s *Shim) ClaimHeld(ctx context.Context, id string, r slot.Held) error {
 	if err := sameButNetwork(t.spec.Annotations, r.Annotations); err != nil {
 		return errors.Join(err, t.conclude(failedStart))
 	}
-	if r.Annotations[sandbox.AnnotationTrace] != "" {
-		b.phases = &phases.Recorder{}
-	}
+	b.trace(r.Annotations)
 	spec := *t.spec
 	spec.Annotations = r.Annotations
-	if err := b.pass(ctx, &spec); err != nil {
+	if err := b.pass(ctx, spec.Annotations); err != nil {
 		return fmt.Errorf("claim a sandbox that is held: %w", errors.Join(err, t.conclude(failedStart)))
 	}
 	t.spec, t.passed = &spec, true

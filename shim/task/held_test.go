@@ -106,8 +106,8 @@ func TestHeld(t *testing.T) {
 	f.told("Created", "Started", "ExecAdded", "ExecStarted", `Exited "a" 0`, `Exited "" 6`, "Deleted 6")
 }
 
-// gofer of the sandbox's root, which is stopped.
-func (f *fixture) gofer() int {
+// heldGofer of the sandbox's root, which is stopped.
+func (f *fixture) heldGofer() int {
 	f.t.Helper()
 	entries, err := os.ReadDir("/proc")
 	f.must(err)
@@ -148,11 +148,11 @@ func TestHeldEnds(t *testing.T) {
 			}
 		},
 		"its kernel is killed": func(f *fixture) { f.must(unix.Kill(f.PID(f.request.ID), unix.SIGKILL)) },
-		"its gofer is killed":  func(f *fixture) { f.must(unix.Kill(f.gofer(), unix.SIGKILL)) },
+		"its gofer is killed":  func(f *fixture) { f.must(unix.Kill(f.heldGofer(), unix.SIGKILL)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, out := holding(t, path)
-			gofer := f.gofer()
+			gofer := f.heldGofer()
 			end(f)
 			began := time.Now()
 			f.must(f.remove())
@@ -174,7 +174,7 @@ func TestHeldEnds(t *testing.T) {
 func TestHeldIsLetByAnother(t *testing.T) {
 	path, _ := netImage(t)
 	f, _ := holding(t, path)
-	f.must(unix.Kill(f.gofer(), unix.SIGCONT))
+	f.must(unix.Kill(f.heldGofer(), unix.SIGCONT))
 	if code := f.wait(""); code != failedStart {
 		t.Errorf("it ended with %d", code)
 	}

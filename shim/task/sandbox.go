@@ -72,7 +72,7 @@ func (b *Sandbox) pid() int { return b.sentry.Pid }
 func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, o runsc.CreateOptions) error {
 	steps.Push("sweep sandbox", func(ctx context.Context) error { return Sweep(ctx, b.root.request.Bundle, b.root.record) })
 	var err error
-	if b.starter, err = b.root.runsc.Boot(ctx, b.shim.takeEarly(), b.id(), o); err != nil {
+	if b.starter, err = b.root.runsc.Boot(ctx, b.shim.takeLoaded(), b.id(), o); err != nil {
 		return err
 	}
 	data, err := os.ReadFile(o.PIDFile)

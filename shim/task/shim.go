@@ -43,7 +43,7 @@ type Shim struct {
 	tasks    map[string]*Task
 	creating map[string]creation
 
-	early early
+	loaded loaded
 }
 
 // creation is a create under way.

@@ -33,6 +33,10 @@ type waiting struct {
 	program chan *Task // gets the task that is in its place since; room for it
 	// standby is for the program's container; nil: there is none, or not any more.
 	standby *runsc.Standby
+	// released is closed when that one and its gofer, which is in the sandbox's group, have
+	// ended; nil: there was none.
+	released chan struct{}
+	early    *early // the gate's word before the claim; under Shim.mu
 
 	claimed bool          // under Shim.mu
 	over    chan struct{} // closed when the claim has ended
@@ -92,8 +96,10 @@ func (t *Task) standBy(b bundle.Bundle) {
 		t.sandbox.shim.opts.Log.Warn("no runsc stands by", "sandbox", t.id, "err", err)
 		return
 	}
-	t.sandbox.slot.standby = standby
+	released := make(chan struct{})
+	t.sandbox.slot.standby, t.sandbox.slot.released = standby, released
 	go func() {
+		defer close(released)
 		<-t.sandbox.gone
 		standby.Release()
 	}()
@@ -228,11 +234,9 @@ func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
 	defer close(t.sandbox.slot.over)
 	defer cgroup.ReadyToMove()() // and the start goes on
 	b := t.sandbox
-	if c.Spec.Annotations[sandbox.AnnotationTrace] != "" {
-		b.phases = &phases.Recorder{}
-	}
+	b.trace(c.Spec.Annotations)
 	// None of these waits for another, and the program starts after all of them.
-	passed := together(func() error { return b.pass(ctx, c.Spec) }, func() error { return b.name(ctx, c.Spec) })
+	passed := together(func() error { return b.passes(ctx, c.Spec) }, func() error { return b.name(ctx, c.Spec) })
 	joined := b.phases.Begin("shim: runsc create")
 	program, err := b.joinWith(ctx, t.claimedBy(c), c.Spec)
 	joined()
@@ -263,13 +267,13 @@ func together(all ...func() error) (done func() error) {
 	}
 }
 
-// pass has the gate's last word for the program of spec. From then on the namespace is
+// pass has the gate's last word for a program with annotations. From then on the namespace is
 // watched, so that nothing comes between it and the start.
-func (b *Sandbox) pass(ctx context.Context, spec *specs.Spec) error {
+func (b *Sandbox) pass(ctx context.Context, annotations map[string]string) error {
 	defer b.phases.Begin("shim: gate")()
 	return b.shim.opts.Gate.Check(ctx, b.config, gate.Request{
 		Namespace: b.shim.opts.Namespace, ID: b.id(), SentryPID: b.pid(),
-		Annotations: spec.Annotations, Intruded: b.intruded, Gone: b.gone,
+		Annotations: annotations, Intruded: b.intruded, Gone: b.gone,
 	})
 }
 
@@ -371,6 +375,16 @@ func (t *Task) freeSlot(ctx context.Context) error {
 	root := t.sandbox.root
 	if err := root.stop(ctx); err != nil {
 		return err
+	}
+	if err := t.sandbox.closeGate(ctx); err != nil {
+		return err
+	}
+	if released := t.sandbox.slot.released; released != nil {
+		select {
+		case <-released:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the end of the runsc that stood by: %w", context.Cause(ctx))
+		}
 	}
 	if err := root.delete(ctx); err != nil && !errdefs.IsNotFound(err) {
 		return err

@@ -37,24 +37,29 @@ func setUpSlot(t *testing.T) *fixture {
 func (f *fixture) claim(script string, change func(*slot.Claim)) journal.Spec {
 	f.t.Helper()
 	out := journal.Spec{Path: filepath.Join(f.t.TempDir(), "out"), Max: journal.Chunk}
-	c := slot.Claim{
-		Spec: &specs.Spec{
-			Version: specs.Version, Hostname: "slot", Annotations: map[string]string{sandbox.AnnotationCIDRAllowlist: ""},
-			Process: &specs.Process{Args: []string{"/bin/sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}},
-			Root:    &specs.Root{Path: "rootfs"},
-			Linux: &specs.Linux{
-				CgroupsPath: f.spec.Linux.CgroupsPath, Namespaces: f.spec.Linux.Namespaces,
-				Resources: &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(200 << 20))}},
-			},
-			Mounts: []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}},
-		},
-		Rootfs: []slot.Mount{{Type: "bind", Source: busyboxRoot(f.t), Options: []string{"rbind", "rw"}}}, Stdout: out.URI(),
-	}
+	c := slot.Claim{Spec: f.programSpec(script), Rootfs: f.programRoot(), Stdout: out.URI()}
 	if change != nil {
 		change(&c)
 	}
 	f.must(f.Claim(f.t.Context(), f.request.ID, c))
 	return out
+}
+
+func (f *fixture) programSpec(script string) *specs.Spec {
+	return &specs.Spec{
+		Version: specs.Version, Hostname: "slot", Annotations: map[string]string{sandbox.AnnotationCIDRAllowlist: ""},
+		Process: &specs.Process{Args: []string{"/bin/sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}},
+		Root:    &specs.Root{Path: "rootfs"},
+		Linux: &specs.Linux{
+			CgroupsPath: f.spec.Linux.CgroupsPath, Namespaces: f.spec.Linux.Namespaces,
+			Resources: &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(200 << 20))}},
+		},
+		Mounts: []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}},
+	}
+}
+
+func (f *fixture) programRoot() []slot.Mount {
+	return []slot.Mount{{Type: "bind", Source: busyboxRoot(f.t), Options: []string{"rbind", "rw"}}}
 }
 
 func (f *fixture) outputIs(j journal.Spec, want string) {

@@ -43,6 +43,12 @@ func (v Tasks) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*empty
 			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
 		}
 		return empty, failure(v.shim.ClaimHeld(ctx, r.ID, held))
+	case slot.GateTypeURL:
+		g, err := slot.DecodeGate(r.Resources.GetValue())
+		if err != nil {
+			return empty, failure(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+		}
+		return empty, failure(v.shim.OpenGate(ctx, r.ID, g))
 	case rootlayer.TypeURL:
 		request, err := rootlayer.Decode(r.Resources.GetValue())
 		if err != nil {

@@ -37,7 +37,18 @@ func (c *create) Execute(ctx context.Context, f *flag.FlagSet, args ...any) subc
 	if status := c.Create.Execute(ctx, f, args...); status != subcommands.ExitSuccess || !stay {
 		return status
 	}
-	told, err := await(socket, args[0].(*config.Config).RootDir, f.Arg(0))
+	created, err := container.Load(args[0].(*config.Config).RootDir, container.FullID{ContainerID: f.Arg(0)}, container.LoadOpts{SkipCheck: true})
+	if err != nil {
+		return util.Errorf("%v", err)
+	}
+	word, err := listen(socket, created.SandboxPid())
+	if err != nil {
+		return util.Errorf("%v", err)
+	}
+	if goesAhead(created) {
+		return startAhead(created, word, args[0].(*config.Config))
+	}
+	told, err := word.await()
 	switch {
 	case err != nil:
 		return util.Errorf("%v", err)
@@ -51,27 +62,35 @@ func (c *create) Execute(ctx context.Context, f *flag.FlagSet, args ...any) subc
 func start(ctx context.Context, socket int, f *flag.FlagSet, args ...any) subcommands.ExitStatus {
 	status := new(cmd.Start).Execute(ctx, f, args...)
 	if status == subcommands.ExitSuccess {
-		_, _ = unix.Write(socket, []byte{0}) // who does not hear it waits for the end
+		started(socket)
 	}
 	return status
 }
 
-// await waits for the word to start. There will be none when the other end of the
-// socket is closed. The end of the sandbox, whose parent this process is, must be this
-// one's too: it hands the sandbox over to who waits for its status.
-func await(socket int, root, id string) (told bool, err error) {
-	c, err := container.Load(root, container.FullID{ContainerID: id}, container.LoadOpts{SkipCheck: true})
+func started(socket int) {
+	_, _ = unix.Write(socket, []byte{0}) // who does not hear it waits for the end
+}
+
+// word is the one to start, which comes on a socket.
+type word struct{ socket, sandbox int }
+
+// listen tells that the container is created.
+func listen(socket, sandboxPID int) (word, error) {
+	sandbox, err := unix.PidfdOpen(sandboxPID, 0)
 	if err != nil {
-		return false, err
-	}
-	sandbox, err := unix.PidfdOpen(c.SandboxPid(), 0)
-	if err != nil {
-		return false, fmt.Errorf("watch the sandbox: %w", err)
+		return word{}, fmt.Errorf("watch the sandbox: %w", err)
 	}
 	if _, err := unix.Write(socket, []byte{0}); err != nil {
-		return false, fmt.Errorf("tell that the container is created: %w", err)
+		return word{}, fmt.Errorf("tell that the container is created: %w", err)
 	}
-	fds := []unix.PollFd{{Fd: int32(socket), Events: unix.POLLIN}, {Fd: int32(sandbox), Events: unix.POLLIN}}
+	return word{socket, sandbox}, nil
+}
+
+// await waits for the word. There will be none when the other end of the socket is closed.
+// The end of the sandbox, whose parent this process may be, must be this one's too: it hands
+// the sandbox over to who waits for its status.
+func (w word) await() (told bool, err error) {
+	fds := []unix.PollFd{{Fd: int32(w.socket), Events: unix.POLLIN}, {Fd: int32(w.sandbox), Events: unix.POLLIN}}
 	for {
 		switch _, err := unix.Poll(fds, -1); {
 		case err == unix.EINTR:
@@ -80,7 +99,7 @@ func await(socket int, root, id string) (told bool, err error) {
 		case fds[1].Revents != 0:
 			return false, errors.New("the sandbox has ended before its start")
 		default:
-			n, err := unix.Read(socket, make([]byte, 1))
+			n, err := unix.Read(w.socket, make([]byte, 1))
 			return n == 1, err
 		}
 	}

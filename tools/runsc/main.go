@@ -30,6 +30,7 @@ func main() {
 	// sandbox opens files by itself (directfs).
 	runtime.GOMAXPROCS(1)
 	takeCommand()
+	serveLater()
 	standBy()
 	cli.Run(nil, map[util.SubCommand]string{
 		new(cmd.Checkpoint):   user,

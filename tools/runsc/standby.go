@@ -13,13 +13,36 @@ import (
 // its stdin, stdout and stderr. Nobody tells it when the other end is closed.
 const standByEnv = "BRIG_STANDBY_FD"
 
+// waited tells that this process was loaded before it was needed. waiting is the gofer that it
+// has for its container; nil: none, or not any more.
+var (
+	waited  bool
+	waiting *spare
+)
+
+// takeSpare hands the gofer that waits over, once.
+func takeSpare() *spare {
+	s := waiting
+	waiting = nil
+	return s
+}
+
 // standBy returns when it is needed, at once unless it was loaded before.
 func standBy() {
 	socket, err := strconv.Atoi(os.Getenv(standByEnv))
 	if err != nil || os.Unsetenv(standByEnv) != nil {
 		return
 	}
+	waited = true
+	unix.CloseOnExec(socket)
+	waiting, err = startSpare()
+	if err != nil { // one is executed when it is needed
+		fmt.Fprintln(os.Stderr, "no gofer waits:", err)
+	}
 	needed, err := called(socket)
+	if err != nil || !needed {
+		takeSpare().end()
+	}
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "stand by:", err)
