@@ -43,21 +43,20 @@ func New(cfg *config.Config, configPath string, log *slog.Logger) *Own {
 
 func (o *Own) pidFile() string { return filepath.Join(o.cfg.RunDir, "containerd.pid") }
 
-// Ensure returns when containerd answers at its address, starting it if need be.
+// Ensure returns when containerd answers at its address, starting it if need be. One that is
+// about to die may answer, too, or be there and not answer.
 func (o *Own) Ensure(ctx context.Context) error {
-	if answers(o.cfg.Containerd.Address) {
-		return nil
-	}
-	if _, alive := find(o.pidFile()); !alive {
-		if err := o.start(); err != nil {
-			return err
-		}
-	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("containerd does not answer"))
 	defer cancel()
-	for !answers(o.cfg.Containerd.Address) {
+	for started := false; !answers(o.cfg.Containerd.Address); {
 		if _, alive := find(o.pidFile()); !alive {
-			return fmt.Errorf("containerd ended at its start: see %s", o.logFile())
+			if started {
+				return fmt.Errorf("containerd ended at its start: see %s", o.logFile())
+			}
+			if err := o.start(); err != nil {
+				return err
+			}
+			started = true
 		}
 		select {
 		case <-ctx.Done():

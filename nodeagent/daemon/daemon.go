@@ -122,15 +122,27 @@ func (d *daemon) openContainerd(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for {
-		err := d.engine.Ready(ctx)
+		err := d.ready(ctx)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("containerd at %s does not answer: start it: %w", d.Config.Containerd.Address, err)
 		}
+		if d.own != nil { // what has answered may have been about to die
+			if err := d.own.Ensure(ctx); err != nil {
+				return err
+			}
+		}
 		clock.Pause(ctx, 50*time.Millisecond)
 	}
+}
+
+// ready asks containerd once.
+func (d *daemon) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return d.engine.Ready(ctx)
 }
 
 func (d *daemon) openManager(ctx context.Context) error {
