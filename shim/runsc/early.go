@@ -1,9 +1,11 @@
 package runsc
 
 import (
+	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,8 +35,12 @@ func Path(cfg *config.Config) string {
 }
 
 // Load loads the runsc at path. It has the bundles that it may be for in its arguments, which
-// it does not read, so that KillStrays finds it.
+// it does not read, so that KillStrays finds it. A script is refused: it is somebody's who
+// wants to see the arguments, or to add some.
 func Load(path string, bundles ...string) (*Early, error) {
+	if err := isProgram(path); err != nil {
+		return nil, fmt.Errorf("load runsc: %w", err)
+	}
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("load runsc: %w", err)
@@ -48,6 +54,19 @@ func Load(path string, bundles ...string) (*Early, error) {
 		return nil, fmt.Errorf("load runsc: %w", err)
 	}
 	return &Early{cmd, ours}, nil
+}
+
+func isProgram(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var magic [len(elf.ELFMAG)]byte
+	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != elf.ELFMAG {
+		return fmt.Errorf("%s is no ELF program", path)
+	}
+	return nil
 }
 
 // Release ends a runsc that has not been told what to do.

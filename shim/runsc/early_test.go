@@ -70,7 +70,6 @@ func TestEarlyIsOfNoUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ loaded, used string }{
-		"another build":   {script, script},
 		"another runsc":   {r.Binary, script},
 		"no runsc at all": {"/bin/true", ""},
 		"one that died":   {"", ""},
@@ -115,6 +114,19 @@ func TestEarlyIsAStray(t *testing.T) {
 	}
 	if err := unix.Kill(early.cmd.Process.Pid, 0); err != unix.ESRCH {
 		t.Errorf("it is there: %v", err)
+	}
+}
+
+// TestLoadScript: it sees the command that it is executed for, and no other.
+func TestLoadScript(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "runsc")
+	for _, text := range []string{"#!/bin/sh\nexit 0\n", "", "#!"} {
+		if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(script); err == nil {
+			t.Errorf("%q is loaded early", text)
+		}
 	}
 }
 

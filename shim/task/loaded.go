@@ -26,7 +26,7 @@ func (s *Shim) Ready(cfg *config.Config, b bundle.Bundle) {
 	}
 	var err error
 	if s.loaded.runsc, err = runsc.Load(runsc.Path(cfg), b.Dir(), b.Slot().Dir()); err != nil {
-		s.opts.Log.Warn("no runsc is loaded early", "err", err)
+		s.opts.Log.Debug("no runsc is loaded early", "err", err)
 	}
 }
 
