@@ -142,12 +142,19 @@ func conflist(configPath string) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
+// write replaces a file at once: shims of a brigd that runs read it, also while a second one
+// for the same folder, which will not get far, writes it anew.
 func write(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.WriteFile(path, data, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	next := fmt.Sprintf("%s.%d", path, os.Getpid())
+	err := os.WriteFile(next, data, 0o644)
+	if err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(next))
 	}
 	return nil
 }

@@ -71,6 +71,43 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+// TestPrepareAgain: whoever reads the configuration meanwhile reads all of it.
+func TestPrepareAgain(t *testing.T) {
+	dir := t.TempDir()
+	path, err := Prepare(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; i < 200 && err == nil; i++ {
+			_, err = Prepare(dir)
+		}
+		again <- err
+	}()
+	for {
+		select {
+		case err := <-again:
+			if err != nil {
+				t.Error(err)
+			}
+			if left, _ := filepath.Glob(path + "?*"); len(left) > 0 {
+				t.Errorf("%v is left", left)
+			}
+			return
+		default:
+			if got, err := os.ReadFile(path); err != nil || string(got) != string(want) {
+				t.Fatalf("%q, %v", got, err)
+			}
+		}
+	}
+}
+
 func TestNodesOfTwoFoldersDiffer(t *testing.T) {
 	a, b := Node("/tmp/a"), Node("/tmp/b")
 	if a == b || len(a) != 8 || Node("/tmp/a") != a {

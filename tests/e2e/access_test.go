@@ -156,7 +156,6 @@ func testTraces(t *testing.T, n *fixture, c *collector) {
     shim: runsc start
   tunnels
 brig.v1.Exec/Run
-  add
   start
 `
 	eventually(t, 10*time.Second, func() error {
