@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,13 +65,7 @@ func TestHeld(t *testing.T) {
 			})
 			held := w.loaded(t)
 			w.Brig(t, "checkpoints", "rm", "warm")
-			eventually(t, time.Minute, func() error {
-				if census := w.Brig(t, "node", "verify", "--census"); strings.Contains(census, held) {
-					return fmt.Errorf("of %s is left: %s", held, census)
-				}
-				return nil
-			})
-			w.Brig(t, "node", "verify")
+			w.forgets(t, held)
 		})
 	}
 }
@@ -163,7 +158,7 @@ func testHeldTaken(t *testing.T, w *world) {
 			t.Errorf("it is %q, want %q", got, want)
 		}
 	}
-	w.Brig(t, "node", "verify")
+	w.agrees(t)
 	for _, id := range []string{first, second, cold} {
 		w.Brig(t, "rm", "-f", id)
 	}
@@ -176,7 +171,7 @@ func testHeldSilent(t *testing.T, w *world) {
 	if text, err := os.ReadFile(w.output(t, id)); err != nil || len(text) > 0 {
 		t.Errorf("it has run: %q, %v", text, err)
 	}
-	w.Brig(t, "node", "verify")
+	w.agrees(t)
 }
 
 // testHeldLost ends what is held in ways that nobody has asked for: it is replaced, and
@@ -201,15 +196,33 @@ func testHeldLost(t *testing.T, w *world) {
 		t.Run(name, func(t *testing.T) {
 			id := w.loaded(t)
 			lose(t, id)
-			eventually(t, time.Minute, func() error {
-				if census := w.Brig(t, "node", "verify", "--census"); strings.Contains(census, id) {
-					return fmt.Errorf("of %s is left: %s", id, census)
-				}
-				return nil
-			})
-			w.Brig(t, "node", "verify")
+			w.forgets(t, id)
 		})
 	}
+}
+
+// forgets waits until nothing of a sandbox is left.
+func (w *world) forgets(t *testing.T, id string) {
+	t.Helper()
+	eventually(t, time.Minute, func() error {
+		r := w.Try(t, "node", "verify", "--census")
+		if r.Code != 0 || strings.Contains(r.Stdout, id) {
+			return fmt.Errorf("of %s is left: %s", id, r)
+		}
+		return nil
+	})
+	w.agrees(t)
+}
+
+// agrees waits until the node is what its records say: it makes what is to wait meanwhile.
+func (w *world) agrees(t *testing.T) {
+	t.Helper()
+	eventually(t, time.Minute, func() error {
+		if r := w.Try(t, "node", "verify"); r.Code != 0 {
+			return errors.New(r.String())
+		}
+		return nil
+	})
 }
 
 // stoppedGofer is what holds a sandbox.
