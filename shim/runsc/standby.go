@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
 )
 
 // Standby is a runsc that was loaded to create and start one container which joins a
@@ -87,31 +85,8 @@ func (s *Standby) Start(ctx context.Context) error {
 	return s.Starter.Start(ctx)
 }
 
-// tell sends the word and the streams. Where there is none it is /dev/null.
+// tell sends the word and the streams.
 func (s *Standby) tell(stdio [3]*os.File) error {
-	nothing, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer nothing.Close()
-	var fds []int
-	for _, f := range stdio {
-		if f == nil {
-			f = nothing
-		}
-		fds = append(fds, int(f.Fd()))
-	}
-	raw, err := s.socket.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sent error
-	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendmsg(int(fd), []byte{0}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
-		return sent != unix.EAGAIN
-	})
-	if err != nil {
-		return err
-	}
-	return sent
+	_, err := sendStdio(s.socket, []byte{0}, stdio)
+	return err
 }
