@@ -35,9 +35,7 @@ func (h Held) Encode() ([]byte, error) { return json.Marshal(h) }
 
 // DecodeHeld reads a payload, refusing a field that it does not know.
 func DecodeHeld(payload []byte) (h Held, err error) {
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&h); err != nil {
+	if err := decode(payload, &h); err != nil {
 		return Held{}, fmt.Errorf("claim of a sandbox that is held: %w", err)
 	}
 	return h, nil
@@ -64,6 +62,26 @@ type Mount struct {
 	Options []string `json:"options,omitempty"`
 }
 
+// Encode returns the payload.
+func (c Claim) Encode() ([]byte, error) { return json.Marshal(c) }
+
+// Decode reads a payload, refusing a field that it does not know.
+func Decode(payload []byte) (Claim, error) {
+	var c Claim
+	if err := decode(payload, &c); err != nil {
+		return Claim{}, fmt.Errorf("claim of a slot: %w", err)
+	}
+	switch {
+	case c.Spec == nil || c.Spec.Process == nil || c.Spec.Linux == nil:
+		return Claim{}, errors.New("claim of a slot: there is no program in it")
+	case len(c.Rootfs) == 0:
+		return Claim{}, errors.New("claim of a slot: rootfs is missing")
+	case c.Spec.Process.Terminal != c.Terminal:
+		return Claim{}, errors.New("claim of a slot: spec and streams disagree about a terminal")
+	}
+	return c, nil
+}
+
 // GateTypeURL names the payload of what may come before a claim, once.
 const GateTypeURL = "io.containerd.brig.v1/Gate"
 
@@ -78,32 +96,15 @@ func (g Gate) Encode() ([]byte, error) { return json.Marshal(g) }
 
 // DecodeGate reads a payload, refusing a field that it does not know.
 func DecodeGate(payload []byte) (g Gate, err error) {
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&g); err != nil {
+	if err := decode(payload, &g); err != nil {
 		return Gate{}, fmt.Errorf("gate of a slot: %w", err)
 	}
 	return g, nil
 }
 
-// Encode returns the payload.
-func (c Claim) Encode() ([]byte, error) { return json.Marshal(c) }
-
-// Decode reads a payload, refusing a field that it does not know.
-func Decode(payload []byte) (Claim, error) {
-	var c Claim
+// decode is strict: what it does not know would be dropped.
+func decode(payload []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return Claim{}, fmt.Errorf("claim of a slot: %w", err)
-	}
-	switch {
-	case c.Spec == nil || c.Spec.Process == nil || c.Spec.Linux == nil:
-		return Claim{}, errors.New("claim of a slot: there is no program in it")
-	case len(c.Rootfs) == 0:
-		return Claim{}, errors.New("claim of a slot: rootfs is missing")
-	case c.Spec.Process.Terminal != c.Terminal:
-		return Claim{}, errors.New("claim of a slot: spec and streams disagree about a terminal")
-	}
-	return c, nil
+	return d.Decode(v)
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/errdefs"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"brig/internal/sandbox"
 )
@@ -15,10 +13,8 @@ import (
 // program. Its shim knows until the sandbox is removed; one of an earlier brig's does not,
 // and then the answer is no.
 func (e *Engine) Crashed(ctx context.Context, id string) (bool, error) {
-	_, err := e.client.TaskService().Update(e.in(ctx), &tasks.UpdateTaskRequest{
-		ContainerID: id, Resources: &anypb.Any{TypeUrl: sandbox.AskCrashed},
-	})
-	switch err = native(err); {
+	err := e.askShim(e.in(ctx), id, sandbox.AskCrashed, nil)
+	switch {
 	case err == nil:
 		return true, nil
 	case errdefs.IsFailedPrecondition(err), errdefs.IsInvalidArgument(err):

@@ -8,7 +8,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"brig/internal/execution"
 	"brig/nodeagent/clock"
@@ -49,10 +48,8 @@ func (e *Engine) RunExec(ctx context.Context, p Program) error {
 	if err != nil {
 		return fmt.Errorf("encode a program: %w", err)
 	}
-	_, err = e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
-		ContainerID: p.Sandbox, Resources: &anypb.Any{TypeUrl: execution.TypeURL, Value: payload},
-	})
-	switch err = native(err); {
+	err = e.askShim(ctx, p.Sandbox, execution.TypeURL, payload)
+	switch {
 	case err == nil:
 		return nil
 	case errdefs.IsInvalidArgument(err), errdefs.IsOutOfRange(err):

@@ -16,7 +16,6 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"brig/internal/failpoint"
 	"brig/internal/sandbox"
@@ -151,11 +150,8 @@ func (e *Engine) claimHeld(ctx context.Context, s Sandbox, image containerd.Imag
 
 // tell the shim of a sandbox that waits what it is for.
 func (e *Engine) tell(ctx context.Context, id, url string, payload []byte) error {
-	_, err := e.client.TaskService().Update(ctx, &tasks.UpdateTaskRequest{
-		ContainerID: id, Resources: &anypb.Any{TypeUrl: url, Value: payload},
-	})
-	if err != nil {
-		return fmt.Errorf("make task: %w", native(err))
+	if err := e.askShim(ctx, id, url, payload); err != nil {
+		return fmt.Errorf("make task: %w", err)
 	}
 	return nil
 }

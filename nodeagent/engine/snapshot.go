@@ -9,14 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/api/services/tasks/v1"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"brig/internal/failpoint"
 	"brig/internal/rootlayer"
@@ -38,10 +36,8 @@ func (e *Engine) RootLayer(ctx context.Context, id, path string, maxBytes int64)
 	if err != nil {
 		return fmt.Errorf("encode a request for a layer: %w", err)
 	}
-	if _, err := e.client.TaskService().Update(e.in(ctx), &tasks.UpdateTaskRequest{
-		ContainerID: id, Resources: &anypb.Any{TypeUrl: rootlayer.TypeURL, Value: payload},
-	}); err != nil {
-		return fmt.Errorf("make a layer of %s: %w", id, native(err))
+	if err := e.askShim(e.in(ctx), id, rootlayer.TypeURL, payload); err != nil {
+		return fmt.Errorf("make a layer of %s: %w", id, err)
 	}
 	return nil
 }
