@@ -4,7 +4,6 @@ import (
 	"context"
 	"debug/buildinfo"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -12,73 +11,61 @@ import (
 	"strings"
 
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Since 2.3, containerd tells a shim that is to start all in one message on stdin,
-// and containerd's package takes nothing else. Older ones, which most nodes run, use
-// flags, the environment and, on stdin, the runtime's options if there are any. Of
-// all that a shim is run for only this verb differs.
+// Since 2.3, containerd tells a shim that is to start all in one message on stdin. Older
+// ones, which most nodes run, use flags, the environment and, on stdin, the runtime's
+// options if there are any. Of all that a shim is run for only this verb differs.
 
-// startLegacy answers the verb start if the caller is such a containerd. Otherwise it
-// leaves all, stdin too, as it was.
-func startLegacy(ctx context.Context, m manager) (done bool, err error) {
-	p, ok := legacyFlags(os.Args[1:])
-	if !ok {
-		return false, nil
-	}
+// start is the verb, for containerds of both ages.
+func (m manager) start(ctx context.Context) error {
 	input, err := io.ReadAll(io.LimitReader(os.Stdin, maxInput))
 	if err != nil {
-		return false, fmt.Errorf("read stdin: %w", err)
+		return fmt.Errorf("read stdin: %w", err)
 	}
-	if isBootstrap(input, p) {
-		os.Stdin, err = rewound(input)
-		return false, err
+	if p := bootstrap(input, m.flags); p != nil {
+		result, err := m.Start(ctx, p)
+		if err != nil {
+			return err
+		}
+		return answer(result)
 	}
+	p := m.flags.params()
 	if err := addOptions(p, input); err != nil {
-		return true, err
+		return err
 	}
 	p.ContainerdVersion = parentVersion()
-	result, err := m.Start(namespaces.WithNamespace(ctx, p.GetNamespace()), p)
+	result, err := m.Start(ctx, p)
 	if err != nil {
-		return true, err
+		return err
 	}
 	_, err = os.Stdout.Write(legacyAnswer(result))
-	return true, err
+	return err
 }
 
-// legacyFlags gives what the flags tell, if they are those of the verb start.
-func legacyFlags(args []string) (*bootapi.BootstrapParams, bool) {
-	p := &bootapi.BootstrapParams{
-		LogLevel:               bootapi.LogLevel_LOG_LEVEL_INFO,
-		ContainerdTtrpcAddress: os.Getenv("TTRPC_ADDRESS"),
+// params is what flags and environment tell of a start.
+func (f flags) params() *bootapi.BootstrapParams {
+	level := bootapi.LogLevel_LOG_LEVEL_INFO
+	if f.debug {
+		level = bootapi.LogLevel_LOG_LEVEL_DEBUG
 	}
-	f := flag.NewFlagSet("", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.StringVar(&p.Namespace, "namespace", "", "")
-	f.StringVar(&p.InstanceID, "id", "", "")
-	f.StringVar(&p.ContainerdGrpcAddress, "address", "", "")
-	f.StringVar(&p.ContainerdBinary, "publish-binary", "", "")
-	f.String("bundle", "", "") // the verb delete's
-	debug := f.Bool("debug", false, "")
-	if err := f.Parse(args); err != nil || f.Arg(0) != "start" {
-		return nil, false
+	return &bootapi.BootstrapParams{
+		InstanceID: f.id, Namespace: f.namespace, LogLevel: level,
+		ContainerdGrpcAddress: f.address, ContainerdTtrpcAddress: os.Getenv("TTRPC_ADDRESS"),
+		ContainerdBinary: f.binary,
 	}
-	if *debug {
-		p.LogLevel = bootapi.LogLevel_LOG_LEVEL_DEBUG
-	}
-	return p, true
 }
 
-// isBootstrap tells the message of a newer containerd from options: those could be
-// read as one, too, but not with the id and namespace of the flags.
-func isBootstrap(input []byte, flags *bootapi.BootstrapParams) bool {
+// bootstrap is the message of a newer containerd; nil if the input is not one. Options could
+// be read as one, too, but not with the id and namespace of the flags.
+func bootstrap(input []byte, f flags) *bootapi.BootstrapParams {
 	p := new(bootapi.BootstrapParams)
-	return len(input) > 0 && proto.Unmarshal(input, p) == nil &&
-		p.GetInstanceID() == flags.GetInstanceID() && p.GetNamespace() == flags.GetNamespace()
+	if len(input) == 0 || proto.Unmarshal(input, p) != nil || p.GetInstanceID() != f.id || p.GetNamespace() != f.namespace {
+		return nil
+	}
+	return p
 }
 
 func addOptions(p *bootapi.BootstrapParams, input []byte) error {
@@ -143,18 +130,4 @@ func taskVersion(p *bootapi.BootstrapParams) int32 {
 		return 2
 	}
 	return newestTask
-}
-
-// rewound is a file that reads as b.
-func rewound(b []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("keep stdin: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "stdin")
-	if _, err := f.Write(b); err != nil {
-		return nil, fmt.Errorf("keep stdin: %w", err)
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return f, err
 }

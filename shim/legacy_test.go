@@ -2,7 +2,6 @@ package shim
 
 import (
 	"debug/buildinfo"
-	"io"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -18,26 +17,37 @@ func args(verb string) []string {
 	return strings.Fields("-namespace ns -address /run/containerd/containerd.sock -publish-binary /usr/bin/containerd -id c1 -debug " + verb)
 }
 
-func TestLegacyFlags(t *testing.T) {
+func TestFlags(t *testing.T) {
 	t.Setenv("TTRPC_ADDRESS", "/run/containerd/containerd.sock.ttrpc")
-	got, ok := legacyFlags(args("start"))
+	f, err := parseFlags(args("start"))
+	if err != nil || f.verb != "start" {
+		t.Fatalf("%+v, %v", f, err)
+	}
 	want := &bootapi.BootstrapParams{
 		InstanceID: "c1", Namespace: "ns", LogLevel: bootapi.LogLevel_LOG_LEVEL_DEBUG,
 		ContainerdGrpcAddress: "/run/containerd/containerd.sock", ContainerdTtrpcAddress: "/run/containerd/containerd.sock.ttrpc",
 		ContainerdBinary: "/usr/bin/containerd",
 	}
-	if !ok || !proto.Equal(got, want) {
+	if got := f.params(); !proto.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	for _, other := range [][]string{args("delete"), args(""), {"-v"}, {"-info"}, {"-nonsense", "start"}} {
-		if _, ok := legacyFlags(other); ok {
-			t.Errorf("%v: taken for a legacy start", other)
-		}
+	f, err = parseFlags(append([]string{"-bundle", "/run/b"}, args("delete")...))
+	if err != nil || f.verb != "delete" || f.bundle != "/run/b" || f.id != "c1" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if f, err := parseFlags(serverArgs("ns", "c1", "/run/c.sock")); err != nil || f.verb != "" || f.namespace != "ns" || f.address != "/run/c.sock" || f.debug {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := parseFlags([]string{"-nonsense", "start"}); err == nil {
+		t.Error("nonsense is taken for a flag")
 	}
 }
 
 func TestWhoCalls(t *testing.T) {
-	flags, _ := legacyFlags(args("start"))
+	f, err := parseFlags(args("start"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	opts, err := typeurl.MarshalAnyToProto(&options.Options{SystemdCgroup: true, ShimCgroup: "/shims"})
 	if err != nil {
 		t.Fatal(err)
@@ -62,11 +72,12 @@ func TestWhoCalls(t *testing.T) {
 		{"those of another", marshal(other), false},
 		{"rubbish", []byte("\xff\xff\xff"), false},
 	} {
-		if got := isBootstrap(c.input, flags); got != c.new {
+		if got := bootstrap(c.input, f) != nil; got != c.new {
 			t.Errorf("%s: %v, want %v", c.name, got, c.new)
 		}
 	}
 
+	flags := f.params()
 	if err := addOptions(flags, marshal(opts)); err != nil {
 		t.Fatal(err)
 	}
@@ -76,17 +87,6 @@ func TestWhoCalls(t *testing.T) {
 	}
 	if err := addOptions(flags, []byte("\xff\xff\xff")); err == nil {
 		t.Error("rubbish is taken for options")
-	}
-}
-
-func TestStdinIsPutBack(t *testing.T) {
-	f, err := rewound([]byte("all of it"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if b, err := io.ReadAll(f); err != nil || string(b) != "all of it" {
-		t.Errorf("%q, %v", b, err)
 	}
 }
 

@@ -1,12 +1,10 @@
 package shim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 
-	containerd "github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
@@ -35,8 +33,8 @@ func openLog() (*os.File, error) {
 }
 
 // setLog has containerd's packages say, in the server, what its caller wants to hear.
-func setLog(ctx context.Context) error {
-	if o, ok := ctx.Value(containerd.OptsKey{}).(containerd.Opts); ok && o.Debug {
+func setLog(debug bool) error {
+	if debug {
 		if err := log.SetLevel("debug"); err != nil {
 			return err
 		}

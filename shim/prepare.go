@@ -1,36 +1,30 @@
 package shim
 
 import (
-	"errors"
 	"os"
-	"runtime/debug"
-	"time"
 
 	"brig/internal/config"
 	"brig/shim/bundle"
 	"brig/shim/task"
+	"brig/shim/wire"
 )
 
-const (
-	// startGC is the garbage collector's percentage while a sandbox is made. containerd's
-	// package has 40, for small shims, and three collections to each start.
-	startGC = 400
-	// startTime is how long that is; what has become garbage goes then.
-	startTime = 10 * time.Second
-)
-
-// prepare uses the time in which containerd makes up its request.
+// prepare uses the time in which containerd makes up its request: what can go wrong does so
+// again in the create, which says it.
 func prepare(tasks *task.Shim) {
-	idle := debug.SetGCPercent(startGC)
-	time.AfterFunc(startTime, func() {
-		debug.SetGCPercent(idle)
-		debug.FreeOSMemory()
-	})
+	dir, err := os.Getwd()
+	if err != nil {
+		return
+	}
+	b := bundle.Bundle(dir)
 	go func() {
-		dir, errDir := os.Getwd()
-		cfg, err := config.Load(config.Path(""))
-		if errors.Join(err, errDir) == nil { // if there is one, the create says so
-			tasks.Ready(&cfg, bundle.Bundle(dir))
+		if cfg, err := config.Load(config.Path("")); err == nil {
+			tasks.Ready(&cfg, b)
 		}
+	}()
+	go func() {
+		// Decoders are made of types at their first use.
+		wire.Rehearse()
+		_, _ = b.Spec()
 	}()
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -28,9 +27,8 @@ const serverTime = time.Second
 
 // endServer ends the process that serves a sandbox, if it lives: containerd runs the
 // delete verb for a shim that it has lost or given up, and nobody else would end it.
-func endServer(namespace, id string) error {
-	address := flag.Lookup("address").Value.String()
-	args := []byte("\x00" + strings.Join(serverArgs(namespace, id, address), "\x00") + "\x00")
+func (m manager) endServer(namespace, id string) error {
+	args := []byte("\x00" + strings.Join(serverArgs(namespace, id, m.flags.address), "\x00") + "\x00")
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return err
@@ -103,9 +101,8 @@ func end(pid int) error {
 	return fmt.Errorf("end a lost shim: process %d outlives SIGKILL", pid)
 }
 
-// servedSocket tells how to remove the socket that this process serves. containerd's
-// package finds it by a file in the bundle, which may be gone when the shim ends; what the
-// next shim of this sandbox's id has put in its place stays.
+// servedSocket tells how to remove the socket that this process serves, whatever has become
+// of the bundle by then; what the next shim of this sandbox's id has put in its place stays.
 func servedSocket() (remove func(), err error) {
 	name, err := unix.Getsockname(servedFD)
 	if err != nil {
@@ -126,11 +123,10 @@ func servedSocket() (remove func(), err error) {
 	}, nil
 }
 
-// servedFD is where containerd's package looks for the socket that spawn hands down.
+// servedFD is the socket that spawn hands down.
 const servedFD = 3
 
-// toldToEnd passes on the signals that tell a server to end. containerd's package takes them
-// from the first moment on, and heeds them only once it serves: one in between was lost.
+// toldToEnd passes on the signals that tell a server to end, from its first moment on.
 func toldToEnd() <-chan os.Signal {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGINT, unix.SIGTERM)

@@ -28,8 +28,7 @@ import (
 // newestTask is the newest version of the Task API that is served.
 const newestTask = 3
 
-// addressFile, in the bundle, tells containerd's package and the delete verb which
-// socket to remove.
+// addressFile, in the bundle, tells the delete verb which socket to remove.
 const addressFile = "address"
 
 // Start makes the process that serves the sandbox, unless its pod has one, and tells

@@ -38,7 +38,7 @@ func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, er
 	if err := identifiers.Validate(id); err != nil { // it is about to name folders to remove
 		return containerd.StopStatus{}, err
 	}
-	b, err := bundleOf(ctx, id)
+	b, err := m.bundleOf(id)
 	if err != nil {
 		return containerd.StopStatus{}, err
 	}
@@ -46,7 +46,7 @@ func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, er
 	if isFreed(b) {
 		return status, removeSocket(b) // containerd asks after every delete
 	}
-	if err := errors.Join(endServer(namespace, id), sweep(ctx, b, namespace, id), rootfs.Unmount(b.Rootfs()), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
+	if err := errors.Join(m.endServer(namespace, id), sweep(ctx, b, namespace, id), rootfs.Unmount(b.Rootfs()), removeSocket(b), m.release(ctx, namespace, id)); err != nil {
 		// containerd removes the bundle when this verb succeeds, and asks again only
 		// when it restarts: say what is left rather than fail.
 		fmt.Fprintf(os.Stderr, "clean up after a dead shim: %v\n", err)
@@ -55,9 +55,9 @@ func (m manager) Stop(ctx context.Context, id string) (containerd.StopStatus, er
 }
 
 // bundleOf a dead shim may be gone already: what was started with its path is not.
-func bundleOf(ctx context.Context, id string) (bundle.Bundle, error) {
-	if o, ok := ctx.Value(containerd.OptsKey{}).(containerd.Opts); ok && filepath.IsAbs(o.BundlePath) {
-		return bundle.Bundle(filepath.Clean(o.BundlePath)), nil
+func (m manager) bundleOf(id string) (bundle.Bundle, error) {
+	if filepath.IsAbs(m.flags.bundle) {
+		return bundle.Bundle(filepath.Clean(m.flags.bundle)), nil
 	}
 	cwd, err := os.Getwd()
 	if err != nil {

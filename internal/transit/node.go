@@ -91,7 +91,7 @@ func (n Node) Bind(link string, policy netpolicy.Policy) (nft.Grant, error) {
 		if g.Policy.Sum() != policy.Sum() {
 			return *g, fmt.Errorf("bind policy %s: %w: %s is in force", policy, ErrConflict, g.Policy)
 		}
-		return *g, n.rules.Verify(n.base, s, now)
+		return *g, n.rules.Confirm(n.base, s, now)
 	}
 	next := s
 	next.First, next.Grant, next.Lease = policy.Sum(), &nft.Grant{Policy: policy, Generation: 1}, nil
@@ -152,6 +152,16 @@ func (n Node) Verify(link string) error {
 		return err
 	}
 	return n.rules.Verify(n.base, s, Now())
+}
+
+// Confirm reads back from the kernel what is a link's. What all links share was compared
+// when the node was, and is again if anybody has changed the rules since.
+func (n Node) Confirm(link string) error {
+	s, err := n.Seat(link)
+	if err != nil {
+		return err
+	}
+	return n.rules.Confirm(n.base, s, Now())
 }
 
 // Addresses are the node's own, which no sandbox reaches.

@@ -80,11 +80,11 @@ func locate(pid, own string) (Group, error) {
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := hierarchies()
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
-	g, err := find(string(membership), own, string(mounts))
+	g, err := find(string(membership), own, mounts)
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup of process %s: %w", pid, err)
 	}
@@ -93,7 +93,7 @@ func locate(pid, own string) (Group, error) {
 
 // find prefers the memory controller of v1: where there is one, v2 has none. What a
 // process shares with the caller (own) is not part of its group.
-func find(membership, own, mountinfo string) (Group, error) {
+func find(membership, own string, mounts []hierarchy) (Group, error) {
 	theirs, ours := parseMembership(membership), parseMembership(own)
 	v1 := theirs["memory"] != ""
 	g := Group{}
@@ -110,7 +110,7 @@ func find(membership, own, mountinfo string) (Group, error) {
 			}
 			continue
 		}
-		folder, err := mountpoint(mountinfo, path, controller)
+		folder, err := mountpoint(mounts, path, controller)
 		switch {
 		case err == nil && v1:
 			g.folders[controller] = folder
@@ -139,36 +139,6 @@ func parseMembership(text string) map[string]string {
 		}
 	}
 	return paths
-}
-
-var errNoMount = errors.New("no mount of the memory controller")
-
-// mountpoint translates a path within a controller's hierarchy (of v2, if there is no
-// controller) into one of the file system.
-func mountpoint(mountinfo, path, controller string) (string, error) {
-	for line := range strings.Lines(mountinfo) {
-		mount, super, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		a, b := strings.Fields(mount), strings.Fields(super)
-		if !ok || len(a) < 5 || len(b) < 3 {
-			continue
-		}
-		if v2 := controller == "" && b[0] == "cgroup2"; !v2 && (b[0] != "cgroup" || !hasOption(b[2], controller)) {
-			continue
-		}
-		if rel, err := filepath.Rel(a[3], path); err == nil && !strings.HasPrefix(rel, "..") {
-			return filepath.Join(a[4], rel), nil
-		}
-	}
-	return "", errNoMount
-}
-
-func hasOption(list, want string) bool {
-	for option := range strings.SplitSeq(list, ",") {
-		if option == want {
-			return true
-		}
-	}
-	return false
 }
 
 // OOMKills is how many processes of the group the kernel has killed because the

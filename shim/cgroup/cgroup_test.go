@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -34,7 +35,11 @@ func TestFind(t *testing.T) {
 		{"nothing", "", "", "", Group{}, errNoMount},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := find(c.membership, c.own, c.mounts)
+			mounts, err := parseHierarchies(strings.NewReader("20 1 0:9 / /a rw - overlay overlay rw\n" + c.mounts))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := find(c.membership, c.own, mounts)
 			if got.unified != c.want.unified || !maps.Equal(got.folders, c.want.folders) || !errors.Is(err, c.err) {
 				t.Errorf("got %+v, %v; want %+v, %v", got, err, c.want, c.err)
 			}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,16 +38,16 @@ func Remove(path string) error {
 // folders of an absolute path in every mounted hierarchy; none for what means a unit
 // of systemd or is relative to a caller that is gone.
 func folders(path string) (out []string) {
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
+	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
 		return nil
 	}
-	for line := range strings.Lines(string(mountinfo)) {
-		mount, super, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		if a := strings.Fields(mount); ok && len(a) > 4 && strings.HasPrefix(super, "cgroup") {
-			if rel, err := filepath.Rel(a[3], path); err == nil && !strings.HasPrefix(rel, "..") {
-				out = append(out, filepath.Join(a[4], rel))
-			}
+	mounts, err := hierarchies()
+	if err != nil {
+		return nil
+	}
+	for _, h := range mounts {
+		if folder, ok := h.folder(path); ok {
+			out = append(out, folder)
 		}
 	}
 	return out

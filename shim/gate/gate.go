@@ -193,7 +193,7 @@ func blocked(ctx context.Context, cfg *config.Config, ns *namespace) error {
 			if g := s.InForce(transit.Now()); g != nil && !g.Policy.Blocked() {
 				return refuse("the sandbox was to have no network, and its namespace has a policy in force (%s): make a new one", g.Policy)
 			}
-			if err := node.Verify(link); err != nil {
+			if err := node.Confirm(link); err != nil {
 				return err
 			}
 		}
@@ -249,7 +249,7 @@ func bind(node *transit.Node, w wish, links []string) error {
 		if first == "" {
 			_, err = node.Bind(link, w.policy)
 		} else {
-			err = node.Verify(link)
+			err = node.Confirm(link)
 		}
 		if err != nil {
 			return err

@@ -35,10 +35,9 @@ func NewSandboxes(shim *task.Shim, shutdown func(time.Duration)) Sandboxes {
 	return Sandboxes{shim, shutdown}
 }
 
-// RegisterTTRPC is how containerd's shim package finds the service.
-func (v Sandboxes) RegisterTTRPC(s *ttrpc.Server) error {
+// Register the service.
+func (v Sandboxes) Register(s *ttrpc.Server) {
 	sandboxapi.RegisterTTRPCSandboxService(s, v)
-	return nil
 }
 
 // CreateSandbox plans a pod.

@@ -34,11 +34,10 @@ var _ taskapi.TTRPCTaskService = Tasks{}
 // once the shim is empty.
 func NewTasks(shim *task.Shim, shutdown func(time.Duration)) Tasks { return Tasks{shim, shutdown} }
 
-// RegisterTTRPC is how containerd's shim package finds the service.
-func (v Tasks) RegisterTTRPC(s *ttrpc.Server) error {
+// Register the service, in both of its versions.
+func (v Tasks) Register(s *ttrpc.Server) {
 	taskapi.RegisterTTRPCTaskService(s, v)
 	s.RegisterService(version2, &ttrpc.ServiceDesc{Methods: v.methods()})
-	return nil
 }
 
 var empty = new(emptypb.Empty)

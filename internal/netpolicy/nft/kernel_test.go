@@ -250,7 +250,7 @@ func TestLifeOfASeat(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Verify(w.base, s, 0); err != nil {
+		if err := errors.Join(w.Verify(w.base, s, 0), w.Confirm(w.base, s, 0)); err != nil {
 			t.Errorf("%v: %v", s, err)
 		}
 		live := w.live(b.Link)
@@ -367,7 +367,7 @@ func TestManyRanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.nft("delete element inet brig "+ruleSet{Policy: s.Grant.Policy}.sets()[0].name+" { 11.0.0.0 }", "-f", "-")
-	if err := w.Verify(w.base, s, 0); err == nil {
+	if w.Verify(w.base, s, 0) == nil || w.Confirm(w.base, s, 0) == nil {
 		t.Error("one missing range of 100,000 is not noticed")
 	}
 }
@@ -415,8 +415,10 @@ func TestUnknownExpressions(t *testing.T) {
 	w := newWorld(t)
 	w.seat(testSeats(t)...)
 	w.nft("add rule inet brig refuse numgen inc mod 2 0 drop", "-f", "-")
-	if err := w.Verify(w.base, testSeats(t)[1], 0); err == nil {
-		t.Error("a rule of others in brig's chain is not noticed")
+	for name, look := range map[string]func(Base, Seat, time.Duration) error{"verify": w.Verify, "confirm": w.Confirm} {
+		if err := look(w.base, testSeats(t)[1], 0); err == nil {
+			t.Errorf("%s: a rule of others in brig's chain is not noticed", name)
+		}
 	}
 }
 

@@ -330,13 +330,38 @@ func (r Rules) Verify(b Base, s Seat, now time.Duration) error {
 		return err
 	}
 	defer reader.Close()
-	if err := reader.verifyBase(b); err != nil {
+	return errors.Join(reader.verifyBase(b), reader.verifyBound(s, now))
+}
+
+// Confirm is Verify for whoever has just had Ensure compare the base, or is told by the
+// kernel that nobody has changed the rules since somebody did: it reads what is the seat's.
+func (r Rules) Confirm(b Base, s Seat, now time.Duration) error {
+	reader, err := openReader(r.path)
+	if err != nil {
 		return err
 	}
-	for _, p := range ruleSetsOf(s) {
-		if err := reader.verifyRuleSet(p); err != nil {
+	defer reader.Close()
+	inode, err := netns.ID(r.path)
+	if err != nil {
+		return err
+	}
+	generation, err := reader.generation()
+	if err != nil {
+		return err
+	}
+	if t := r.readTrust(); t.Namespace != inode || t.Generation != generation {
+		if err := reader.verifyBase(b); err != nil {
 			return err
 		}
 	}
-	return reader.verifySeat(s, now)
+	return reader.verifyBound(s, now)
+}
+
+func (r reader) verifyBound(s Seat, now time.Duration) error {
+	for _, p := range ruleSetsOf(s) {
+		if err := r.verifyRuleSet(p); err != nil {
+			return err
+		}
+	}
+	return r.verifySeat(s, now)
 }
