@@ -4,7 +4,6 @@ import (
 	"math"
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"time"
 )
 
@@ -43,7 +42,7 @@ type collected struct{ _ [1]*int }
 
 // inMemory is what Go's limit of memory counts, in bytes.
 func inMemory() int64 {
-	counts := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	metrics.Read(counts)
-	return int64(counts[0].Value.Uint64() - counts[1].Value.Uint64())
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Sys - m.HeapReleased)
 }

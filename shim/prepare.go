@@ -21,8 +21,6 @@ func prepare(tasks *task.Shim) {
 		if cfg, err := config.Load(config.Path("")); err == nil {
 			tasks.Ready(&cfg, b)
 		}
-	}()
-	go func() {
 		// Decoders are made of types at their first use.
 		wire.Rehearse()
 		_, _ = b.Spec()

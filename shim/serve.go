@@ -39,6 +39,13 @@ func (m manager) serve(ctx context.Context, gpus task.GPUs, told <-chan os.Signa
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the sandbox's subreaper: %w", err)
 	}
+	keepSmall()
+	var queue *events.Queue
+	tasks := task.New(task.Options{
+		Namespace: namespace, Gate: m.gate, GPUs: gpus, Log: log,
+		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
+	})
+	prepare(tasks)
 	heedSignals(log)
 	send, err := events.Containerd(os.Getenv("TTRPC_ADDRESS"))
 	if err != nil {
@@ -58,15 +65,11 @@ func (m manager) serve(ctx context.Context, gpus task.GPUs, told <-chan os.Signa
 	}
 
 	ctx, down := shutdown.WithShutdown(ctx)
-	queue := events.New(namespace, send, log)
+	queue = events.New(namespace, send, log)
 	down.RegisterCallback(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 		defer cancel()
 		return queue.Close(ctx)
-	})
-	tasks := task.New(task.Options{
-		Namespace: namespace, Gate: m.gate, GPUs: gpus, Log: log,
-		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
 	// The socket goes before the answer: containerd, which has one, forgets the sandbox, and
 	// nobody would run the delete verb for a shim that is killed from then on.
@@ -82,8 +85,6 @@ func (m manager) serve(ctx context.Context, gpus task.GPUs, told <-chan os.Signa
 	go endUnused(ctx, tasks.Unused, bundleIsGone, down.Shutdown)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(ctx, listener) }()
-	keepSmall()
-	prepare(tasks)
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
