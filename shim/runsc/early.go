@@ -47,7 +47,7 @@ func Load(path string, bundles ...string) (*Early, error) {
 	}
 	defer theirs.Close()
 	cmd := exec.Command(path, bundles...)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("BRIG_ARGV_FD=%d", startFD), fmt.Sprintf("BRIG_START_FD=%d", startFD))
+	cmd.Env = environment(fmt.Sprintf("BRIG_ARGV_FD=%d", startFD), fmt.Sprintf("BRIG_START_FD=%d", startFD))
 	cmd.ExtraFiles = []*os.File{theirs}
 	if err := startGrown(cmd); err != nil {
 		ours.Close()
@@ -155,7 +155,7 @@ func (r *Runsc) launch(cmd *exec.Cmd, early *Early, stdio [3]*os.File) (*exec.Cm
 	}
 	defer theirs.Close()
 	setStdio(cmd, stdio)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("BRIG_START_FD=%d", startFD))
+	cmd.Env = environment(fmt.Sprintf("BRIG_START_FD=%d", startFD))
 	cmd.ExtraFiles = []*os.File{theirs}
 	if err := startGrown(cmd); err != nil {
 		ours.Close()

@@ -190,8 +190,16 @@ func (r *Runsc) command(ctx context.Context, bundle, op, id string, args ...stri
 	argv := append(r.args(logPath(bundle, op)), op)
 	cmd := exec.CommandContext(ctx, r.Binary, append(append(argv, args...), id)...)
 	cmd.Dir = bundle
+	cmd.Env = environment()
 	cmd.WaitDelay = time.Second
 	return cmd
+}
+
+// environment of every runsc: on cgroup v1 it moves one thread of its own into a sandbox's
+// groups, to start processes there (docs/design/0014-groups-by-thread.md). gVisor's own build
+// does not know of this, and moves all of itself.
+func environment(more ...string) []string {
+	return append(append(os.Environ(), "BRIG_JOIN=thread"), more...)
 }
 
 // run gives every command a log of its own in the bundle and keeps it only while

@@ -29,7 +29,7 @@ func (r *Runsc) StandBy(id, bundle, dir string) (*Standby, error) {
 	s := &Standby{Starter: Starter{runsc: r, id: id, bundle: bundle, socket: ours, gone: make(chan struct{})}, flags: r.args("")}
 	cmd := r.command(context.Background(), bundle, "create", id, CreateOptions{Bundle: bundle}.args()...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), fmt.Sprintf("BRIG_STANDBY_FD=%d", startFD), fmt.Sprintf("BRIG_START_FD=%d", startFD))
+	cmd.Env = environment(fmt.Sprintf("BRIG_STANDBY_FD=%d", startFD), fmt.Sprintf("BRIG_START_FD=%d", startFD))
 	cmd.ExtraFiles = []*os.File{theirs}
 	if err := cmd.Start(); err != nil {
 		ours.Close()

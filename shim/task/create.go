@@ -54,7 +54,6 @@ func (s *Shim) Create(ctx context.Context, r CreateRequest) (pid int, err error)
 }
 
 func (s *Shim) createRoot(ctx context.Context, r CreateRequest) (*Task, error) {
-	defer cgroup.ReadyToMove()()
 	spec, err := r.Bundle.Spec()
 	if err != nil {
 		return nil, err

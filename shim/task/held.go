@@ -9,7 +9,6 @@ import (
 
 	"brig/internal/sandbox"
 	"brig/internal/slot"
-	"brig/shim/cgroup"
 	"brig/shim/checkpoint"
 	"brig/shim/gate"
 	"brig/shim/runsc"
@@ -139,9 +138,7 @@ func (t *Task) load() {
 	}()
 	ctx, cancel := t.whileAlive(context.Background())
 	defer cancel()
-	ready := cgroup.ReadyToMove()
 	err := t.restore(ctx)
-	ready()
 	b.held.err = err
 	close(b.held.loaded)
 	if !b.held.let.Load() {

@@ -88,17 +88,23 @@ func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, o runsc.CreateOpt
 	if b.sentry, err = os.FindProcess(pid); err != nil {
 		return fmt.Errorf("adopt the sentry: %w", err)
 	}
-	b.account()
+	if err := b.account(); err != nil {
+		return err
+	}
 	if _, err := b.hold(resources(b.root.spec)); err != nil {
 		return err
 	}
 	return b.root.limitThreads()
 }
 
-// account finds the sandbox's cgroup. Without one an OOM kill looks like any other,
-// which is no reason to refuse a sandbox.
-func (b *Sandbox) account() {
+// account finds the sandbox's cgroup. In its maker's nothing would limit it, and it is
+// refused. Where there is none to be found an OOM kill looks like any other, which is no
+// reason for that.
+func (b *Sandbox) account() error {
 	group, err := cgroup.Of(b.pid())
+	if errors.Is(err, cgroup.ErrShared) {
+		return err
+	}
 	if err == nil {
 		b.group = &group
 		err = group.DieTogether()
@@ -110,6 +116,7 @@ func (b *Sandbox) account() {
 	if err != nil {
 		b.shim.opts.Log.Warn("OOM kills will not be noticed", "sandbox", b.id(), "err", err)
 	}
+	return nil
 }
 
 // watch waits for the sentry.

@@ -232,7 +232,6 @@ func (s *Shim) Claim(ctx context.Context, id string, c slot.Claim) error {
 		return err
 	}
 	defer close(t.sandbox.slot.over)
-	defer cgroup.ReadyToMove()() // and the start goes on
 	b := t.sandbox
 	b.trace(c.Spec.Annotations)
 	// None of these waits for another, and the program starts after all of them.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"brig/shim/cgroup"
 	"brig/shim/gate"
 
 	"github.com/containerd/errdefs"
@@ -34,9 +33,6 @@ func (t *Task) start(ctx context.Context) error {
 		return err
 	}
 	defer over()
-	if !t.isRoot() {
-		defer cgroup.ReadyToMove()() // runsc moves itself to start the gofer
-	}
 	b := t.sandbox
 	request := gate.Request{
 		Namespace: b.shim.opts.Namespace, ID: b.id(), SentryPID: b.pid(),

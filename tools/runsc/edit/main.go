@@ -1,10 +1,12 @@
 // Command edit FOLDER makes, in that folder, what runsc is built of: a copy of the gVisor that
-// go.mod pins, with one edit, and a go.mod for `go build -modfile` that leads there. The edit
-// must fit exactly once, or there is no build.
+// go.mod pins, with two edits, and a go.mod for `go build -modfile` that leads there. Each
+// must fit as often as it says, or there is no build. -overlay, which would do without a copy,
+// is not for files of the module cache.
 //
-// The edit lets the program decide how a process in namespaces is started, once: gVisor
-// offers nothing at that place (docs/design/0013-gofers-that-wait.md). -overlay, which would
-// do without a copy, is not for files of the module cache.
+// The first lets the program decide how a process in namespaces is started, once
+// (docs/design/0013-gofers-that-wait.md). The second lets it say by which file it moves itself
+// to a group of cgroup v1 (docs/design/0014-groups-by-thread.md). gVisor offers nothing at
+// these places; as long as nobody uses what they add, it does what it did.
 package main
 
 import (
@@ -18,23 +20,64 @@ import (
 
 const module = "gvisor.dev/gvisor"
 
-const (
-	edited = "runsc/specutils/namespace.go"
+// edit of a file of gVisor's: every before becomes after.
+type edit struct {
+	file          string
+	before, after string
+	times         int
+}
 
-	before = `
+var edits = []edit{
+	{
+		file: "runsc/specutils/namespace.go",
+		before: `
 func StartInNS(cmd *exec.Cmd, nss []specs.LinuxNamespace) error {
-`
-	after = `
+`,
+		after: `
 // InPlaceOfStart is called, once, in place of the next StartInNS.
 var InPlaceOfStart func(cmd *exec.Cmd, nss []specs.LinuxNamespace) error
+
+// OnItsThread has StartInNS start processes on its caller's thread, to which that is locked.
+var OnItsThread bool
 
 func StartInNS(cmd *exec.Cmd, nss []specs.LinuxNamespace) error {
 	if start := InPlaceOfStart; start != nil {
 		InPlaceOfStart = nil
 		return start(cmd, nss)
 	}
-`
-)
+	if OnItsThread {
+		back, err := startInNS(cmd, nss)
+		for _, restore := range back {
+			if failed := restore(); failed != nil && err == nil {
+				err = failed
+			}
+		}
+		return err
+	}
+`,
+		times: 1,
+	},
+	{
+		file:   "runsc/cgroup/cgroup.go",
+		before: `setValue(path, "cgroup.procs", "0")`,
+		after:  `setValue(path, Members, "0")`,
+		times:  2,
+	},
+	{
+		file: "runsc/cgroup/cgroup.go",
+		before: `
+	cgroupRootInternal string
+`,
+		after: `
+	// Members is the file by which Join moves its caller, on cgroup v1: the process, or by
+	// "tasks" the thread.
+	Members = "cgroup.procs"
+
+	cgroupRootInternal string
+`,
+		times: 1,
+	},
+}
 
 func main() {
 	if len(os.Args) != 2 {
@@ -63,8 +106,10 @@ func run(folder string) error {
 	if err := os.CopyFS(target, os.DirFS(strings.TrimSpace(string(source)))); err != nil {
 		return fmt.Errorf("copy gVisor's module: %w", err)
 	}
-	if err := editFile(filepath.Join(target, edited)); err != nil {
-		return err
+	for _, e := range edits {
+		if err := e.apply(target); err != nil {
+			return err
+		}
 	}
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
@@ -81,16 +126,17 @@ func run(folder string) error {
 	)
 }
 
-func editFile(path string) error {
+func (e edit) apply(folder string) error {
+	path := filepath.Join(folder, e.file)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if n := strings.Count(string(text), before); n != 1 {
-		return fmt.Errorf("%s of this gVisor holds the line to edit %d times, want once: %s", edited, n, strings.TrimSpace(before))
+	if n := strings.Count(string(text), e.before); n != e.times {
+		return fmt.Errorf("%s of this gVisor holds what to edit %d times, want %d: %s", e.file, n, e.times, strings.TrimSpace(e.before))
 	}
 	if err := os.Remove(path); err != nil { // as read-only as in the module cache
 		return err
 	}
-	return os.WriteFile(path, []byte(strings.Replace(string(text), before, after, 1)), 0o644)
+	return os.WriteFile(path, []byte(strings.ReplaceAll(string(text), e.before, e.after)), 0o644)
 }
