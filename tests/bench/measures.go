@@ -63,7 +63,7 @@ const (
 func table(o options) []entry {
 	last := fmt.Sprintf("at %d", o.largest())
 	return []entry{
-		{name: created, full: 50, quick: 5, run: measureCreate, claims: []claim{
+		{name: created, full: 100, quick: 5, run: measureCreate, claims: []claim{
 			{says: "cold create, through containerd", ours: brigShim, peer: gvisorShim, must: atMost(0.75)},
 			{says: "cold create, through brigd with network and policy", ours: throughAPI, peer: gvisorCNI, must: atMost(0.6)},
 			{says: "create from the pool, through brigd", ours: pooled, peer: gvisorShim, must: atMost(0.35)},
