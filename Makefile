@@ -55,7 +55,7 @@ failpoints: build ## a brigd for tests/crash, in bin/failpoints/
 .PHONY: deps
 deps: bin/deps/.runsc bin/deps/.containerd bin/deps/.nvcdi ## runsc, containerd, ctr, runc, cnitool, brig-nvcdi from pinned source, in bin/deps/
 
-# gVisor with one edit (tools/runsc/edit).
+# gVisor with its edits (tools/runsc/edit).
 RUNSC_EDITED := -modfile=../../.cache/runsc/go.mod
 RUNSC_BUILD  := CGO_ENABLED=0 go build $(RUNSC_EDITED) -trimpath -tags prefilter -ldflags "$(RUNSC_LDFLAGS)"
 

@@ -9,6 +9,5 @@ import (
 )
 
 func main() {
-	// containerd's package parses the flags, and ends the process on errors.
 	shim.Run(context.Background(), network{}, gpus{})
 }

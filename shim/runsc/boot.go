@@ -33,7 +33,7 @@ func (r *Runsc) Boot(ctx context.Context, early *Early, id string, o CreateOptio
 		return nil, err
 	}
 	_ = os.Remove(logPath(o.Bundle, "create"))
-	cmd, ours, err := r.launch(r.command(context.WithoutCancel(ctx), o.Bundle, "create", id, o.args()...), early, o.Stdio)
+	cmd, ours, err := r.launch(ctx, r.command(context.WithoutCancel(ctx), o.Bundle, "create", id, o.args()...), early, o.Stdio)
 	if err != nil {
 		_ = os.Remove(r.Root)
 		return nil, fmt.Errorf("runsc create: %w", err)

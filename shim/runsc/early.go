@@ -1,6 +1,7 @@
 package runsc
 
 import (
+	"context"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
@@ -78,12 +79,14 @@ func (e *Early) Release() {
 	_ = e.cmd.Wait() // how it ends matters to nobody
 }
 
-// becomes tells it what to do. false: it is of no use, and has done nothing: it is another
+// becomes tells it what to do, unless ctx ends before. false: it is of no use, and has done nothing: it is another
 // program than cmd's, another build than brig's, or has ended.
-func (e *Early) becomes(cmd *exec.Cmd, stdio [3]*os.File) bool {
+func (e *Early) becomes(ctx context.Context, cmd *exec.Cmd, stdio [3]*os.File) bool {
 	if e == nil {
 		return false
 	}
+	stop := context.AfterFunc(ctx, func() { _ = e.cmd.Process.Kill() }) // an error means that it has ended
+	defer stop()
 	if e.cmd.Path == cmd.Path {
 		if n, _ := e.socket.Read(make([]byte, 1)); n == 1 && e.tell(cmd, stdio) == nil {
 			return true
@@ -141,12 +144,12 @@ func sendStdio(socket *os.File, b []byte, stdio [3]*os.File) (sent int, err erro
 }
 
 // launch starts a command that boots a sentry, by what was loaded early if it can.
-func (r *Runsc) launch(cmd *exec.Cmd, early *Early, stdio [3]*os.File) (*exec.Cmd, *os.File, error) {
+func (r *Runsc) launch(ctx context.Context, cmd *exec.Cmd, early *Early, stdio [3]*os.File) (*exec.Cmd, *os.File, error) {
 	if err := os.MkdirAll(r.Root, 0o711); err != nil {
 		early.Release()
 		return nil, nil, err
 	}
-	if early.becomes(cmd, stdio) {
+	if early.becomes(ctx, cmd, stdio) {
 		return early.cmd, early.socket, nil
 	}
 	ours, theirs, err := socketPair()
