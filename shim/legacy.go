@@ -1,11 +1,9 @@
 package shim
 
 import (
-	"context"
 	"debug/buildinfo"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -19,32 +17,6 @@ import (
 // ones, which most nodes run, use flags, the environment and, on stdin, the runtime's
 // options if there are any. Of all that a shim is run for only this verb differs.
 
-// start is the verb, for containerds of both ages.
-func (m manager) start(ctx context.Context) error {
-	input, err := io.ReadAll(io.LimitReader(os.Stdin, maxInput))
-	if err != nil {
-		return fmt.Errorf("read stdin: %w", err)
-	}
-	if p := bootstrap(input, m.flags); p != nil {
-		result, err := m.Start(ctx, p)
-		if err != nil {
-			return err
-		}
-		return answer(result)
-	}
-	p := m.flags.params()
-	if err := addOptions(p, input); err != nil {
-		return err
-	}
-	p.ContainerdVersion = parentVersion()
-	result, err := m.Start(ctx, p)
-	if err != nil {
-		return err
-	}
-	_, err = os.Stdout.Write(legacyAnswer(result))
-	return err
-}
-
 // params is what flags and environment tell of a start.
 func (f flags) params() *bootapi.BootstrapParams {
 	level := bootapi.LogLevel_LOG_LEVEL_INFO
@@ -56,16 +28,6 @@ func (f flags) params() *bootapi.BootstrapParams {
 		ContainerdGrpcAddress: f.address, ContainerdTtrpcAddress: os.Getenv("TTRPC_ADDRESS"),
 		ContainerdBinary: f.binary,
 	}
-}
-
-// bootstrap is the message of a newer containerd; nil if the input is not one. Options could
-// be read as one, too, but not with the id and namespace of the flags.
-func bootstrap(input []byte, f flags) *bootapi.BootstrapParams {
-	p := new(bootapi.BootstrapParams)
-	if len(input) == 0 || proto.Unmarshal(input, p) != nil || p.GetInstanceID() != f.id || p.GetNamespace() != f.namespace {
-		return nil
-	}
-	return p
 }
 
 func addOptions(p *bootapi.BootstrapParams, input []byte) error {

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"math"
+	"os"
 	"runtime"
 	"runtime/debug"
 )
@@ -18,8 +19,14 @@ const (
 	laterPercent = 50
 )
 
+// processors for Go, unless containerd says how many: each keeps spans of its own.
+const processors = 2
+
 // keepSmall has the process collect its garbage once it has made some.
 func keepSmall() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(processors)
+	}
 	debug.SetMemoryLimit(firstMemory)
 	debug.SetGCPercent(-1)
 	runtime.AddCleanup(new(collected), func(struct{}) {

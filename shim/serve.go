@@ -40,22 +40,26 @@ func (m manager) serve(ctx context.Context, gpus task.GPUs, told <-chan os.Signa
 		return fmt.Errorf("become the sandbox's subreaper: %w", err)
 	}
 	keepSmall()
-	var queue *events.Queue
+	dumpStacks(log)
+	socket := os.NewFile(servedFD, "socket")
+	defer socket.Close() // others look which socket it is
+	unix.CloseOnExec(servedFD)
+	send, err := events.Containerd(os.Getenv("TTRPC_ADDRESS"))
+	if err != nil {
+		return err
+	}
+	queue := events.New(namespace, send, log)
 	tasks := task.New(task.Options{
 		Namespace: namespace, Gate: m.gate, GPUs: gpus, Log: log,
 		Emit: func(e task.Event) { queue.Emit(wire.Event(e)) },
 	})
 	prepare(tasks)
-	heedSignals(log)
-	send, err := events.Containerd(os.Getenv("TTRPC_ADDRESS"))
-	if err != nil {
-		return err
-	}
+
 	removeSocket, err := servedSocket()
 	if err != nil {
 		return err
 	}
-	listener, err := net.FileListener(os.NewFile(servedFD, "socket"))
+	listener, err := net.FileListener(socket)
 	if err != nil {
 		return fmt.Errorf("the socket to serve: %w", err)
 	}
@@ -63,9 +67,7 @@ func (m manager) serve(ctx context.Context, gpus task.GPUs, told <-chan os.Signa
 	if err != nil {
 		return err
 	}
-
 	ctx, down := shutdown.WithShutdown(ctx)
-	queue = events.New(namespace, send, log)
 	down.RegisterCallback(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 		defer cancel()
@@ -81,8 +83,8 @@ func (m manager) serve(ctx context.Context, gpus task.GPUs, told <-chan os.Signa
 	wire.NewSandboxes(tasks, end).Register(server)
 
 	defer removeSocket()
-	go endWhenTold(ctx, told, down.Shutdown)
-	go endUnused(ctx, tasks.Unused, bundleIsGone, down.Shutdown)
+	go endWhenTold(ctx, told, func() { end(0) })
+	go endUnused(ctx, tasks.Unused, bundleIsGone, func() { end(0) })
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(ctx, listener) }()
 	select {
@@ -96,16 +98,13 @@ func (m manager) serve(ctx context.Context, gpus task.GPUs, told <-chan os.Signa
 	return nil
 }
 
-// heedSignals: on SIGUSR1 the log gets every goroutine's stack. What is said to a containerd
-// that has gone is no reason to end.
-func heedSignals(log *slog.Logger) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGPIPE, unix.SIGUSR1)
+// dumpStacks writes every goroutine's stack to the log, on SIGUSR1.
+func dumpStacks(log *slog.Logger) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, unix.SIGUSR1)
 	go func() {
-		for s := range signals {
-			if s == unix.SIGUSR1 {
-				log.Info("stacks", "goroutines", string(stacks()))
-			}
+		for range asked {
+			log.Info("stacks", "goroutines", string(stacks()))
 		}
 	}()
 }

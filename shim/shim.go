@@ -6,14 +6,14 @@
 // sandbox's subreaper: the sentry's wait status is the program's exit status.
 //
 // containerd has a package for shims, whose sockets and addresses are used here. Its frame
-// is not: it collects garbage twice a minute for as long as a sandbox idles, which costs
-// every shim a quarter of its memory (see memory.go).
+// is not: it collects garbage twice a minute for as long as a sandbox idles (see memory.go).
 package shim
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 
@@ -24,6 +24,7 @@ import (
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/protobuf"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -56,7 +57,9 @@ func run(ctx context.Context, gate task.Gate, gpus task.GPUs) error {
 		return answer(info)
 	}
 	ctx = namespaces.WithNamespace(ctx, f.namespace)
-	told := toldToEnd() // no verb is cut off by a signal
+	told := toldToEnd() // no verb is cut off by a signal,
+	// nor because nobody hears what it says any more.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	switch f.verb {
 	case "start":
 		return m.start(ctx)

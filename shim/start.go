@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	containerd "github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 )
 
 // newestTask is the newest version of the Task API that is served.
@@ -30,6 +32,42 @@ const newestTask = 3
 
 // addressFile, in the bundle, tells the delete verb which socket to remove.
 const addressFile = "address"
+
+// start is the verb, for containerds of both ages.
+func (m manager) start(ctx context.Context) error {
+	input, err := io.ReadAll(io.LimitReader(os.Stdin, maxInput))
+	if err != nil {
+		return fmt.Errorf("read stdin: %w", err)
+	}
+	if p := bootstrap(input, m.flags); p != nil {
+		result, err := m.Start(ctx, p)
+		if err != nil {
+			return err
+		}
+		return answer(result)
+	}
+	p := m.flags.params()
+	if err := addOptions(p, input); err != nil {
+		return err
+	}
+	p.ContainerdVersion = parentVersion()
+	result, err := m.Start(ctx, p)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(legacyAnswer(result))
+	return err
+}
+
+// bootstrap is the message of a newer containerd; nil if the input is not one. Options could
+// be read as one, too, but not with the id and namespace of the flags.
+func bootstrap(input []byte, f flags) *bootapi.BootstrapParams {
+	p := new(bootapi.BootstrapParams)
+	if len(input) == 0 || proto.Unmarshal(input, p) != nil || p.GetInstanceID() != f.id || p.GetNamespace() != f.namespace {
+		return nil
+	}
+	return p
+}
 
 // Start makes the process that serves the sandbox, unless its pod has one, and tells
 // where it does.

@@ -79,8 +79,8 @@ func (e *Early) Release() {
 	_ = e.cmd.Wait() // how it ends matters to nobody
 }
 
-// becomes tells it what to do, unless ctx ends before. false: it is of no use, and has done nothing: it is another
-// program than cmd's, another build than brig's, or has ended.
+// becomes tells it what to do. false: it is of no use, and has done nothing: it is another
+// program than cmd's, another build than brig's, or has ended, as it does with ctx.
 func (e *Early) becomes(ctx context.Context, cmd *exec.Cmd, stdio [3]*os.File) bool {
 	if e == nil {
 		return false
@@ -151,6 +151,9 @@ func (r *Runsc) launch(ctx context.Context, cmd *exec.Cmd, early *Early, stdio [
 	}
 	if early.becomes(ctx, cmd, stdio) {
 		return early.cmd, early.socket, nil
+	}
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
 	}
 	ours, theirs, err := socketPair()
 	if err != nil {

@@ -98,11 +98,11 @@ func (b *Sandbox) boot(ctx context.Context, steps *undo.Stack, o runsc.CreateOpt
 }
 
 // account finds the sandbox's cgroup. In its maker's nothing would limit it, and it is
-// refused. Where there is none to be found an OOM kill looks like any other, which is no
-// reason for that.
+// refused, unless it has ended, for the dead are in none. Where there is none to be found an
+// OOM kill looks like any other, which is no reason for that.
 func (b *Sandbox) account() error {
 	group, err := cgroup.Of(b.pid())
-	if errors.Is(err, cgroup.ErrShared) {
+	if errors.Is(err, cgroup.ErrShared) && !exited(b.pid()) {
 		return err
 	}
 	if err == nil {
@@ -117,6 +117,12 @@ func (b *Sandbox) account() error {
 		b.shim.opts.Log.Warn("OOM kills will not be noticed", "sandbox", b.id(), "err", err)
 	}
 	return nil
+}
+
+// exited tells that a process has ended, of one that may not have been waited for.
+func exited(pid int) bool {
+	_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)) // which goes before its groups do
+	return err != nil
 }
 
 // watch waits for the sentry.

@@ -59,7 +59,7 @@ const (
 )
 
 // table of all measures, in the order in which they are taken and reported. A full run
-// takes about 15 minutes; each report tells the seconds of each.
+// takes some 18 minutes; each report tells the seconds of each.
 func table(o options) []entry {
 	last := fmt.Sprintf("at %d", o.largest())
 	return []entry{

@@ -44,7 +44,7 @@ func (o options) largest() int { return o.sizes[len(o.sizes)-1] }
 // mode is how much is measured.
 type mode int
 
-// The modes: some 15 minutes on two quiet cores, 3 minutes, and what a test can wait for.
+// The modes: some 18 minutes on two quiet cores, 3 minutes, and what a test can wait for.
 const (
 	full mode = iota
 	quick

@@ -16,11 +16,11 @@ import (
 // An environment variable, for gVisor's own runsc, which moves itself as ever.
 const joinEnv = "BRIG_JOIN"
 
-// Every command is carried out, and every process started, by the goroutine that calls init
-// and main, on this thread: what it starts is born where the thread is.
+// Every command is carried out, and gofers, sentries and helpers are started, by the goroutine
+// that calls init and main, on this thread: what it starts is born where the thread is.
 func init() {
 	if os.Getenv(joinEnv) == "thread" && os.Unsetenv(joinEnv) == nil {
 		runtime.LockOSThread()
-		cgroup.Members, specutils.OnItsThread = "tasks", true
+		cgroup.JoinFile, specutils.OnItsThread = "tasks", true
 	}
 }

@@ -333,8 +333,9 @@ func (r Rules) Verify(b Base, s Seat, now time.Duration) error {
 	return errors.Join(reader.verifyBase(b), reader.verifyBound(s, now))
 }
 
-// Confirm is Verify for whoever has just had Ensure compare the base, or is told by the
-// kernel that nobody has changed the rules since somebody did: it reads what is the seat's.
+// Confirm is Verify for whoever has had Ensure make the same base good, under the lock that it
+// still holds: it reads what is the seat's, and the base only if the kernel says that somebody
+// has changed rules since.
 func (r Rules) Confirm(b Base, s Seat, now time.Duration) error {
 	reader, err := openReader(r.path)
 	if err != nil {

@@ -1,12 +1,12 @@
 // Command edit FOLDER makes, in that folder, what runsc is built of: a copy of the gVisor that
-// go.mod pins, with two edits, and a go.mod for `go build -modfile` that leads there. Each
+// go.mod pins, with the edits below, and a go.mod for `go build -modfile` that leads there. Each
 // must fit as often as it says, or there is no build. -overlay, which would do without a copy,
 // is not for files of the module cache.
 //
-// The first lets the program decide how a process in namespaces is started, once
-// (docs/design/0013-gofers-that-wait.md). The second lets it say by which file it moves itself
-// to a group of cgroup v1 (docs/design/0014-groups-by-thread.md). gVisor offers nothing at
-// these places; as long as nobody uses what they add, it does what it did.
+// They let the program decide how a process in namespaces is started, once
+// (docs/design/0013-gofers-that-wait.md), and by which file and on which thread it moves to a
+// group of cgroup v1 (docs/design/0014-groups-by-thread.md). gVisor offers nothing at these
+// places; as long as nobody uses what is added, it does what it did.
 package main
 
 import (
@@ -48,7 +48,10 @@ func StartInNS(cmd *exec.Cmd, nss []specs.LinuxNamespace) error {
 	if OnItsThread {
 		back, err := startInNS(cmd, nss)
 		for _, restore := range back {
-			if failed := restore(); failed != nil && err == nil {
+			if failed := restore(); failed != nil {
+				if err == nil {
+					_ = cmd.Process.Kill() // nobody else would find it
+				}
 				err = failed
 			}
 		}
@@ -60,7 +63,7 @@ func StartInNS(cmd *exec.Cmd, nss []specs.LinuxNamespace) error {
 	{
 		file:   "runsc/cgroup/cgroup.go",
 		before: `setValue(path, "cgroup.procs", "0")`,
-		after:  `setValue(path, Members, "0")`,
+		after:  `setValue(path, JoinFile, "0")`,
 		times:  2,
 	},
 	{
@@ -69,9 +72,9 @@ func StartInNS(cmd *exec.Cmd, nss []specs.LinuxNamespace) error {
 	cgroupRootInternal string
 `,
 		after: `
-	// Members is the file by which Join moves its caller, on cgroup v1: the process, or by
+	// JoinFile is the file by which Join moves its caller, on cgroup v1: the process, or by
 	// "tasks" the thread.
-	Members = "cgroup.procs"
+	JoinFile = "cgroup.procs"
 
 	cgroupRootInternal string
 `,

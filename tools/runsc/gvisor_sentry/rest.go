@@ -1,8 +1,0 @@
-package main
-
-import (
-	"runtime/debug"
-	"time"
-)
-
-func rest() { time.AfterFunc(5*time.Second, debug.FreeOSMemory) }

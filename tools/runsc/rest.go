@@ -1,8 +1,0 @@
-package main
-
-import (
-	rtdebug "runtime/debug"
-	"time"
-)
-
-func rest() { time.AfterFunc(5*time.Second, rtdebug.FreeOSMemory) }
