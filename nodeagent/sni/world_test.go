@@ -91,9 +91,9 @@ func newWorld(t *testing.T) *world {
 			w.run(ns, "ip "+family+" route add local "+prefix+" dev lo")
 		}
 	}
-	w.run(w.outside, "ip addr add "+serverSix+"/128 dev lo")
-	for _, addr := range []string{one + "/32", two + "/32", six + "/128"} {
-		w.run(w.inside, "ip addr add "+addr+" dev lo")
+	w.run(w.outside, "ip addr add "+serverSix+"/128 dev lo nodad") // or it is tentative until the kernel gets round to it
+	for _, addr := range []string{one + "/32 dev lo", two + "/32 dev lo", six + "/128 dev lo nodad"} {
+		w.run(w.inside, "ip addr add "+addr)
 	}
 	w.run(w.inside, "nft table inet nat { chain out { type nat hook output priority -100; tcp dport 443 redirect to :8443; }; }")
 	w.serveTLS()
