@@ -57,8 +57,8 @@ func run(ctx context.Context, gate task.Gate, gpus task.GPUs) error {
 		return answer(info)
 	}
 	ctx = namespaces.WithNamespace(ctx, f.namespace)
-	told := toldToEnd() // no verb is cut off by a signal,
-	// nor because nobody hears what it says any more.
+	// No verb is cut off by a signal, nor because nobody hears what it says any more.
+	told := toldToEnd()
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	switch f.verb {
 	case "start":

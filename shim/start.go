@@ -39,24 +39,24 @@ func (m manager) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read stdin: %w", err)
 	}
-	if p := bootstrap(input, m.flags); p != nil {
-		result, err := m.Start(ctx, p)
-		if err != nil {
+	p := bootstrap(input, m.flags)
+	legacy := p == nil
+	if legacy {
+		p = m.flags.params()
+		if err := addOptions(p, input); err != nil {
 			return err
 		}
-		return answer(result)
+		p.ContainerdVersion = parentVersion()
 	}
-	p := m.flags.params()
-	if err := addOptions(p, input); err != nil {
-		return err
-	}
-	p.ContainerdVersion = parentVersion()
 	result, err := m.Start(ctx, p)
 	if err != nil {
 		return err
 	}
-	_, err = os.Stdout.Write(legacyAnswer(result))
-	return err
+	if legacy {
+		_, err = os.Stdout.Write(legacyAnswer(result))
+		return err
+	}
+	return answer(result)
 }
 
 // bootstrap is the message of a newer containerd; nil if the input is not one. Options could

@@ -71,12 +71,7 @@ func Of(pid int) (Group, error) {
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
-	return locate(strconv.Itoa(pid), string(own))
-}
-
-// locate finds the group of a process, apart from what it shares with own.
-func locate(pid, own string) (Group, error) {
-	membership, err := os.ReadFile(filepath.Join("/proc", pid, "cgroup"))
+	membership, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
@@ -84,9 +79,9 @@ func locate(pid, own string) (Group, error) {
 	if err != nil {
 		return Group{}, fmt.Errorf("find cgroup: %w", err)
 	}
-	g, err := find(string(membership), own, mounts)
+	g, err := find(string(membership), string(own), mounts)
 	if err != nil {
-		return Group{}, fmt.Errorf("find cgroup of process %s: %w", pid, err)
+		return Group{}, fmt.Errorf("find cgroup of process %d: %w", pid, err)
 	}
 	return g, nil
 }

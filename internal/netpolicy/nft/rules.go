@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-
-	"brig/internal/netns"
 )
 
 // Rules of a transit namespace.
@@ -37,20 +35,12 @@ var ErrTampered = errors.New("the transit rule set was changed by somebody else"
 // transaction, and repaired is true: no sandbox is open or cut off in between, but what
 // the packet path had remembered and pins are gone.
 func (r Rules) Ensure(b Base, now time.Duration) (repaired bool, err error) {
-	inode, err := netns.ID(r.path)
-	if err != nil {
-		return false, err
-	}
-	reader, err := openReader(r.path)
+	reader, want, err := r.look()
 	if err != nil {
 		return false, err
 	}
 	defer reader.Close()
-	generation, err := reader.generation()
-	if err != nil {
-		return false, err
-	}
-	want := trust{Namespace: inode, Generation: generation, Base: b.sum()}
+	want.Base = b.sum()
 	if r.readTrust() == want {
 		return false, nil
 	}
@@ -330,27 +320,22 @@ func (r Rules) Verify(b Base, s Seat, now time.Duration) error {
 		return err
 	}
 	defer reader.Close()
-	return errors.Join(reader.verifyBase(b), reader.verifyBound(s, now))
+	if err := reader.verifyBase(b); err != nil {
+		return err
+	}
+	return reader.verifyBound(s, now)
 }
 
 // Confirm is Verify for whoever has had Ensure make the same base good, under the lock that it
 // still holds: it reads what is the seat's, and the base only if the kernel says that somebody
 // has changed rules since.
 func (r Rules) Confirm(b Base, s Seat, now time.Duration) error {
-	reader, err := openReader(r.path)
+	reader, seen, err := r.look()
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
-	inode, err := netns.ID(r.path)
-	if err != nil {
-		return err
-	}
-	generation, err := reader.generation()
-	if err != nil {
-		return err
-	}
-	if t := r.readTrust(); t.Namespace != inode || t.Generation != generation {
+	if noted := r.readTrust(); noted.Namespace != seen.Namespace || noted.Generation != seen.Generation {
 		if err := reader.verifyBase(b); err != nil {
 			return err
 		}

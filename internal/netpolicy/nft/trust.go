@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"brig/internal/netns"
 )
 
 // trust is what was compared with the kernel last, as a file: as long as the namespace
@@ -25,6 +27,24 @@ func (r Rules) readTrust() (t trust) {
 		return trust{}
 	}
 	return t
+}
+
+// look tells what is there, but for the base, and returns the reader that has looked.
+func (r Rules) look() (reader, trust, error) {
+	inode, err := netns.ID(r.path)
+	if err != nil {
+		return reader{}, trust{}, err
+	}
+	k, err := openReader(r.path)
+	if err != nil {
+		return reader{}, trust{}, err
+	}
+	generation, err := k.generation()
+	if err != nil {
+		k.Close()
+		return reader{}, trust{}, err
+	}
+	return k, trust{Namespace: inode, Generation: generation}, nil
 }
 
 // distrust until the next writeTrust: whoever dies in between leaves rules that are
